@@ -1,0 +1,290 @@
+//! An incremental binary Merkle tree of fixed depth, the root of the replicated state (PROTOCOL §5): a checkpoint costs
+//! what changed since the last one, and a path proves one leaf.
+//!
+//! A node is the digest of its two children under [`Domain::Node`]; a leaf is a digest that the caller made under a
+//! domain of its own, so no node can pass for a leaf. An empty leaf is [`Digest::ZERO`].
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::digest::{Digest, hash};
+use crate::domain::Domain;
+
+/// The greatest depth: about a million leaves, and 64 MiB.
+pub const DEPTH_MAX: u8 = 20;
+
+/// A tree of 2^depth leaves. It holds 65 bytes a leaf, all of them from the beginning, and 8 for each changed one.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    depth: u8,
+    /// The root at 1, the children of `i` at `2i` and `2i + 1`, so the leaves last; 0 is not used. Exactly 2^(depth+1).
+    nodes: Vec<Digest>,
+    /// The positions of leaves that changed since the last root, each once. At most 2^depth.
+    dirty: Vec<usize>,
+    /// Whether a leaf is in `dirty`, by its index. Exactly 2^depth.
+    is_dirty: Vec<bool>,
+}
+
+impl Tree {
+    /// A tree of empty leaves.
+    ///
+    /// # Panics
+    /// If `depth` is greater than [`DEPTH_MAX`]: it is a constant of the format, not a value from outside.
+    pub fn new(depth: u8) -> Self {
+        assert!(depth <= DEPTH_MAX, "a Merkle tree of depth {depth} is deeper than {DEPTH_MAX}");
+        let leaf_count = 1 << depth;
+        let mut nodes = vec![Digest::ZERO; 2 * leaf_count];
+        let mut empty = Digest::ZERO;
+        for level in (0..depth).rev() {
+            empty = hash_node(&empty, &empty);
+            nodes[1 << level..2 << level].fill(empty);
+        }
+        Self { depth, nodes, dirty: Vec::new(), is_dirty: vec![false; leaf_count] }
+    }
+
+    /// The length of every path.
+    pub const fn depth(&self) -> u8 {
+        self.depth
+    }
+
+    /// How many leaves there are, empty ones included: 2^depth.
+    pub const fn leaf_count(&self) -> u32 {
+        1 << self.depth
+    }
+
+    /// Replaces a leaf. Cheap; the next [`Tree::root`] pays.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Tree::leaf_count`].
+    pub fn set(&mut self, index: u32, leaf: Digest) {
+        let position = self.position(index);
+        if mem::replace(&mut self.nodes[position], leaf) == leaf {
+            return;
+        }
+        let was_dirty = mem::replace(&mut self.is_dirty[index as usize], true);
+        if !was_dirty {
+            self.dirty.push(position);
+        }
+    }
+
+    /// The leaf at `index`, as it was last set.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Tree::leaf_count`].
+    pub fn leaf(&self, index: u32) -> Digest {
+        self.nodes[self.position(index)]
+    }
+
+    /// The root over all leaves. Hashes each node above a changed leaf once, level by level.
+    pub fn root(&mut self) -> Digest {
+        let mut dirty = mem::take(&mut self.dirty);
+        let leaf_count = self.is_dirty.len();
+        for position in &dirty {
+            self.is_dirty[position - leaf_count] = false;
+        }
+        // Parents of sorted positions are sorted, so equal ones are neighbours on every level.
+        dirty.sort_unstable();
+        for _ in 0..self.depth {
+            for position in &mut dirty {
+                *position /= 2;
+            }
+            dirty.dedup();
+            for &position in &dirty {
+                self.nodes[position] = hash_node(&self.nodes[2 * position], &self.nodes[2 * position + 1]);
+            }
+        }
+        self.nodes[1]
+    }
+
+    /// The siblings from the leaf at `index` up to the root, for [`root_of`]: `depth` digests.
+    ///
+    /// # Panics
+    /// If `index` is not below [`Tree::leaf_count`], or a leaf changed and [`Tree::root`] was not called since.
+    pub fn path(&self, index: u32) -> Vec<Digest> {
+        assert!(self.dirty.is_empty(), "a path is asked of a Merkle tree whose root is out of date");
+        let leaf_position = self.position(index);
+        (0..self.depth).map(|height| self.nodes[(leaf_position >> height) ^ 1]).collect()
+    }
+
+    fn position(&self, index: u32) -> usize {
+        assert!(index < self.leaf_count(), "leaf {index} is outside a Merkle tree of depth {}", self.depth);
+        self.is_dirty.len() + index as usize
+    }
+}
+
+/// The root of the tree that has `leaf` at `index` and the siblings of `path`, the lowest first.
+///
+/// Takes any values from outside. The caller compares the result with a root that he trusts, and the length of `path`
+/// with the depth of that tree. An `index` that a tree of this depth does not have gives a digest that is no tree's root.
+pub fn root_of(index: u32, leaf: Digest, path: &[Digest]) -> Digest {
+    let mut node = leaf;
+    let mut position = index;
+    for sibling in path {
+        node = if position.is_multiple_of(2) { hash_node(&node, sibling) } else { hash_node(sibling, &node) };
+        position /= 2;
+    }
+    if position == 0 { node } else { hash(Domain::Node, &[b"outside"]) }
+}
+
+fn hash_node(left: &Digest, right: &Digest) -> Digest {
+    hash(Domain::Node, &[left.as_bytes(), right.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::collection::vec;
+    use proptest::prelude::{Strategy, any};
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::{DEPTH_MAX, Digest, Tree, hash_node, root_of};
+    use crate::digest::hash;
+    use crate::domain::Domain;
+
+    fn leaf_of(content: u64) -> Digest {
+        if content == 0 { Digest::ZERO } else { hash(Domain::Bucket, &[&content.to_le_bytes()]) }
+    }
+
+    /// Every level anew, without anything that the tree remembers.
+    fn naive_root(leaves: &[Digest]) -> Digest {
+        if let [leaf] = leaves {
+            return *leaf;
+        }
+        let (left, right) = leaves.split_at(leaves.len() / 2);
+        hash_node(&naive_root(left), &naive_root(right))
+    }
+
+    /// Rounds of updates: after each round the root is asked for. Content 0 empties a leaf.
+    fn rounds() -> impl Strategy<Value = (u8, Vec<Vec<(u32, u64)>>)> {
+        (0..=7_u8).prop_flat_map(|depth| {
+            let update = (0..1_u32 << depth, 0..6_u64);
+            vec(vec(update, 0..20), 1..5).prop_map(move |rounds| (depth, rounds))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_root_is_that_of_a_tree_built_anew((depth, rounds) in rounds()) {
+            let mut tree = Tree::new(depth);
+            let mut leaves = std::vec![Digest::ZERO; 1 << depth];
+            prop_assert_eq!(tree.root(), naive_root(&leaves));
+            for round in rounds {
+                for (index, content) in round {
+                    tree.set(index, leaf_of(content));
+                    leaves[index as usize] = leaf_of(content);
+                }
+                prop_assert_eq!(tree.root(), naive_root(&leaves));
+            }
+            for (index, leaf) in (0..).zip(&leaves) {
+                prop_assert_eq!(tree.leaf(index), *leaf);
+                prop_assert_eq!(root_of(index, *leaf, &tree.path(index)), tree.root());
+            }
+        }
+
+        #[test]
+        fn a_changed_leaf_index_or_path_leads_to_another_root(
+            (depth, rounds) in rounds(), index in any::<u32>(), other in any::<u32>(), bit in any::<usize>(),
+        ) {
+            let mut tree = Tree::new(depth);
+            for (position, content) in rounds.into_iter().flatten() {
+                tree.set(position, leaf_of(content));
+            }
+            let index = index % tree.leaf_count();
+            tree.set(index, leaf_of(9));
+            let (root, path) = (tree.root(), tree.path(index));
+            prop_assert_eq!(root_of(index, leaf_of(9), &path), root);
+            prop_assert!(root_of(index, leaf_of(10), &path) != root);
+            if other != index {
+                prop_assert!(root_of(other, leaf_of(9), &path) != root);
+            }
+            for height in 0..path.len() {
+                let mut changed = path.clone();
+                let mut bytes = *changed[height].as_bytes();
+                bytes[bit / 8 % 32] ^= 1 << (bit % 8);
+                changed[height] = Digest::from_bytes(bytes);
+                prop_assert!(root_of(index, leaf_of(9), &changed) != root);
+                prop_assert!(root_of(index, leaf_of(9), &path[..height]) != root);
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_that_leads_the_same_way_but_lies_outside_is_not_the_same_leaf() {
+        let mut tree = Tree::new(3);
+        tree.set(5, leaf_of(1));
+        let root = tree.root();
+        assert_eq!(root_of(5, leaf_of(1), &tree.path(5)), root);
+        for outside in [5 + 8, 5 + 16, 5 + (1 << 31)] {
+            assert_ne!(root_of(outside, leaf_of(1), &tree.path(5)), root);
+        }
+    }
+
+    #[test]
+    fn a_path_of_any_length_from_outside_is_taken() {
+        let path = std::vec![Digest::ZERO; 100];
+        assert_ne!(root_of(u32::MAX, Digest::ZERO, &path), root_of(0, Digest::ZERO, &path));
+        assert_eq!(root_of(0, leaf_of(1), &[]), leaf_of(1));
+    }
+
+    #[test]
+    fn a_tree_of_depth_zero_is_its_leaf() {
+        let mut tree = Tree::new(0);
+        assert_eq!(tree.root(), Digest::ZERO);
+        tree.set(0, leaf_of(4));
+        assert_eq!(tree.root(), leaf_of(4));
+        assert_eq!(tree.path(0), []);
+    }
+
+    #[test]
+    fn the_deepest_tree_works_at_its_edges() {
+        let mut tree = Tree::new(DEPTH_MAX);
+        let last = tree.leaf_count() - 1;
+        for index in [0, last / 2, last] {
+            tree.set(index, leaf_of(u64::from(index) + 1));
+        }
+        let root = tree.root();
+        for index in [0, 1, last / 2, last] {
+            assert_eq!(root_of(index, tree.leaf(index), &tree.path(index)), root);
+        }
+    }
+
+    #[test]
+    fn the_list_of_changed_leaves_never_holds_one_twice() {
+        let mut tree = Tree::new(2);
+        for content in 1..1000 {
+            for index in 0..4 {
+                tree.set(index, leaf_of(content));
+            }
+            assert_eq!(tree.dirty.len(), 4);
+        }
+        let root = tree.root();
+        assert!(tree.dirty.is_empty());
+        tree.set(1, leaf_of(999));
+        assert!(tree.dirty.is_empty(), "an equal leaf is no change");
+        tree.set(1, leaf_of(1000));
+        assert_eq!(tree.dirty.len(), 1);
+        assert_ne!(tree.root(), root);
+    }
+
+    #[test]
+    #[should_panic(expected = "out of date")]
+    fn a_path_is_not_given_while_the_root_is_out_of_date() {
+        let mut tree = Tree::new(2);
+        tree.set(1, leaf_of(1));
+        tree.path(0);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a Merkle tree of depth 2")]
+    fn a_leaf_outside_is_not_set() {
+        Tree::new(2).set(4, leaf_of(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "deeper than 20")]
+    fn a_tree_that_is_too_deep_is_not_built() {
+        Tree::new(21);
+    }
+}

@@ -1,0 +1,119 @@
+//! What a replicated application is, and how a slot's requests run on it.
+//!
+//! An application is a deterministic state machine: the same operations in the same order give the same results and the
+//! same root on every replica, whatever the machine. It sees no clock but the one it is handed, no randomness, and no
+//! order of iteration that depends on memory. Its state is a map from byte keys to byte values as far as checkpoints and
+//! state transfer are concerned; what it looks like in memory is its own business.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use quorate_crypto::{Digest, PublicKey};
+
+use crate::batch::OPERATIONS_MAX;
+use crate::codec::{Blob, List};
+use crate::message::Entry;
+use crate::number::{RequestNumber, Sequence, Session};
+use crate::time::WallTime;
+
+/// Most bytes that the results of one request take together.
+pub const RESULT_BYTES_MAX: usize = 512 << 10;
+
+/// What an operation may know of its surroundings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The slot in which it executes.
+    pub sequence: Sequence,
+    /// The time that the operation sees: never earlier than that of an operation before it.
+    pub time: WallTime,
+    /// Who signed it.
+    pub client: PublicKey,
+    /// Most bytes that its result may take: a larger one is replaced by an empty one.
+    pub result_bytes_max: usize,
+}
+
+/// An entry that was written (`Some`) or removed (`None`) since the checkpoint before.
+pub type Change = (Bytes, Option<Bytes>);
+
+/// The state at a checkpoint: its root, and what differs from the checkpoint before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// The Merkle root of the whole state.
+    pub root: Digest,
+    /// The entries that differ, each key once.
+    pub changes: Vec<Change>,
+}
+
+/// Entries that are not a state of this application.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("entry {index} is not one of this application's: {reason}")]
+pub struct NotAState {
+    /// The entry's place in the order given.
+    pub index: u64,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+/// A deterministic state machine that is replicated.
+pub trait Application {
+    /// Runs one operation and gives its result. Bytes that mean nothing are an operation that fails: they too have a
+    /// result, the same on every replica. Must not panic.
+    fn execute(&mut self, surroundings: &Surroundings, operation: &Blob) -> Blob;
+
+    /// The state as it is now. The next image's changes count from here.
+    fn checkpoint(&mut self) -> Image;
+
+    /// Replaces the whole state by `entries`, in ascending order of their keys, and gives its root. The next image's
+    /// changes count from here.
+    ///
+    /// # Errors
+    /// [`NotAState`]: the state is then undefined until the next successful call.
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState>;
+}
+
+/// A request that is to run: not a duplicate, within its session's window.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Executable {
+    /// Who signed it.
+    pub client: PublicKey,
+    /// Its session.
+    pub session: Session,
+    /// Its number in the session.
+    pub number: RequestNumber,
+    /// Its place in the batch.
+    pub index: u32,
+    /// Its operations.
+    pub operations: List<Blob, OPERATIONS_MAX>,
+}
+
+/// A slot that is to run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Execution {
+    /// The slot.
+    pub sequence: Sequence,
+    /// The time that its operations see.
+    pub time: WallTime,
+    /// Those of its requests that run, in order.
+    pub requests: Vec<Executable>,
+}
+
+/// The results of one request, one for each operation.
+pub type Results = List<Blob, OPERATIONS_MAX>;
+
+/// Runs a slot's requests in order.
+pub fn execute<A: Application + ?Sized>(application: &mut A, execution: &Execution) -> Vec<Results> {
+    execution.requests.iter().map(|request| execute_request(application, execution, request)).collect()
+}
+
+fn execute_request<A: Application + ?Sized>(application: &mut A, slot: &Execution, request: &Executable) -> Results {
+    let mut result_bytes_max = RESULT_BYTES_MAX;
+    let results = request.operations.iter().map(|operation| {
+        let Execution { sequence, time, .. } = *slot;
+        let surroundings = Surroundings { sequence, time, client: request.client, result_bytes_max };
+        let result = application.execute(&surroundings, operation);
+        let result = if result.len() <= result_bytes_max { result } else { Blob::EMPTY };
+        result_bytes_max = result_bytes_max.saturating_sub(result.len());
+        result
+    });
+    List::new(results.collect()).expect("as many results as operations")
+}

@@ -1,0 +1,260 @@
+//! Requests and the batches that order them. (PROTOCOL §4)
+//!
+//! A batch is encoded once, by the primary; the same bytes are hashed, sent, logged and executed. Its digest covers the
+//! requests with their signatures. A request's identity is client, session and number, never signature bytes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, hash};
+
+use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, encode};
+use crate::configuration::{ClientPolicy, ClusterId, Configuration};
+use crate::number::{RequestNumber, Session};
+use crate::time::WallTime;
+
+/// Most operations of a request or a batch, and most requests of a batch.
+pub const OPERATIONS_MAX: usize = 4096;
+
+/// What a client asks for: operations that execute together and in order, or, without any, a session. (PROTOCOL §4.1)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Request {
+    /// The client's key, with which the request is signed.
+    pub client: PublicKey,
+    /// The session, or [`Session::NONE`] to open one.
+    pub session: Session,
+    /// The request's number in the session; in an opening, the opening's number.
+    pub number: RequestNumber,
+    /// The operations; none in an opening.
+    pub operations: List<Blob, OPERATIONS_MAX>,
+}
+
+/// A request as it was signed: its bytes are kept, nobody encodes it again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct SignedRequest {
+    /// The encoding of a [`Request`].
+    pub body: Blob,
+    /// The client's signature over the digest of `body`.
+    pub signature: Signature,
+}
+
+/// A request's identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// The client's key.
+    pub client: PublicKey,
+    /// Its session.
+    pub session: Session,
+    /// The number in it.
+    pub number: RequestNumber,
+}
+
+/// A request with the bytes that it was decoded from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ParsedRequest {
+    /// What is asked for.
+    pub request: Request,
+    /// The bytes and their signature.
+    pub signed: SignedRequest,
+}
+
+/// Why bytes are not a request or a batch of this configuration. Depends on bytes and configuration alone, so all correct
+/// replicas agree on it. (PROTOCOL §4.3)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidBatch {
+    /// The bytes are not an encoding.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// A batch that is not the empty one holds no request, or more bytes or operations than allowed.
+    #[error("a batch outside its bounds")]
+    Bounds,
+    /// A request holds more bytes than allowed.
+    #[error("a request of more bytes than allowed")]
+    RequestBytes,
+    /// An opening with operations, or a request without any.
+    #[error("an opening with operations, or a request without any")]
+    Opening,
+    /// A request with number zero, which no client uses.
+    #[error("a request with number zero")]
+    Number,
+    /// The policy of the configuration does not list the client.
+    #[error("a client that the configuration does not list")]
+    Client,
+}
+
+#[derive(Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct Body {
+    stamp: WallTime,
+    requests: List<SignedRequest, OPERATIONS_MAX>,
+}
+
+/// A batch, with what its bytes mean.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Batch {
+    body: Bytes,
+    digest: Digest,
+    stamp: WallTime,
+    requests: Arc<[ParsedRequest]>,
+}
+
+impl Request {
+    /// The request's identity.
+    pub const fn id(&self) -> RequestId {
+        RequestId { client: self.client, session: self.session, number: self.number }
+    }
+
+    /// Whether it opens a session.
+    pub fn is_opening(&self) -> bool {
+        self.session == Session::NONE
+    }
+
+    /// The request, signed by `signer`, which holds the key of `self.client`.
+    ///
+    /// # Errors
+    /// [`CodecError::TooLong`].
+    pub fn sign(
+        &self,
+        cluster: &ClusterId,
+        signer: &dyn crate::statement::Signer,
+    ) -> Result<SignedRequest, CodecError> {
+        let body = encode(self)?;
+        let signature = signer.sign(&request_digest(cluster, &body));
+        Ok(SignedRequest { body: body.into(), signature })
+    }
+}
+
+impl ParsedRequest {
+    /// Decodes `signed` and checks it against the bounds and the client policy of `configuration`; the signature is left
+    /// to [`crate::verify`].
+    ///
+    /// # Errors
+    /// [`InvalidBatch`].
+    pub fn parse(signed: SignedRequest, configuration: &Configuration) -> Result<Self, InvalidBatch> {
+        let parameters = configuration.parameters();
+        if signed.body.len() > parameters.request_bytes_max as usize {
+            return Err(InvalidBatch::RequestBytes);
+        }
+        let request: Request = decode(signed.body.bytes())?;
+        if request.is_opening() != request.operations.is_empty() {
+            return Err(InvalidBatch::Opening);
+        }
+        if request.number == RequestNumber::ZERO {
+            return Err(InvalidBatch::Number);
+        }
+        if request.operations.len() > parameters.batch_operations_max as usize {
+            return Err(InvalidBatch::Bounds);
+        }
+        match &parameters.clients {
+            ClientPolicy::Listed(keys) if keys.binary_search(&request.client).is_err() => Err(InvalidBatch::Client),
+            ClientPolicy::Any | ClientPolicy::Listed(_) => Ok(Self { request, signed }),
+        }
+    }
+
+    /// What the client's signature must be valid for.
+    pub fn signature_item(&self, cluster: &ClusterId) -> Item {
+        Item {
+            key: self.request.client,
+            digest: request_digest(cluster, &self.signed.body),
+            signature: self.signed.signature,
+        }
+    }
+
+    /// What the request takes up in a batch, in bytes.
+    pub fn bytes_in_batch(&self) -> usize {
+        self.signed.body.len() + size_of::<u32>() + size_of::<[u8; 64]>()
+    }
+
+    /// What counts against the bound of operations: an opening counts as one.
+    pub fn operations_in_batch(&self) -> usize {
+        self.request.operations.len().max(1)
+    }
+}
+
+impl Batch {
+    /// The empty batch: one constant, without a stamp.
+    pub fn empty() -> Self {
+        Self { body: Bytes::new(), digest: batch_digest(&[]), stamp: WallTime::ZERO, requests: Arc::from([]) }
+    }
+
+    /// The batch of `requests`, at least one, stamped by its primary. The caller keeps to the bounds.
+    pub fn new(stamp: WallTime, requests: Vec<ParsedRequest>) -> Self {
+        assert!(!requests.is_empty(), "the empty batch is a constant");
+        let signed = requests.iter().map(|parsed| parsed.signed.clone()).collect();
+        let list = List::new(signed).expect("the primary keeps to the bound of requests");
+        let body = encode(&Body { stamp, requests: list }).expect("the primary keeps to the bound of bytes");
+        Self { digest: batch_digest(&body), body, stamp, requests: requests.into() }
+    }
+
+    /// Decodes a batch and checks it and its requests against the bounds of `configuration`; the signatures are left to
+    /// [`crate::verify`].
+    ///
+    /// # Errors
+    /// [`InvalidBatch`].
+    pub fn parse(body: Bytes, configuration: &Configuration) -> Result<Self, InvalidBatch> {
+        if body.is_empty() {
+            return Ok(Self::empty());
+        }
+        let parameters = configuration.parameters();
+        if body.len() > parameters.batch_bytes_max as usize {
+            return Err(InvalidBatch::Bounds);
+        }
+        let decoded: Body = decode(&body)?;
+        let requests: Vec<ParsedRequest> = decoded
+            .requests
+            .into_vec()
+            .into_iter()
+            .map(|signed| ParsedRequest::parse(signed, configuration))
+            .collect::<Result<_, _>>()?;
+        let operations: usize = requests.iter().map(ParsedRequest::operations_in_batch).sum();
+        if requests.is_empty() || operations > parameters.batch_operations_max as usize {
+            return Err(InvalidBatch::Bounds);
+        }
+        Ok(Self { digest: batch_digest(&body), body, stamp: decoded.stamp, requests: requests.into() })
+    }
+
+    /// The bytes as the primary encoded them; none in the empty batch.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The batch's name.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The primary's wall clock when it proposed the batch; zero in the empty batch.
+    pub fn stamp(&self) -> WallTime {
+        self.stamp
+    }
+
+    /// The requests in the order in which they execute.
+    pub fn requests(&self) -> &[ParsedRequest] {
+        &self.requests
+    }
+
+    /// Whether this is the empty batch.
+    pub fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+}
+
+/// Bytes that a batch needs beyond its requests.
+pub const BATCH_OVERHEAD_BYTES: usize = size_of::<u64>() + size_of::<u32>();
+
+// A batch of one largest request fits: a configuration leaves it 1 KiB beyond the request.
+const _: () = assert!(BATCH_OVERHEAD_BYTES + size_of::<u32>() + size_of::<[u8; 64]>() <= 1 << 10);
+
+/// The digest of an encoded batch.
+pub fn batch_digest(body: &[u8]) -> Digest {
+    hash(Domain::Batch, &[body])
+}
+
+/// What a client signs for the encoded request `body`.
+pub fn request_digest(cluster: &ClusterId, body: &[u8]) -> Digest {
+    hash(Domain::Request, &[cluster.digest().as_bytes(), body])
+}

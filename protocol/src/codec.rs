@@ -1,0 +1,272 @@
+//! Bytes to values and back: the only file of this crate that names the encoding library.
+//!
+//! Integers are little endian and of fixed width, an enum's variant is a `u32`, a sequence is its `u32` count and its
+//! elements. Each value has one encoding: there are no maps and no variable-width integers, and bytes left over are an
+//! error. Whatever is decoded is bounded before it is allocated: each sequence by the constant in its type, the whole
+//! by the length of the frame.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::ops::Deref;
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::de::read::BorrowReader;
+use bincode::de::{BorrowDecoder, Decoder};
+use bincode::enc::Encoder;
+use bincode::enc::write::Writer;
+use bincode::error::{DecodeError, EncodeError};
+pub use bincode::{BorrowDecode, Decode, Encode};
+use bytes::Bytes;
+
+/// Largest encoded value of any kind, in bytes: a frame never exceeds it, nor does what is decoded from one allocate
+/// more than a small multiple of it.
+pub const ENCODED_BYTES_MAX: usize = 24 << 20;
+
+const CONFIGURATION: Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>> =
+    bincode::config::standard().with_fixed_int_encoding().with_little_endian().with_limit::<ENCODED_BYTES_MAX>();
+
+/// Why bytes are not a value, or a value does not become bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CodecError {
+    /// The bytes end early, hold a value out of range, or break a bound.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// The value is followed by bytes that belong to nothing.
+    #[error("{0} bytes left over")]
+    Trailing(usize),
+    /// The value's encoding would exceed [`ENCODED_BYTES_MAX`].
+    #[error("longer than {ENCODED_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// The bytes that are being decoded: slices of them become [`Blob`]s without a copy.
+#[derive(Debug, Clone)]
+pub struct Frame(Bytes);
+
+/// The encoding of `value`.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
+pub fn encode<T: Encode>(value: &T) -> Result<Bytes, CodecError> {
+    let mut sink = Sink(Vec::new());
+    bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(|error| match error {
+        EncodeError::Other(_) | EncodeError::UnexpectedEnd => CodecError::TooLong,
+        _ => CodecError::Malformed("value without an encoding"),
+    })?;
+    Ok(Bytes::from(sink.0))
+}
+
+/// The value that `bytes` encode, all of them.
+///
+/// # Errors
+/// [`CodecError::Malformed`] or [`CodecError::Trailing`].
+pub fn decode<T: for<'a> BorrowDecode<'a, Frame>>(bytes: &Bytes) -> Result<T, CodecError> {
+    if bytes.len() > ENCODED_BYTES_MAX {
+        return Err(CodecError::TooLong);
+    }
+    let (value, length) =
+        bincode::borrow_decode_from_slice_with_context(bytes, CONFIGURATION, Frame(bytes.clone())).map_err(reason)?;
+    if length == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len().saturating_sub(length))) }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that map_err calls")]
+fn reason(error: DecodeError) -> CodecError {
+    CodecError::Malformed(match error {
+        DecodeError::UnexpectedEnd { .. } => "ends early",
+        DecodeError::LimitExceeded => "exceeds the limit",
+        DecodeError::UnexpectedVariant { .. } => "unknown variant",
+        DecodeError::InvalidBooleanValue(_) => "neither true nor false",
+        DecodeError::Other(what) => what,
+        _ => "not a value of this type",
+    })
+}
+
+/// A growing buffer that refuses to exceed [`ENCODED_BYTES_MAX`]: the library's limit does not bound its encoder.
+struct Sink(Vec<u8>);
+
+impl Writer for Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        if self.0.len().saturating_add(bytes.len()) > ENCODED_BYTES_MAX {
+            return Err(EncodeError::Other("longer than any encoding may be"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// Opaque bytes: when decoded, a slice of the frame that they came in.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Blob(Bytes);
+
+impl Blob {
+    /// No bytes.
+    pub const EMPTY: Self = Self(Bytes::new());
+
+    /// The bytes, shared.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// The bytes, given up.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Bytes> for Blob {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<Vec<u8>> for Blob {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Bytes::from(bytes))
+    }
+}
+
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+}
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Blob({} bytes)", self.0.len())
+    }
+}
+
+impl Encode for Blob {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        encode_count(self.0.len(), encoder)?;
+        encoder.writer().write(&self.0)
+    }
+}
+
+impl<'de> BorrowDecode<'de, Frame> for Blob {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Frame>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let length = decode_count(decoder)?;
+        decoder.claim_bytes_read(length)?;
+        let slice = decoder.borrow_reader().take_bytes(length)?;
+        Ok(Self(decoder.context().0.slice_ref(slice)))
+    }
+}
+
+/// A sequence of at most `MAX` elements.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct List<T, const MAX: usize>(Vec<T>);
+
+impl<T, const MAX: usize> List<T, MAX> {
+    /// The sequence of `elements`, or `None` if they are more than `MAX`.
+    pub fn new(elements: Vec<T>) -> Option<Self> {
+        (elements.len() <= MAX).then_some(Self(elements))
+    }
+
+    /// No elements.
+    pub const fn empty() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The elements, given up.
+    pub fn into_vec(self) -> Vec<T> {
+        self.0
+    }
+}
+
+impl<T, const MAX: usize> Deref for List<T, MAX> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: fmt::Debug, const MAX: usize> fmt::Debug for List<T, MAX> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(&self.0).finish()
+    }
+}
+
+impl<T: Encode, const MAX: usize> Encode for List<T, MAX> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        encode_count(self.0.len(), encoder)?;
+        self.0.iter().try_for_each(|element| element.encode(encoder))
+    }
+}
+
+impl<'de, T: BorrowDecode<'de, Frame>, const MAX: usize> BorrowDecode<'de, Frame> for List<T, MAX> {
+    fn borrow_decode<D: BorrowDecoder<'de, Context = Frame>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let count = decode_count(decoder)?;
+        if count > MAX {
+            return Err(DecodeError::Other("more elements than the bound"));
+        }
+        decoder.claim_container_read::<T>(count)?;
+        let mut elements = Vec::new();
+        for _ in 0..count {
+            decoder.unclaim_bytes_read(size_of::<T>());
+            elements.push(T::borrow_decode(decoder)?);
+        }
+        Ok(Self(elements))
+    }
+}
+
+fn encode_count<E: Encoder>(count: usize, encoder: &mut E) -> Result<(), EncodeError> {
+    u32::try_from(count).map_err(|_| EncodeError::Other("count exceeds 32 bits"))?.encode(encoder)
+}
+
+fn decode_count<C, D: Decoder<Context = C>>(decoder: &mut D) -> Result<usize, DecodeError> {
+    usize::try_from(<u32 as Decode<C>>::decode(decoder)?).map_err(|_| DecodeError::Other("count exceeds memory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    #[test]
+    fn a_value_has_one_encoding_and_bytes_left_over_are_refused() {
+        let list: List<Blob, 3> = List::new(vec![Blob::from(&b"ab"[..]), Blob::EMPTY]).expect("two of three");
+        let bytes = encode(&list).expect("short");
+        assert_eq!(&bytes[..], [2, 0, 0, 0, 2, 0, 0, 0, b'a', b'b', 0, 0, 0, 0]);
+        assert_eq!(decode::<List<Blob, 3>>(&bytes), Ok(list));
+        let mut longer = bytes.to_vec();
+        longer.push(0);
+        assert_eq!(decode::<List<Blob, 3>>(&longer.into()), Err(CodecError::Trailing(1)));
+    }
+
+    #[test]
+    fn a_count_beyond_the_bound_is_refused_before_anything_is_allocated() {
+        let bytes = Bytes::from_static(&[4, 0, 0, 0]);
+        assert_eq!(decode::<List<u8, 3>>(&bytes), Err(CodecError::Malformed("more elements than the bound")));
+    }
+
+    #[test]
+    fn a_length_beyond_the_frame_is_refused() {
+        let bytes = Bytes::from_static(&[255, 255, 255, 255, 1]);
+        assert!(matches!(decode::<Blob>(&bytes), Err(CodecError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_decoded_blob_is_a_slice_of_its_frame() {
+        let bytes = encode(&Blob::from(&b"same memory"[..])).expect("short");
+        let blob = decode::<Blob>(&bytes).expect("just encoded");
+        assert_eq!(blob.bytes().as_ptr(), bytes[4..].as_ptr());
+    }
+
+    #[test]
+    fn the_encoder_is_bounded_too() {
+        let blob = Blob::from(vec![0; ENCODED_BYTES_MAX]);
+        assert_eq!(encode(&blob), Err(CodecError::TooLong));
+    }
+}

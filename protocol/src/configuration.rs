@@ -1,0 +1,399 @@
+//! Who takes part, and the parameters that all must agree on. (PROTOCOL §1, §11, §14)
+//!
+//! Quorum sizes are computed here and nowhere else. Every relation between parameters is checked when a configuration is
+//! built, so that nobody has to check it again.
+
+use alloc::string::String;
+use core::time::Duration;
+
+use quorate_crypto::{Digest, Domain, PublicKey, hash};
+
+use crate::codec::{BorrowDecode, Decode, Encode, Frame, List, encode};
+use crate::number::{Epoch, ReplicaId, Sequence, View};
+
+/// Most slots between the watermarks. Bounds view changes and everything that is kept per slot.
+pub const WINDOW_MAX: usize = 1024;
+
+/// Most client keys that a configuration lists.
+pub const LISTED_CLIENTS_MAX: usize = 4096;
+
+/// Longest address, in bytes.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+/// Fewest members: one Byzantine fault is tolerated from four on.
+pub const MEMBERS_MIN: usize = 4;
+
+/// The digest of the genesis: part of everything that is signed, so that no signature counts in another cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct ClusterId(Digest);
+
+impl ClusterId {
+    /// The cluster whose genesis has this digest.
+    pub const fn new(digest: Digest) -> Self {
+        Self(digest)
+    }
+
+    /// The digest of the genesis.
+    pub const fn digest(&self) -> &Digest {
+        &self.0
+    }
+}
+
+/// A voter: its key and where it listens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Member {
+    /// What its statements and its channels are verified with.
+    pub key: PublicKey,
+    /// `host:port` for the other replicas, at most [`ADDRESS_BYTES_MAX`] bytes.
+    pub peer_address: String,
+    /// `host:port` for clients, at most [`ADDRESS_BYTES_MAX`] bytes.
+    pub client_address: String,
+}
+
+/// Whose requests are ordered. (PROTOCOL §12)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum ClientPolicy {
+    /// Those of any key.
+    Any,
+    /// Those of the listed keys, in ascending order.
+    Listed(List<PublicKey, LISTED_CLIENTS_MAX>),
+}
+
+/// What all replicas must agree on besides the members. (PROTOCOL §14)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Parameters {
+    /// Slots from one checkpoint to the next (K), at least 1.
+    pub checkpoint_interval: u64,
+    /// Slots between the watermarks, at least 2K and at most [`WINDOW_MAX`].
+    pub window: u64,
+    /// Slots that a primary has in flight, at least 1 and at most the window.
+    pub pipeline: u64,
+    /// Largest encoded batch, in bytes; holds at least one request of the largest size.
+    pub batch_bytes_max: u32,
+    /// Most operations in a batch, at most [`crate::batch::OPERATIONS_MAX`].
+    pub batch_operations_max: u32,
+    /// Largest encoded request, in bytes.
+    pub request_bytes_max: u32,
+    /// Requests that a session may have outstanding: its window of numbers, 1 to 64.
+    pub outstanding_max: u32,
+    /// Sessions that are kept; the one that executed least recently gives way.
+    pub sessions_max: u32,
+    /// Bytes of cached replies that are kept over all sessions; sessions give way as above.
+    pub reply_cache_bytes_max: u64,
+    /// Milliseconds from one status to the next.
+    pub heartbeat_ms: u32,
+    /// Milliseconds without a status after which a replica counts as crashed; at least two heartbeats.
+    pub crash_suspicion_ms: u32,
+    /// Milliseconds that an expected request may take before its primary is suspected.
+    pub ordering_deadline_ms: u32,
+    /// Milliseconds to which any doubled deadline is capped; at least the ordering deadline.
+    pub deadline_cap_ms: u32,
+    /// Milliseconds by which a batch's stamp may differ from a backup's clock.
+    pub clock_bound_ms: u32,
+    /// Milliseconds after which a client sends its request to all, at first.
+    pub client_timeout_ms: u32,
+    /// Whose requests are ordered.
+    pub clients: ClientPolicy,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self {
+            checkpoint_interval: 128,
+            window: 512,
+            pipeline: 8,
+            batch_bytes_max: 512 << 10,
+            batch_operations_max: 4096,
+            request_bytes_max: 256 << 10,
+            outstanding_max: 64,
+            sessions_max: 65_536,
+            reply_cache_bytes_max: 256 << 20,
+            heartbeat_ms: 100,
+            crash_suspicion_ms: 300,
+            ordering_deadline_ms: 500,
+            deadline_cap_ms: 8_000,
+            clock_bound_ms: 2_000,
+            client_timeout_ms: 250,
+            clients: ClientPolicy::Any,
+        }
+    }
+}
+
+/// Why members and parameters are not a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigurationError {
+    /// Too few or too many members.
+    #[error("{0} members: at least {MEMBERS_MIN} and at most {max} are supported", max = ReplicaId::COUNT_MAX)]
+    Members(usize),
+    /// Two members have the same key.
+    #[error("members {0} and {1} have the same key")]
+    SameKey(ReplicaId, ReplicaId),
+    /// A member's key is no point of the curve.
+    #[error("the key of member {0} is not a point of the curve")]
+    Key(ReplicaId),
+    /// A member's address is empty or too long.
+    #[error("an address of member {0} is empty or longer than {ADDRESS_BYTES_MAX} bytes")]
+    Address(ReplicaId),
+    /// A parameter is out of its range or contradicts another.
+    #[error("parameter `{name}`: {relation}")]
+    Parameter {
+        /// The parameter's name as in the genesis file.
+        name: &'static str,
+        /// What must hold.
+        relation: &'static str,
+    },
+}
+
+/// The members and parameters of one epoch, checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Configuration {
+    cluster: ClusterId,
+    epoch: Epoch,
+    members: List<Member, { ReplicaId::COUNT_MAX }>,
+    parameters: Parameters,
+}
+
+impl Configuration {
+    /// The configuration of `epoch` in `cluster`.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`] names the first relation that does not hold.
+    pub fn new(
+        cluster: ClusterId,
+        epoch: Epoch,
+        members: List<Member, { ReplicaId::COUNT_MAX }>,
+        parameters: Parameters,
+    ) -> Result<Self, ConfigurationError> {
+        check_members(&members)?;
+        check_parameters(&parameters)?;
+        Ok(Self { cluster, epoch, members, parameters })
+    }
+
+    /// The cluster that this configuration belongs to.
+    pub const fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// The number of this configuration.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The members, by index.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The member `id`, if there is one.
+    pub fn member(&self, id: ReplicaId) -> Option<&Member> {
+        self.members.get(id.index())
+    }
+
+    /// What all agree on besides the members.
+    pub const fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The number of members, n.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    /// How many members may be Byzantine: f = (n - 1) / 3. (PROTOCOL §1)
+    pub fn faults_max(&self) -> usize {
+        faults_max(self.size())
+    }
+
+    /// q = (n + f) / 2 + 1: two quorums share a correct member. (PROTOCOL §1)
+    pub fn quorum(&self) -> usize {
+        quorum(self.size())
+    }
+
+    /// w = f + 1: holds at least one correct member. (PROTOCOL §1)
+    pub fn weak_quorum(&self) -> usize {
+        self.faults_max() + 1
+    }
+
+    /// All members' numbers.
+    pub fn replicas(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + Clone + use<> {
+        ReplicaId::all(self.size())
+    }
+
+    /// The primary of `view` in this epoch. (PROTOCOL §1)
+    pub fn primary(&self, view: View) -> ReplicaId {
+        let size = self.size() as u64;
+        let index = (self.epoch.value() % size + view.value() % size) % size;
+        ReplicaId::new(u8::try_from(index).expect("an index is below the number of members, which is at most 31"))
+    }
+
+    /// Whether a checkpoint is taken after slot `sequence`.
+    pub fn is_checkpoint(&self, sequence: Sequence) -> bool {
+        sequence.is_checkpoint(self.parameters.checkpoint_interval)
+    }
+
+    /// The digest of members, parameters and epoch: part of the state root.
+    pub fn digest(&self) -> Digest {
+        let members = encode(&self.members).expect("31 members with bounded addresses are far below the limit");
+        let parameters = encode(&self.parameters).expect("parameters with bounded lists are far below the limit");
+        let epoch = self.epoch.value().to_le_bytes();
+        hash(Domain::Configuration, &[self.cluster.digest().as_bytes(), &epoch, &members, &parameters])
+    }
+}
+
+impl Parameters {
+    /// From one status to the next.
+    pub fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms.into())
+    }
+
+    /// Without a status for this long, a replica counts as crashed.
+    pub fn crash_suspicion(&self) -> Duration {
+        Duration::from_millis(self.crash_suspicion_ms.into())
+    }
+
+    /// How long an expected request may take, at first.
+    pub fn ordering_deadline(&self) -> Duration {
+        Duration::from_millis(self.ordering_deadline_ms.into())
+    }
+
+    /// To what any doubled deadline is capped.
+    pub fn deadline_cap(&self) -> Duration {
+        Duration::from_millis(self.deadline_cap_ms.into())
+    }
+
+    /// By how much a batch's stamp may differ from a backup's clock.
+    pub fn clock_bound(&self) -> Duration {
+        Duration::from_millis(self.clock_bound_ms.into())
+    }
+
+    /// After this long a client sends its request to all, at first.
+    pub fn client_timeout(&self) -> Duration {
+        Duration::from_millis(self.client_timeout_ms.into())
+    }
+}
+
+/// f for `size` members: the most that may be Byzantine. (PROTOCOL §1)
+const fn faults_max(size: usize) -> usize {
+    size.saturating_sub(1) / 3
+}
+
+/// q for `size` members. (PROTOCOL §1)
+const fn quorum(size: usize) -> usize {
+    (size + faults_max(size)) / 2 + 1
+}
+
+fn check_members(members: &[Member]) -> Result<(), ConfigurationError> {
+    if members.len() < MEMBERS_MIN || members.len() > ReplicaId::COUNT_MAX {
+        return Err(ConfigurationError::Members(members.len()));
+    }
+    for (id, member) in ReplicaId::all(members.len()).zip(members) {
+        if !member.key.is_on_curve() {
+            return Err(ConfigurationError::Key(id));
+        }
+        let addresses = [&member.peer_address, &member.client_address];
+        if addresses.iter().any(|address| address.is_empty() || address.len() > ADDRESS_BYTES_MAX) {
+            return Err(ConfigurationError::Address(id));
+        }
+        let earlier = ReplicaId::all(id.index()).zip(members).find(|(_, other)| other.key == member.key);
+        if let Some((other, _)) = earlier {
+            return Err(ConfigurationError::SameKey(other, id));
+        }
+    }
+    Ok(())
+}
+
+fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
+    let p = parameters;
+    let window_max = WINDOW_MAX as u64;
+    let operations_max = crate::batch::OPERATIONS_MAX as u32;
+    let listed_in_order = match &p.clients {
+        ClientPolicy::Any => true,
+        ClientPolicy::Listed(keys) => {
+            keys.is_sorted_by(|left, right| left < right) && keys.iter().all(PublicKey::is_on_curve)
+        }
+    };
+    let relations = [
+        ("checkpoint_interval", "at least 1 and at most half the window", {
+            p.checkpoint_interval >= 1 && p.checkpoint_interval <= p.window / 2
+        }),
+        ("window", "at most 1024 slots", p.window <= window_max),
+        ("pipeline", "at least 1 and at most the window", p.pipeline >= 1 && p.pipeline <= p.window),
+        ("request_bytes_max", "at least 1 KiB and at most 1 MiB", (1 << 10..=1 << 20).contains(&p.request_bytes_max)),
+        ("batch_bytes_max", "at most 4 MiB, and larger than the largest request by 1 KiB", {
+            p.batch_bytes_max <= 4 << 20 && p.batch_bytes_max >= p.request_bytes_max.saturating_add(1 << 10)
+        }),
+        ("batch_operations_max", "at least 1 and at most 4096", (1..=operations_max).contains(&p.batch_operations_max)),
+        ("outstanding_max", "at least 1 and at most 64", (1..=64).contains(&p.outstanding_max)),
+        ("sessions_max", "at least 1 and at most 1048576", (1..=1 << 20).contains(&p.sessions_max)),
+        ("reply_cache_bytes_max", "at least 4 MiB", p.reply_cache_bytes_max >= 4 << 20),
+        ("heartbeat_ms", "at least 10 and at most 10000", (10..=10_000).contains(&p.heartbeat_ms)),
+        ("crash_suspicion_ms", "at least two heartbeats", p.crash_suspicion_ms >= p.heartbeat_ms.saturating_mul(2)),
+        ("ordering_deadline_ms", "at least 1", p.ordering_deadline_ms >= 1),
+        ("deadline_cap_ms", "at least the ordering deadline and at least the crash suspicion, at most 60000", {
+            p.deadline_cap_ms >= p.ordering_deadline_ms
+                && p.deadline_cap_ms >= p.crash_suspicion_ms
+                && p.deadline_cap_ms <= 60_000
+        }),
+        ("clock_bound_ms", "at least 1", p.clock_bound_ms >= 1),
+        ("client_timeout_ms", "at least 10", p.client_timeout_ms >= 10),
+        ("clients", "listed keys are points of the curve, in ascending order, each once", listed_in_order),
+    ];
+    match relations.into_iter().find(|(_, _, holds)| !holds) {
+        Some((name, relation, _)) => Err(ConfigurationError::Parameter { name, relation }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sizes, faults, quorum and weak quorum, written by hand. (PROTOCOL §1)
+    const TABLE: [(usize, usize, usize, usize); 10] = [
+        (4, 1, 3, 2),
+        (5, 1, 4, 2),
+        (6, 1, 4, 2),
+        (7, 2, 5, 3),
+        (8, 2, 6, 3),
+        (9, 2, 6, 3),
+        (10, 3, 7, 4),
+        (13, 4, 9, 5),
+        (16, 5, 11, 6),
+        (31, 10, 21, 11),
+    ];
+
+    #[test]
+    fn quorum_sizes_agree_with_the_table() {
+        for (size, faults, expected, weak) in TABLE {
+            assert_eq!((faults_max(size), quorum(size), faults_max(size) + 1), (faults, expected, weak), "n = {size}");
+        }
+    }
+
+    #[test]
+    fn two_quorums_share_a_correct_member_and_the_correct_ones_are_a_quorum() {
+        for size in MEMBERS_MIN..=ReplicaId::COUNT_MAX {
+            let (faults, quorum) = (faults_max(size), quorum(size));
+            assert!(2 * quorum - size > faults, "n = {size}");
+            assert!(size - faults >= quorum, "n = {size}");
+        }
+    }
+
+    #[test]
+    fn a_window_of_less_than_two_intervals_is_refused() {
+        let parameters = Parameters { checkpoint_interval: 100, window: 199, ..Parameters::default() };
+        let refused = check_parameters(&parameters);
+        assert!(matches!(refused, Err(ConfigurationError::Parameter { name: "checkpoint_interval", .. })));
+        check_parameters(&Parameters { checkpoint_interval: 100, window: 200, ..Parameters::default() })
+            .expect("exactly two intervals");
+    }
+
+    #[test]
+    fn a_batch_must_hold_the_largest_request() {
+        let parameters = Parameters { batch_bytes_max: 256 << 10, ..Parameters::default() };
+        let refused = check_parameters(&parameters);
+        assert!(matches!(refused, Err(ConfigurationError::Parameter { name: "batch_bytes_max", .. })));
+    }
+}

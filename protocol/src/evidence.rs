@@ -1,0 +1,96 @@
+//! Proofs of misbehaviour, which anyone with the configuration can check. (PROTOCOL §4.3; Sheng et al., CCS 2021)
+
+use crate::batch::{Batch, batch_digest};
+use crate::codec::{Blob, BorrowDecode, Encode, Frame};
+use crate::configuration::Configuration;
+use crate::number::ReplicaId;
+use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
+use crate::verify::Verifier;
+
+/// Two statements of one replica that no correct replica makes both, or one that none makes at all.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Evidence {
+    /// Two batches accepted, or proposed, for one slot in one view.
+    ConflictingPrepares(Vote<Prepare>, Vote<Prepare>),
+    /// Two batches held prepared for one slot in one view.
+    ConflictingCommits(Vote<Commit>, Vote<Commit>),
+    /// Two roots of the state after one slot.
+    ConflictingCheckpoints(Vote<Checkpoint>, Vote<Checkpoint>),
+    /// A batch proposed that breaks the bounds or holds an invalid client signature.
+    InvalidBatch {
+        /// The primary's vote, which names the batch.
+        vote: Vote<Prepare>,
+        /// The batch.
+        batch: Blob,
+    },
+}
+
+impl Evidence {
+    /// Whom it accuses.
+    pub const fn accused(&self) -> ReplicaId {
+        match self {
+            Self::ConflictingPrepares(vote, _) | Self::InvalidBatch { vote, .. } => vote.voter,
+            Self::ConflictingCommits(vote, _) => vote.voter,
+            Self::ConflictingCheckpoints(vote, _) => vote.voter,
+        }
+    }
+
+    /// Whether it proves that the accused is faulty: the form is one of misbehaviour and the signatures are valid.
+    pub fn is_proof(&self, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
+        match self {
+            Self::ConflictingPrepares(first, second) => {
+                let (a, b) = (first.statement, second.statement);
+                (a.epoch, a.view, a.sequence) == (b.epoch, b.view, b.sequence)
+                    && a.digest != b.digest
+                    && are_signed_by_one(first, second, configuration, verifier)
+            }
+            Self::ConflictingCommits(first, second) => {
+                let (a, b) = (first.statement, second.statement);
+                (a.epoch, a.view, a.sequence) == (b.epoch, b.view, b.sequence)
+                    && a.digest != b.digest
+                    && are_signed_by_one(first, second, configuration, verifier)
+            }
+            Self::ConflictingCheckpoints(first, second) => {
+                let (a, b) = (first.statement, second.statement);
+                (a.epoch, a.sequence) == (b.epoch, b.sequence)
+                    && a.root != b.root
+                    && are_signed_by_one(first, second, configuration, verifier)
+            }
+            Self::InvalidBatch { vote, batch } => {
+                vote.statement.digest == batch_digest(batch)
+                    && vote.voter == configuration.primary(vote.statement.view)
+                    && is_signed(vote, configuration, verifier)
+                    && !is_valid_batch(batch, configuration, verifier)
+            }
+        }
+    }
+}
+
+fn is_signed<S: Statement>(vote: &Vote<S>, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
+    let Some(member) = configuration.member(vote.voter) else {
+        return false;
+    };
+    let digest = vote.statement.signed_digest(configuration.cluster());
+    verifier.verify(&[quorate_crypto::Item { key: member.key, digest, signature: vote.signature }]).is_ok()
+}
+
+fn are_signed_by_one<S: Statement>(
+    first: &Vote<S>,
+    second: &Vote<S>,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> bool {
+    first.voter == second.voter
+        && is_signed(first, configuration, verifier)
+        && is_signed(second, configuration, verifier)
+}
+
+fn is_valid_batch(body: &Blob, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
+    Batch::parse(body.bytes().clone(), configuration).is_ok_and(|batch| {
+        let cluster = configuration.cluster();
+        let items: alloc::vec::Vec<_> =
+            batch.requests().iter().map(|request| request.signature_item(cluster)).collect();
+        verifier.verify(&items).is_ok()
+    })
+}

@@ -1,0 +1,589 @@
+//! The key-value store as a replicated application: deterministic, bounded, and without a panic that a client can reach.
+
+use quorate_crypto::Digest;
+
+use super::operation::{Condition, Operation, Range, Step, Transaction, check_entry};
+use super::output::{self, Output, StepOutput};
+use crate::application::{Application, Image, NotAState, Surroundings};
+use crate::codec::{Blob, CodecError, List};
+use crate::message::Entry;
+use crate::state::{BucketTooFull, Proof, StateMap};
+
+/// The depth of the Merkle tree: 65,536 buckets, some 15 entries each at a million. Part of what the root means.
+pub const DEPTH: u8 = 16;
+
+/// What an entry counts for besides the bytes of its key and value: about what it costs in memory.
+pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
+
+/// How much a store holds unless it is told otherwise, in bytes.
+pub const LIMIT_BYTES_DEFAULT: u64 = 8 << 30;
+
+/// The key-value store.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Store {
+    state: StateMap,
+    limit_bytes: u64,
+}
+
+impl Store {
+    /// An empty store that holds up to `limit_bytes`, [`ENTRY_OVERHEAD_BYTES`] counted for each entry. The limit decides
+    /// results, so it must be the same on all replicas: it belongs to what the cluster agrees on, not to a machine.
+    pub fn new(limit_bytes: u64) -> Self {
+        Self { state: StateMap::new(DEPTH), limit_bytes }
+    }
+
+    /// The entries, and their root at the last checkpoint.
+    pub const fn state(&self) -> &StateMap {
+        &self.state
+    }
+
+    /// Shows what `key` held at the last checkpoint. (PROTOCOL §8, proved reads)
+    ///
+    /// # Errors
+    /// [`BucketTooFull`].
+    pub fn prove(&self, key: &[u8]) -> Result<Proof, BucketTooFull> {
+        self.state.prove(key)
+    }
+
+    fn run(&mut self, operation: &Operation, bytes_max: usize) -> Output {
+        match operation {
+            Operation::Step(step) => self.run_alone(step, bytes_max),
+            Operation::CompareAndSet { key, expect, set } => {
+                self.compare_and_set(key, expect.as_deref(), set.as_deref())
+            }
+            Operation::Range(range) => self.page(range, bytes_max),
+            Operation::Transaction(transaction) => self.run_transaction(transaction, bytes_max),
+        }
+    }
+
+    fn run_alone(&mut self, step: &Step, bytes_max: usize) -> Output {
+        if !self.has_room_for(core::slice::from_ref(step)) {
+            return Output::Full;
+        }
+        let mut value_bytes_max = bytes_max.saturating_sub(output::STEP_OVERHEAD_BYTES + output::STEP_OUTPUT_BYTES);
+        Output::Step(self.run_step(step, &mut value_bytes_max))
+    }
+
+    fn compare_and_set(&mut self, key: &[u8], expect: Option<&[u8]>, set: Option<&[u8]>) -> Output {
+        if self.state.get_slice(key) != expect {
+            return Output::Swapped(false);
+        }
+        match set {
+            Some(value) if self.growth(key, value) > self.room() => return Output::Full,
+            Some(value) => self.state.insert(key, value),
+            None => self.state.remove(key),
+        };
+        Output::Swapped(true)
+    }
+
+    fn page(&self, range: &Range, bytes_max: usize) -> Output {
+        let mut room = bytes_max.saturating_sub(output::PAGE_OVERHEAD_BYTES);
+        let mut entries = alloc::vec::Vec::new();
+        let mut more = false;
+        for (key, value) in self.state.range(&range.prefix, range.after.as_deref()) {
+            let bytes = output::ENTRY_OVERHEAD_BYTES + key.len() + value.len();
+            more = bytes > room || entries.len() >= range.limit as usize;
+            if more {
+                break;
+            }
+            room -= bytes;
+            entries.push(Entry { key: key.into(), value: value.into() });
+        }
+        if more && entries.is_empty() {
+            return Output::Step(StepOutput::TooLarge);
+        }
+        Output::Entries { entries: List::new(entries).expect("the limit of a range is within the bound"), more }
+    }
+
+    /// Conditions first, then all steps of one branch or, if they might not fit, none.
+    fn run_transaction(&mut self, transaction: &Transaction, bytes_max: usize) -> Output {
+        let succeeded = transaction.conditions.iter().all(|condition| self.holds(condition));
+        let steps = if succeeded { &transaction.then } else { &transaction.otherwise };
+        if !self.has_room_for(steps) {
+            return Output::Full;
+        }
+        let fixed_bytes = output::TRANSACTION_OVERHEAD_BYTES + output::STEP_OUTPUT_BYTES * steps.len();
+        let mut value_bytes_max = bytes_max.saturating_sub(fixed_bytes);
+        let outputs = steps.iter().map(|step| self.run_step(step, &mut value_bytes_max)).collect();
+        Output::Transaction { succeeded, outputs: List::new(outputs).expect("as many outputs as steps") }
+    }
+
+    /// Runs a step whose value, if it gives one, may take `value_bytes_max`, and takes off what it took.
+    fn run_step(&mut self, step: &Step, value_bytes_max: &mut usize) -> StepOutput {
+        match step {
+            Step::Put { key, value } => StepOutput::Done { replaced: self.state.insert(key, value) },
+            Step::Delete { key } => StepOutput::Deleted(self.state.remove(key)),
+            Step::Get { key } => {
+                let Some(value) = self.state.get(key) else {
+                    return StepOutput::Value(None);
+                };
+                match value_bytes_max.checked_sub(output::VALUE_OVERHEAD_BYTES + value.len()) {
+                    Some(rest) => {
+                        *value_bytes_max = rest;
+                        StepOutput::Value(Some(value.into()))
+                    }
+                    None => StepOutput::TooLarge,
+                }
+            }
+        }
+    }
+
+    fn holds(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Equals { key, value } => self.state.get_slice(key) == Some(value),
+            Condition::Exists { key } => self.state.get_slice(key).is_some(),
+            Condition::Absent { key } => self.state.get_slice(key).is_none(),
+        }
+    }
+
+    /// Whether the steps cannot exceed the limit. What they delete is not counted in their favour.
+    fn has_room_for(&self, steps: &[Step]) -> bool {
+        let growth = steps.iter().map(|step| match step {
+            Step::Put { key, value } => self.growth(key, value),
+            Step::Get { .. } | Step::Delete { .. } => 0,
+        });
+        let growth: u64 = growth.sum();
+        growth == 0 || growth <= self.room()
+    }
+
+    /// By how much the store grows if `key` gets this value now.
+    fn growth(&self, key: &[u8], value: &[u8]) -> u64 {
+        let before = self.state.get_slice(key).map_or(0, |before| charge(key, before));
+        charge(key, value).saturating_sub(before)
+    }
+
+    fn room(&self) -> u64 {
+        let overhead = ENTRY_OVERHEAD_BYTES.saturating_mul(self.state.len() as u64);
+        self.limit_bytes.saturating_sub(self.state.raw_bytes().saturating_add(overhead))
+    }
+}
+
+fn charge(key: &[u8], value: &[u8]) -> u64 {
+    ENTRY_OVERHEAD_BYTES + (key.len() + value.len()) as u64
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new(LIMIT_BYTES_DEFAULT)
+    }
+}
+
+impl Application for Store {
+    fn execute(&mut self, surroundings: &Surroundings, operation: &Blob) -> Blob {
+        let bytes_max = surroundings.result_bytes_max;
+        let output = match Operation::decode(operation) {
+            Ok(operation) => self.run(&operation, bytes_max),
+            Err(_malformed) => Output::Invalid,
+        };
+        output.encode(bytes_max)
+    }
+
+    fn checkpoint(&mut self) -> Image {
+        self.state.checkpoint()
+    }
+
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+        let mut room = self.limit_bytes;
+        self.state.restore_checked(entries, |entry| {
+            check_entry(&entry.key, &entry.value).map_err(|error| match error {
+                CodecError::Malformed(reason) => reason,
+                CodecError::Trailing(_) | CodecError::TooLong => "not an entry",
+            })?;
+            room = room.checked_sub(charge(&entry.key, &entry.value)).ok_or("more bytes than the limit")?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+    use alloc::vec;
+    use alloc::vec::Vec;
+    use std::string::ToString;
+
+    use proptest::collection::vec as many;
+    use proptest::prelude::{Just, Strategy, any};
+    use proptest::sample::select;
+    use proptest::{option, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use quorate_crypto::SigningKey;
+
+    use super::*;
+    use crate::application::RESULT_BYTES_MAX;
+    use crate::kv::{RANGE_ENTRIES_MAX, STEPS_MAX, VALUE_BYTES_MAX};
+    use crate::number::Sequence;
+    use crate::time::WallTime;
+
+    fn run_bytes(store: &mut Store, operation: &Blob, result_bytes_max: usize) -> Output {
+        let client = SigningKey::from_seed([7; 32]).public_key();
+        let surroundings = Surroundings { sequence: Sequence::new(1), time: WallTime::ZERO, client, result_bytes_max };
+        let result = store.execute(&surroundings, operation);
+        assert!(result.len() <= result_bytes_max);
+        Output::decode(&result).expect("the store's own")
+    }
+
+    fn run_within(store: &mut Store, operation: &Operation, result_bytes_max: usize) -> Output {
+        run_bytes(store, &operation.encode().expect("within the bounds"), result_bytes_max)
+    }
+
+    fn run(store: &mut Store, operation: &Operation) -> Output {
+        run_within(store, operation, RESULT_BYTES_MAX)
+    }
+
+    fn store_of(entries: &[(&[u8], &[u8])]) -> Store {
+        let mut store = Store::default();
+        for (key, value) in entries {
+            assert_eq!(run(&mut store, &Operation::put(key, value)), done(false));
+        }
+        store
+    }
+
+    fn done(replaced: bool) -> Output {
+        Output::Step(StepOutput::Done { replaced })
+    }
+
+    fn value(value: Option<&[u8]>) -> Output {
+        Output::Step(StepOutput::Value(value.map(Blob::from)))
+    }
+
+    fn put(key: &[u8], value: &[u8]) -> Step {
+        Step::Put { key: key.into(), value: value.into() }
+    }
+
+    fn get(key: &[u8]) -> Step {
+        Step::Get { key: key.into() }
+    }
+
+    fn transaction(conditions: Vec<Condition>, then: Vec<Step>, otherwise: Vec<Step>) -> Operation {
+        let bounded = "as many as allowed";
+        Operation::Transaction(Transaction {
+            conditions: List::new(conditions).expect(bounded),
+            then: List::new(then).expect(bounded),
+            otherwise: List::new(otherwise).expect(bounded),
+        })
+    }
+
+    fn range(prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Operation {
+        Operation::Range(Range { prefix: prefix.into(), after: after.map(Blob::from), limit })
+    }
+
+    /// All keys that begin with `prefix`, page by page.
+    fn pages(store: &mut Store, prefix: &[u8], limit: u32, result_bytes_max: usize) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        loop {
+            let page = range(prefix, keys.last().map(|key| &key[..]), limit);
+            let Output::Entries { entries, more } = run_within(store, &page, result_bytes_max) else {
+                panic!("a page");
+            };
+            assert!(entries.len() <= limit as usize);
+            assert!(!more || !entries.is_empty(), "pages lead to the end");
+            keys.extend(entries.iter().map(|entry| entry.key.to_vec()));
+            if !more {
+                return keys;
+            }
+        }
+    }
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn model_step(model: &mut Model, step: &Step) -> StepOutput {
+        match step {
+            Step::Put { key, value } => {
+                StepOutput::Done { replaced: model.insert(key.to_vec(), value.to_vec()).is_some() }
+            }
+            Step::Get { key } => StepOutput::Value(model.get(&key[..]).map(|value| Blob::from(&value[..]))),
+            Step::Delete { key } => StepOutput::Deleted(model.remove(&key[..]).is_some()),
+        }
+    }
+
+    fn model_run(model: &mut Model, operation: &Operation) -> Output {
+        let read = |model: &Model, key: &Blob| model.get(&key[..]).map(|value| Blob::from(&value[..]));
+        match operation {
+            Operation::Step(step) => Output::Step(model_step(model, step)),
+            Operation::CompareAndSet { key, expect, set } => {
+                let equal = read(model, key) == *expect;
+                if equal {
+                    model.remove(&key[..]);
+                    model.extend(set.iter().map(|value| (key.to_vec(), value.to_vec())));
+                }
+                Output::Swapped(equal)
+            }
+            Operation::Range(range) => {
+                let all = model.iter().filter(|(key, _)| key.starts_with(&range.prefix));
+                let all = all.filter(|(key, _)| range.after.as_ref().is_none_or(|after| key[..] > after[..]));
+                let mut entries: Vec<Entry> =
+                    all.map(|(key, value)| Entry { key: key[..].into(), value: value[..].into() }).collect();
+                let more = entries.len() > range.limit as usize;
+                entries.truncate(range.limit as usize);
+                Output::Entries { entries: List::new(entries).expect("few"), more }
+            }
+            Operation::Transaction(transaction) => {
+                let succeeded = transaction.conditions.iter().all(|condition| match condition {
+                    Condition::Equals { key, value } => read(model, key).as_ref() == Some(value),
+                    Condition::Exists { key } => model.contains_key(&key[..]),
+                    Condition::Absent { key } => !model.contains_key(&key[..]),
+                });
+                let steps = if succeeded { &transaction.then } else { &transaction.otherwise };
+                let outputs = steps.iter().map(|step| model_step(model, step)).collect();
+                Output::Transaction { succeeded, outputs: List::new(outputs).expect("as many as steps") }
+            }
+        }
+    }
+
+    fn any_key() -> impl Strategy<Value = Blob> {
+        many(select(&[0_u8, b'a', 0xff][..]), 1..4).prop_map(Blob::from)
+    }
+
+    fn any_value() -> impl Strategy<Value = Blob> {
+        many(0..2_u8, 0..3).prop_map(Blob::from)
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (any_key(), any_value()).prop_map(|(key, value)| Step::Put { key, value }),
+            1 => any_key().prop_map(|key| Step::Get { key }),
+            1 => any_key().prop_map(|key| Step::Delete { key }),
+        ]
+    }
+
+    fn any_condition() -> impl Strategy<Value = Condition> {
+        prop_oneof![
+            (any_key(), any_value()).prop_map(|(key, value)| Condition::Equals { key, value }),
+            any_key().prop_map(|key| Condition::Exists { key }),
+            any_key().prop_map(|key| Condition::Absent { key }),
+        ]
+    }
+
+    fn any_operation() -> impl Strategy<Value = Operation> {
+        let branch = || many(any_step(), 0..4);
+        let prefix = prop_oneof![Just(Blob::EMPTY), any_key()];
+        prop_oneof![
+            6 => any_step().prop_map(Operation::Step),
+            2 => (any_key(), option::of(any_value()), option::of(any_value()))
+                .prop_map(|(key, expect, set)| Operation::CompareAndSet { key, expect, set }),
+            1 => (prefix, option::of(any_key()), 1..5_u32)
+                .prop_map(|(prefix, after, limit)| Operation::Range(Range { prefix, after, limit })),
+            2 => (many(any_condition(), 0..3), branch(), branch())
+                .prop_map(|(conditions, then, otherwise)| transaction(conditions, then, otherwise)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_store_is_a_map_and_its_checkpoints_add_up_to_it(rounds in many(many(any_operation(), 0..30), 1..5)) {
+            let (mut store, mut model, mut replayed) = (Store::default(), Model::new(), Model::new());
+            for round in rounds {
+                for operation in round {
+                    let before = store.clone();
+                    prop_assert_eq!(run(&mut store, &operation), model_run(&mut model, &operation));
+                    prop_assert!(!operation.is_read() || store == before);
+                }
+                let image = store.checkpoint();
+                for (key, value) in image.changes {
+                    replayed.remove(&key[..]);
+                    replayed.extend(value.map(|value| (key.to_vec(), value.to_vec())));
+                }
+                prop_assert_eq!(&replayed, &model);
+                let mut restored = Store::default();
+                let mut entries = replayed.iter().map(|(key, value)| Entry { key: key[..].into(), value: value[..].into() });
+                prop_assert_eq!(restored.restore(&mut entries), Ok(image.root));
+            }
+        }
+
+        #[test]
+        fn bytes_that_are_no_operation_give_invalid_and_change_nothing(
+            bytes in many(any::<u8>(), 0..40), operation in any_operation(), cut in 1..20_usize,
+        ) {
+            let mut store = store_of(&[(b"a", b"1")]);
+            let before = store.clone();
+            let mut whole = operation.encode().expect("within the bounds").to_vec();
+            let mut longer = whole.clone();
+            longer.push(0);
+            whole.truncate(whole.len().saturating_sub(cut));
+            for bytes in [bytes, whole, longer] {
+                if Operation::decode(&Blob::from(&bytes[..])).is_err() {
+                    prop_assert_eq!(run_bytes(&mut store, &bytes.into(), RESULT_BYTES_MAX), Output::Invalid);
+                }
+            }
+            prop_assert_eq!(store, before);
+        }
+
+        #[test]
+        fn no_result_exceeds_its_bound_and_the_bound_changes_no_state(
+            operations in many((any_operation(), 0..60_usize), 0..40),
+        ) {
+            let (mut store, mut free) = (Store::default(), Store::default());
+            for (operation, result_bytes_max) in operations {
+                let bounded = run_within(&mut store, &operation, result_bytes_max);
+                let whole = run(&mut free, &operation);
+                let length = whole.encode(usize::MAX).len();
+                prop_assert!(length > result_bytes_max || bounded == whole, "what fits is given");
+                prop_assert_eq!(&store, &free);
+            }
+        }
+    }
+
+    #[test]
+    fn the_root_of_a_small_store_never_changes() {
+        let mut store = store_of(&[(b"apple", b"red"), (b"banana", b"yellow"), (b"cherry", b"")]);
+        let expected = "fb40ebb65436031f6255c4b5fade7f391c11e2ac4aee2d920a88b25a6684027d";
+        assert_eq!(store.checkpoint().root.to_string(), expected);
+        let empty = "6914bdc5f6daaf0a5b6ff04e3e994a6d3042f54a37514755b4bcbb5037d33d1b";
+        assert_eq!(Store::default().state().root().to_string(), empty);
+    }
+
+    #[test]
+    fn a_value_is_set_only_over_the_one_expected() {
+        let mut store = Store::default();
+        let mut swap = |expect: Option<&[u8]>, set: Option<&[u8]>| {
+            let (expect, set) = (expect.map(Blob::from), set.map(Blob::from));
+            run(&mut store, &Operation::CompareAndSet { key: b"k"[..].into(), expect, set })
+        };
+        assert_eq!(swap(Some(b""), Some(b"1")), Output::Swapped(false));
+        assert_eq!(swap(None, Some(b"1")), Output::Swapped(true));
+        assert_eq!(swap(None, Some(b"2")), Output::Swapped(false));
+        assert_eq!(swap(Some(b"1"), None), Output::Swapped(true));
+        assert_eq!(swap(None, None), Output::Swapped(true));
+        assert_eq!(run(&mut store, &Operation::get(b"k")), value(None));
+    }
+
+    #[test]
+    fn conditions_hold_before_the_first_step_and_a_step_sees_those_before_it() {
+        let mut store = store_of(&[(b"a", b"1")]);
+        let conditions = vec![
+            Condition::Equals { key: b"a"[..].into(), value: b"1"[..].into() },
+            Condition::Absent { key: b"b"[..].into() },
+        ];
+        let operation = transaction(
+            conditions,
+            vec![put(b"b", b"2"), get(b"b"), Step::Delete { key: b"a"[..].into() }, get(b"a")],
+            vec![get(b"a"), put(b"c", b"3")],
+        );
+        let outputs = |outputs: Vec<StepOutput>| List::new(outputs).expect("few");
+        let first = vec![
+            StepOutput::Done { replaced: false },
+            StepOutput::Value(Some(b"2"[..].into())),
+            StepOutput::Deleted(true),
+            StepOutput::Value(None),
+        ];
+        assert_eq!(run(&mut store, &operation), Output::Transaction { succeeded: true, outputs: outputs(first) });
+        let second = vec![StepOutput::Value(None), StepOutput::Done { replaced: false }];
+        assert_eq!(run(&mut store, &operation), Output::Transaction { succeeded: false, outputs: outputs(second) });
+        let keys: Vec<&[u8]> = store.state().iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, [b"b", b"c"]);
+    }
+
+    #[test]
+    fn pages_of_a_prefix_hold_each_of_its_keys_once_even_at_the_end_of_all_keys() {
+        let entries: [(&[u8], &[u8]); 8] = [
+            (b"\xfe", b""),
+            (b"\xfe\xff", b""),
+            (b"\xff", b""),
+            (b"\xff\0", b""),
+            (b"\xff\xfe", b""),
+            (b"\xff\xff", b""),
+            (b"\xff\xff\0", b""),
+            (b"\xff\xff\xff", b""),
+        ];
+        let mut store = store_of(&entries);
+        for prefix in [&b""[..], b"\xfe", b"\xff", b"\xff\xff", b"\xff\xff\xff", b"\xff\xff\xff\xff", b"\0"] {
+            let expected: Vec<&[u8]> =
+                entries.iter().map(|(key, _)| *key).filter(|key| key.starts_with(prefix)).collect();
+            for limit in 1..9 {
+                assert_eq!(pages(&mut store, prefix, limit, RESULT_BYTES_MAX), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_its_bytes_or_its_entries_do() {
+        let mut store = Store::default();
+        for number in 0..RANGE_ENTRIES_MAX + 1 {
+            run(&mut store, &Operation::put(&number.to_be_bytes(), &[0; 1000]));
+        }
+        let all = pages(&mut store, b"", RANGE_ENTRIES_MAX, RESULT_BYTES_MAX);
+        assert_eq!(all.len(), RANGE_ENTRIES_MAX as usize + 1);
+        let mut sizes = |limit, bytes| match run_within(&mut store, &range(b"", None, limit), bytes) {
+            Output::Entries { entries, more } => (entries.len(), more),
+            other => panic!("{other:?} is no page"),
+        };
+        assert_eq!(sizes(RANGE_ENTRIES_MAX, 2 << 20), (1024, true));
+        assert_eq!(sizes(RANGE_ENTRIES_MAX, 9 + 3 * 1012), (3, true));
+        assert_eq!(sizes(RANGE_ENTRIES_MAX, 9 + 3 * 1012 - 1), (2, true));
+        assert_eq!(run_within(&mut store, &range(b"", None, 5), 1000), Output::Step(StepOutput::TooLarge));
+        assert_eq!(
+            run_within(&mut store, &range(b"x", None, 5), 9),
+            Output::Entries { entries: List::empty(), more: false }
+        );
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_left_out_and_the_next_that_fits_is_given() {
+        let mut store = store_of(&[(b"large", &[1; 600]), (b"small", b"2")]);
+        assert_eq!(run_within(&mut store, &Operation::get(b"large"), 613), value(Some(&[1; 600])));
+        assert_eq!(run_within(&mut store, &Operation::get(b"large"), 612), Output::Step(StepOutput::TooLarge));
+        let operation = transaction(vec![], vec![get(b"large"), put(b"large", b""), get(b"small")], vec![]);
+        let outputs =
+            vec![StepOutput::TooLarge, StepOutput::Done { replaced: true }, StepOutput::Value(Some(b"2"[..].into()))];
+        let outputs = List::new(outputs).expect("three");
+        assert_eq!(run_within(&mut store, &operation, 100), Output::Transaction { succeeded: true, outputs });
+    }
+
+    #[test]
+    fn the_largest_transaction_stays_within_the_bound_of_results() {
+        let mut store = store_of(&[(b"k", &vec![1; VALUE_BYTES_MAX])]);
+        let Output::Transaction { outputs, .. } =
+            run(&mut store, &transaction(vec![], vec![get(b"k"); STEPS_MAX], vec![]))
+        else {
+            panic!("a transaction");
+        };
+        assert_eq!(outputs.iter().filter(|output| **output != StepOutput::TooLarge).count(), 3);
+    }
+
+    #[test]
+    fn a_full_store_takes_nothing_more_until_something_goes() {
+        let mut store = Store::new(2 * (ENTRY_OVERHEAD_BYTES + 4));
+        assert_eq!(run(&mut store, &Operation::put(b"a", b"123")), done(false));
+        assert_eq!(run(&mut store, &Operation::put(b"b", b"123")), done(false));
+        let full = store.clone();
+        let set = Some(b"1234"[..].into());
+        for too_much in [
+            Operation::put(b"c", b""),
+            Operation::put(b"a", b"1234"),
+            Operation::CompareAndSet { key: b"a"[..].into(), expect: Some(b"123"[..].into()), set },
+            transaction(vec![], vec![Step::Delete { key: b"a"[..].into() }, put(b"c", b"")], vec![]),
+            transaction(vec![Condition::Exists { key: b"c"[..].into() }], vec![], vec![put(b"a", b""), put(b"c", b"")]),
+        ] {
+            assert_eq!(run(&mut store, &too_much), Output::Full);
+            assert_eq!(store, full);
+        }
+        assert_eq!(run(&mut store, &Operation::put(b"a", b"321")), done(true));
+        assert_eq!(run(&mut store, &Operation::delete(b"b")), Output::Step(StepOutput::Deleted(true)));
+        assert_eq!(run(&mut store, &Operation::put(b"c", b"123")), done(false));
+    }
+
+    #[test]
+    fn entries_that_no_operation_could_have_written_are_no_state() {
+        let entry = |key: usize, value: usize| Entry { key: vec![1; key].into(), value: vec![1; value].into() };
+        let mut store = Store::new(1 << 20);
+        for (wrong, reason) in [
+            (entry(0, 0), "a key of no bytes or of too many"),
+            (entry(1025, 0), "a key of no bytes or of too many"),
+            (entry(1, VALUE_BYTES_MAX + 1), "a value of too many bytes"),
+        ] {
+            assert_eq!(store.restore(&mut [wrong].into_iter()), Err(NotAState { index: 0, reason }));
+        }
+        let mut many = (1..20).map(|length| entry(length, 100 << 10));
+        let error = NotAState { index: 10, reason: "more bytes than the limit" };
+        assert_eq!(store.restore(&mut many), Err(error));
+    }
+
+    #[test]
+    fn a_value_is_proved_as_it_was_at_the_checkpoint() {
+        let mut store = store_of(&[(b"k", b"old")]);
+        let root = store.checkpoint().root;
+        run(&mut store, &Operation::put(b"k", b"new"));
+        let proof = store.prove(b"k").expect("a small bucket");
+        assert_eq!(proof.verify(&root, b"k"), Ok(Some(&b"old"[..].into())));
+    }
+}

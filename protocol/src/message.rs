@@ -1,0 +1,452 @@
+//! The messages between replicas, and between clients and replicas. (PROTOCOL §3, table of messages)
+//!
+//! Each bound on what a message may hold stands in its type. What a receiver keeps of it is bounded where it is kept.
+
+use alloc::sync::Arc;
+
+use quorate_crypto::{Digest, Domain, PublicKey, Signature, hash};
+
+use crate::batch::{OPERATIONS_MAX, SignedRequest};
+use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
+use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, encode};
+use crate::configuration::{ClusterId, WINDOW_MAX};
+use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
+use crate::statement::{Checkpoint, Commit, Prepare, Vote};
+
+/// The version of every message; a frame of another version is refused before anything in it is read.
+pub const VERSION: u8 = 1;
+
+/// Most entries of a part of a transferred state.
+pub const PART_ENTRIES_MAX: usize = 4096;
+
+/// What replicas say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Message {
+    /// A backup passes a client's request on to the primary. (PROTOCOL §4.6)
+    Request(SignedRequest),
+    /// The primary proposes a batch for a slot.
+    PrePrepare(PrePrepare),
+    /// A backup accepts a batch for a slot.
+    Prepare(Vote<Prepare>),
+    /// A replica holds a prepared certificate.
+    Commit(Vote<Commit>),
+    /// A replica's state after a slot.
+    Checkpoint(Vote<Checkpoint>),
+    /// A checkpoint that a quorum vouches for.
+    Stable(StableCertificate),
+    /// A replica left the views below.
+    ViewChange(SignedViewChange),
+    /// The primary of a view shows why it begins as it does.
+    NewView(SignedNewView),
+    /// What a replica has and lacks.
+    Status(Status),
+    /// Asks for what the sender lacks.
+    Fetch(Fetch),
+    /// A batch that was asked for by its digest.
+    Batch(FetchedBatch),
+    /// A slot that is decided, with its proof.
+    Decided(Decided),
+    /// A part of a checkpoint's state.
+    Part(Part),
+}
+
+/// The primary's own [`Prepare`] vote, with the batch. (PROTOCOL §3)
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct PrePrepare {
+    /// The primary's vote.
+    pub vote: Vote<Prepare>,
+    /// The encoded batch, whose digest the vote names.
+    pub batch: Blob,
+}
+
+/// One vote that a replica cast, as its view change reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Cast {
+    /// The slot.
+    pub sequence: Sequence,
+    /// The highest view in which the replica voted on it.
+    pub view: View,
+    /// What it voted for.
+    pub digest: Digest,
+}
+
+/// "I left the views below `view`; this is what may have been decided." (PROTOCOL §7.1)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct ViewChange {
+    /// The epoch of the views.
+    pub epoch: Epoch,
+    /// The view that is asked for.
+    pub view: View,
+    /// Who asks.
+    pub replica: ReplicaId,
+    /// The stable certificate with the highest slot that the replica holds; none if only slot zero is stable.
+    pub stable: Option<StableCertificate>,
+    /// For each slot above the stable one, in ascending order, the prepared certificate of the highest view, if any.
+    pub prepared: List<PreparedCertificate, WINDOW_MAX>,
+    /// For each slot above the stable one, in ascending order, the vote cast in the highest view, if any.
+    pub cast: List<Cast, WINDOW_MAX>,
+}
+
+/// A view change as it was signed: always sent byte for byte, never rebuilt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct SignedViewChange {
+    /// The encoding of a [`ViewChange`].
+    pub body: Blob,
+    /// The replica's signature over the digest of `body`.
+    pub signature: Signature,
+}
+
+/// The digest of one batch that a new view proposes for a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct Proposal {
+    /// The slot.
+    pub sequence: Sequence,
+    /// The batch.
+    pub digest: Digest,
+}
+
+/// A view change that a new view rests on, by its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct NamedViewChange {
+    /// Who asked for the view.
+    pub replica: ReplicaId,
+    /// The digest of the view change's body, as it was signed.
+    pub digest: Digest,
+}
+
+/// The primary's account of how its view begins. (PROTOCOL §7.3)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct NewView {
+    /// The epoch of the view.
+    pub epoch: Epoch,
+    /// The view.
+    pub view: View,
+    /// The view changes that it rests on: exactly a quorum, in ascending order of the replicas.
+    pub view_changes: List<NamedViewChange, { ReplicaId::COUNT_MAX }>,
+    /// What follows from them for each slot above the highest stable one, in ascending order without a gap.
+    pub proposals: List<Proposal, WINDOW_MAX>,
+}
+
+/// A new view as its primary signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct SignedNewView {
+    /// The encoding of a [`NewView`].
+    pub body: Blob,
+    /// The primary's signature over the digest of `body`.
+    pub signature: Signature,
+}
+
+/// How far a replica has come with a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Progress {
+    /// It accepted no proposal in its view.
+    Nothing,
+    /// It accepted a proposal in its view.
+    PrePrepared,
+    /// It holds a prepared certificate of its view.
+    Prepared,
+    /// It knows what is decided, but lacks the batch.
+    CommittedWithoutBatch,
+    /// It knows what is decided and has the batch.
+    Committed,
+}
+
+/// What a replica has, and so what it lacks. Also the sign that it is alive. (PROTOCOL §9)
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Status {
+    /// The sender's epoch.
+    pub epoch: Epoch,
+    /// The view that it is in or, if it is not in one, asks for.
+    pub view: View,
+    /// Whether it entered that view.
+    pub entered: bool,
+    /// The low watermark.
+    pub stable: Sequence,
+    /// The last slot that it executed.
+    pub executed: Sequence,
+    /// The first decided slot that it can hand out with its batch and proof.
+    pub decided_from: Sequence,
+    /// Bit i: it holds a view change of member i for `view` or a higher one.
+    pub view_changes: u32,
+    /// Bit i: it holds the vote of member i for its own latest checkpoint above `stable`.
+    pub checkpoint_votes: u32,
+    /// How far it came with the slots after `executed`, in order.
+    pub slots: List<Progress, WINDOW_MAX>,
+}
+
+/// Asks a peer for what the sender lacks. (PROTOCOL §9)
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Fetch {
+    /// The batch with this digest, proposed for this slot.
+    Batch {
+        /// The slot.
+        sequence: Sequence,
+        /// The batch.
+        digest: Digest,
+    },
+    /// Decided slots after this one.
+    Decided {
+        /// The last slot that is not wanted.
+        after: Sequence,
+    },
+    /// The view change with this digest.
+    ViewChange {
+        /// The digest of its body.
+        digest: Digest,
+    },
+    /// The new view of this view, or of a higher one.
+    NewView {
+        /// The lowest view of interest.
+        view: View,
+    },
+    /// A part of the state at a stable checkpoint.
+    Part {
+        /// The checkpoint's slot.
+        sequence: Sequence,
+        /// Where the part begins; empty at first, then as the part before said.
+        cursor: Blob,
+    },
+}
+
+/// A batch that was asked for by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct FetchedBatch {
+    /// The slot for which it was asked.
+    pub sequence: Sequence,
+    /// The encoded batch.
+    pub batch: Blob,
+}
+
+/// A decided slot: the certificate and the batch that it names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Decided {
+    /// The proof.
+    pub certificate: CommittedCertificate,
+    /// The encoded batch.
+    pub batch: Blob,
+}
+
+/// One entry of a transferred state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Entry {
+    /// Its key.
+    pub key: Blob,
+    /// Its value.
+    pub value: Blob,
+}
+
+/// A part of the state at a stable checkpoint: entries in the order of their keys, the protocol's before the
+/// application's.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Part {
+    /// The checkpoint's slot.
+    pub sequence: Sequence,
+    /// The cursor that was asked for.
+    pub cursor: Blob,
+    /// Entries of the protocol's own state.
+    pub protocol: List<Entry, PART_ENTRIES_MAX>,
+    /// Entries of the application's state.
+    pub application: List<Entry, PART_ENTRIES_MAX>,
+    /// Where the next part begins; `None` in the last.
+    pub next: Option<Blob>,
+}
+
+/// What a client says to a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum ClientMessage {
+    /// Replies to this key's requests go to the channel that this came by.
+    Attach {
+        /// The client's key.
+        client: PublicKey,
+        /// Its signature over [`attach_digest`] of the channel's binding.
+        signature: Signature,
+    },
+    /// A request to order.
+    Request(SignedRequest),
+    /// Asks how the replica is; answered to anyone.
+    Status,
+    /// Asks for the value of a key with its proof. (PROTOCOL §8, proved reads)
+    Prove {
+        /// Names the question in the answer.
+        number: RequestNumber,
+        /// The application's query.
+        query: Blob,
+    },
+}
+
+/// What a replica says to a client.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum ReplicaMessage {
+    /// The answer to a request.
+    Reply(Reply),
+    /// The request was not taken in: try again later. Nothing accepted is dropped. (PROTOCOL §12)
+    Busy {
+        /// The client.
+        client: PublicKey,
+        /// The request's number.
+        number: RequestNumber,
+        /// When to try again, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// The request can never be ordered.
+    Refused {
+        /// The reason, for a person.
+        reason: Blob,
+    },
+    /// The replica's account of itself, as JSON.
+    Status(Blob),
+    /// The answer to [`ClientMessage::Prove`].
+    Proved {
+        /// The question's number.
+        number: RequestNumber,
+        /// The stable certificate of the root that the proof leads to; none if no checkpoint is stable yet.
+        certificate: Option<StableCertificate>,
+        /// What the root is made of, besides the application's root.
+        state: StateRoot,
+        /// The application's answer and proof.
+        proof: Blob,
+    },
+}
+
+/// What the root of a checkpoint is made of. (PROTOCOL §5)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct StateRoot {
+    /// The root of the application's state.
+    pub application: Digest,
+    /// The digest of everything else: sessions, configuration, time of the last slot.
+    pub protocol: Digest,
+}
+
+/// The answer to a request. The client takes it when enough replicas gave the same, the view left aside. (PROTOCOL §4.5)
+#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Reply {
+    /// The epoch of the replica's executed state.
+    pub epoch: Epoch,
+    /// The replica's view, from which the client learns the primary.
+    pub view: View,
+    /// The client.
+    pub client: PublicKey,
+    /// The session that the request named.
+    pub session: Session,
+    /// The request's number.
+    pub number: RequestNumber,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of an ordered request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Outcome {
+    /// It executed.
+    Executed {
+        /// The slot.
+        sequence: Sequence,
+        /// The request's place in the slot's batch.
+        index: u32,
+        /// One result for each operation.
+        results: List<Blob, OPERATIONS_MAX>,
+    },
+    /// It opened the session, or found it open.
+    Opened {
+        /// The session.
+        session: Session,
+    },
+    /// Its session is not in the table: it never executes. (PROTOCOL §12)
+    Evicted,
+    /// It executed long ago: its reply is no longer kept.
+    Forgotten,
+}
+
+impl Outcome {
+    /// A digest of the outcome, by which replies are compared and kept in the state.
+    pub fn digest(&self) -> Digest {
+        let encoded = encode(self).expect("results were bounded when the operation ran");
+        hash(Domain::Results, &[&encoded])
+    }
+}
+
+/// What a client signs to have replies to its key sent by the channel with this binding.
+pub fn attach_digest(cluster: &ClusterId, channel_binding: &[u8; 32]) -> Digest {
+    hash(Domain::Attach, &[cluster.digest().as_bytes(), channel_binding])
+}
+
+/// What a replica signs for the view change `body`; also the view change's name.
+pub fn view_change_digest(cluster: &ClusterId, body: &[u8]) -> Digest {
+    hash(Domain::ViewChange, &[cluster.digest().as_bytes(), body])
+}
+
+/// What a primary signs for the new view `body`; also the new view's name.
+pub fn new_view_digest(cluster: &ClusterId, body: &[u8]) -> Digest {
+    hash(Domain::NewView, &[cluster.digest().as_bytes(), body])
+}
+
+/// The bytes of a frame that holds `message`.
+///
+/// # Errors
+/// [`CodecError::TooLong`].
+pub fn to_frame<T: Encode>(message: &T) -> Result<bytes::Bytes, CodecError> {
+    encode(&(VERSION, message))
+}
+
+/// The message that a frame holds.
+///
+/// # Errors
+/// [`CodecError`]; a frame of another version is malformed.
+pub fn from_frame<T: for<'a> BorrowDecode<'a, Frame>>(frame: &bytes::Bytes) -> Result<T, CodecError> {
+    match frame.first() {
+        Some(&VERSION) => decode(&frame.slice(1..)),
+        Some(_) => Err(CodecError::Malformed("a message of another version")),
+        None => Err(CodecError::Malformed("an empty frame")),
+    }
+}
+
+/// A view change whose signatures were checked, with the bytes that were signed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CheckedViewChange {
+    /// What it says.
+    pub content: ViewChange,
+    /// The bytes and their signature, to send again.
+    pub signed: SignedViewChange,
+    /// Its name.
+    pub digest: Digest,
+}
+
+/// A new view whose signature was checked, with the bytes that were signed. Whether it follows from its view changes is
+/// for the replica to see.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CheckedNewView {
+    /// What it says.
+    pub content: NewView,
+    /// The bytes and their signature, to send again.
+    pub signed: SignedNewView,
+    /// Its name.
+    pub digest: Digest,
+}
+
+/// Shared, since a view change is kept in several places.
+pub type SharedViewChange = Arc<CheckedViewChange>;
+/// Shared, since a new view is kept and sent again.
+pub type SharedNewView = Arc<CheckedNewView>;
+
+impl ViewChange {
+    /// The slot of the stable certificate; zero without one.
+    pub fn stable_sequence(&self) -> Sequence {
+        self.stable.as_ref().map_or(Sequence::ZERO, |certificate| certificate.statement.sequence)
+    }
+}

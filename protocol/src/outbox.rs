@@ -1,0 +1,106 @@
+//! Persist before send. (PROTOCOL §3, column "durable first")
+//!
+//! A message that carries this replica's vote enters only by [`Outbox::send_after`] and leaves only once its record is
+//! durable. There is no other way to send one.
+
+use alloc::collections::VecDeque;
+
+use crate::message::Message;
+use crate::number::RecordNumber;
+use crate::output::Output;
+use crate::record::Record;
+
+/// Outputs that wait to be fetched, and votes that wait to be durable.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    /// Bound: emptied by the host after every input.
+    ready: VecDeque<Output>,
+    /// Votes with the record that each waits for, in ascending order. Bound: a few for each slot in the window, since
+    /// each is cast once a view.
+    waiting: VecDeque<(RecordNumber, Message)>,
+    /// The number that the next record gets.
+    next: RecordNumber,
+    /// All records up to this one are durable.
+    durable: RecordNumber,
+}
+
+impl Outbox {
+    /// An outbox whose first record gets the number `next`, all before it being durable.
+    pub(crate) fn new(next: RecordNumber) -> Self {
+        Self { ready: VecDeque::new(), waiting: VecDeque::new(), next, durable: next.saturating_sub(1) }
+    }
+
+    /// Appends a record that no message waits for.
+    pub(crate) fn append(&mut self, record: Record) -> RecordNumber {
+        let number = self.next;
+        self.next = number.next().expect("a log of 2^64 records is not written in any lifetime");
+        self.ready.push_back(Output::Append { number, record });
+        number
+    }
+
+    /// Appends `record` and sends `message` to all once it is durable.
+    pub(crate) fn send_after(&mut self, record: Record, message: Message) -> RecordNumber {
+        let number = self.append(record);
+        self.waiting.push_back((number, message));
+        number
+    }
+
+    /// Puts out something that carries no vote, or one that is durable already.
+    pub(crate) fn push(&mut self, output: Output) {
+        self.ready.push_back(output);
+    }
+
+    /// Notes that all records up to `number` are durable.
+    pub(crate) fn on_durable(&mut self, number: RecordNumber) {
+        assert!(number < self.next, "the log reports durable what was never appended");
+        self.durable = self.durable.max(number);
+    }
+
+    /// The next vote whose record is durable: it is now to be broadcast and counted.
+    pub(crate) fn release(&mut self) -> Option<Message> {
+        if self.waiting.front()?.0 > self.durable {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, message)| message)
+    }
+
+    /// The next output.
+    pub(crate) fn poll(&mut self) -> Option<Output> {
+        self.ready.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_crypto::{Digest, Signature};
+
+    use super::*;
+    use crate::number::{Epoch, ReplicaId, Sequence, View};
+    use crate::statement::{Prepare, Vote};
+
+    fn vote(sequence: u64) -> Vote<Prepare> {
+        let digest = Digest::from_bytes([1; 32]);
+        let statement = Prepare { epoch: Epoch::ZERO, view: View::ZERO, sequence: Sequence::new(sequence), digest };
+        Vote { statement, voter: ReplicaId::new(0), signature: Signature::from_bytes([0; 64]) }
+    }
+
+    #[test]
+    fn a_vote_leaves_only_when_its_record_is_durable() {
+        let mut outbox = Outbox::new(RecordNumber::new(5));
+        let first = outbox.send_after(Record::Accepted(vote(1), None), Message::Prepare(vote(1)));
+        let second = outbox.send_after(Record::Accepted(vote(2), None), Message::Prepare(vote(2)));
+        assert_eq!((first, second), (RecordNumber::new(5), RecordNumber::new(6)));
+        assert_eq!(outbox.release(), None);
+        outbox.on_durable(first);
+        assert_eq!(outbox.release(), Some(Message::Prepare(vote(1))));
+        assert_eq!(outbox.release(), None);
+        outbox.on_durable(second);
+        assert_eq!(outbox.release(), Some(Message::Prepare(vote(2))));
+    }
+
+    #[test]
+    #[should_panic(expected = "never appended")]
+    fn a_log_that_reports_the_future_durable_is_a_bug() {
+        Outbox::new(RecordNumber::new(1)).on_durable(RecordNumber::new(1));
+    }
+}

@@ -1,0 +1,169 @@
+//! What a replica asks of its surroundings: all of it, in the order in which it is to be done.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use quorate_crypto::{Digest, PublicKey};
+
+use crate::application::{Change, Execution};
+use crate::certificate::StableCertificate;
+use crate::codec::Blob;
+use crate::evidence::Evidence;
+use crate::message::{Entry, Message, Reply, StateRoot};
+use crate::number::{RecordNumber, ReplicaId, RequestNumber, Sequence, View};
+use crate::record::Record;
+
+/// Something to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Append the record to the log, whose numbers have no gap. Answered by [`crate::Input::Durable`].
+    Append {
+        /// Its number.
+        number: RecordNumber,
+        /// The record.
+        record: Record,
+    },
+    /// Drop all records below this number, once all that were appended before are durable.
+    Cut {
+        /// The first record that is kept.
+        before: RecordNumber,
+    },
+    /// Send to one peer.
+    Send {
+        /// The peer.
+        to: ReplicaId,
+        /// The message.
+        message: Message,
+    },
+    /// Send to all other replicas.
+    Broadcast(Message),
+    /// Execute a slot, after those before it. Answered by [`crate::Input::Executed`].
+    Execute(Execution),
+    /// Take a checkpoint of the state after the slot that was executed last, before any other executes: the
+    /// application's root is wanted at once, and application and protocol changes durable together. Answered by
+    /// [`crate::Input::CheckpointTaken`] and [`crate::Input::CheckpointDurable`].
+    TakeCheckpoint {
+        /// The slot.
+        sequence: Sequence,
+        /// What changed in the protocol's own state since the checkpoint before.
+        protocol: Vec<Change>,
+    },
+    /// A checkpoint of this replica's own is stable: it stays readable, for peers and proofs, until the next is.
+    CheckpointStable {
+        /// Its certificate.
+        certificate: StableCertificate,
+        /// What the root is made of.
+        root: StateRoot,
+    },
+    /// Send a part of the stable checkpoint's state to a peer, as [`Message::Part`].
+    SendPart {
+        /// The peer.
+        to: ReplicaId,
+        /// The checkpoint's slot: nothing is sent if it is not the stable one.
+        sequence: Sequence,
+        /// Where the part begins.
+        cursor: Blob,
+    },
+    /// Begin to stage a transferred state, dropping what was staged before.
+    StageBegin {
+        /// The checkpoint's slot.
+        sequence: Sequence,
+    },
+    /// Stage entries, in the order given.
+    StageEntries {
+        /// Entries of the protocol's own state.
+        protocol: Vec<Entry>,
+        /// Entries of the application's state.
+        application: Vec<Entry>,
+    },
+    /// All is staged: compute its root. Answered by [`crate::Input::StateStaged`].
+    StageEnd,
+    /// The staged state is the certified one: make it the state, durable at once. Answered by
+    /// [`crate::Input::StateInstalled`].
+    StageInstall,
+    /// Answer a client.
+    Reply(Reply),
+    /// Tell a client to come back later.
+    Busy {
+        /// The client.
+        client: PublicKey,
+        /// Its request.
+        number: RequestNumber,
+        /// When, in milliseconds.
+        retry_after_ms: u32,
+    },
+    /// Keep a proof of misbehaviour.
+    Evidence(Box<Evidence>),
+    /// Tell the operator.
+    Notice(Notice),
+}
+
+/// What an operator should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// This replica asks for a view.
+    ViewWanted {
+        /// The view.
+        view: View,
+        /// Why.
+        reason: Suspicion,
+    },
+    /// This replica entered a view.
+    ViewEntered {
+        /// The view.
+        view: View,
+    },
+    /// A checkpoint is stable.
+    Stable {
+        /// Its slot.
+        sequence: Sequence,
+    },
+    /// This replica's own state differs from the one that a quorum vouches for: it stopped executing.
+    Diverged {
+        /// The checkpoint at which it shows.
+        sequence: Sequence,
+        /// The certified root.
+        certified: Digest,
+        /// The root here.
+        own: Digest,
+    },
+    /// A state transfer began.
+    TransferBegan {
+        /// The checkpoint's slot.
+        sequence: Sequence,
+        /// The source.
+        source: ReplicaId,
+    },
+    /// A source of a state transfer was replaced: it lied or did not answer.
+    TransferSourceReplaced {
+        /// The source.
+        source: ReplicaId,
+        /// Whether what it sent was wrong, not merely missing.
+        lied: bool,
+    },
+    /// A state transfer ended: the state is that of the checkpoint.
+    TransferEnded {
+        /// The checkpoint's slot.
+        sequence: Sequence,
+    },
+}
+
+/// Why a replica asks for another view. (PROTOCOL §6)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Suspicion {
+    /// The primary equivocated or proposed something invalid.
+    Proof,
+    /// A request that is expected waited too long.
+    Deadline,
+    /// Work is pending and nothing was proposed.
+    Silence,
+    /// The primary is not heard of.
+    Crash,
+    /// The new view did not begin in time.
+    NewViewLate,
+    /// Enough others ask for it.
+    Joined,
+    /// After a start, the message that asked for the view before is lost.
+    Restart,
+}

@@ -1,0 +1,132 @@
+//! What a replica writes to its log before it says anything. (PROTOCOL §3, column "durable first"; §9)
+//!
+//! A record is a small head, which names what was signed, and a body, which may be large. The log keeps the head twice in
+//! a frame: a vote of which either copy is whole counts as cast.
+
+use bytes::Bytes;
+
+use crate::batch::Batch;
+use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
+use crate::codec::{BorrowDecode, CodecError, Encode, Frame, List, decode, encode};
+use crate::configuration::Configuration;
+use crate::message::{SignedNewView, SignedViewChange};
+use crate::number::{ReplicaId, View};
+use crate::statement::{Commit, Prepare, Vote};
+
+/// One entry of the write-ahead log.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Record {
+    /// This replica accepts a batch; the body is the batch, unless an earlier record holds it already.
+    Accepted(Vote<Prepare>, Option<Batch>),
+    /// This replica holds a prepared certificate and commits.
+    Prepared(PreparedCertificate, Vote<Commit>),
+    /// A slot is decided. Nothing waits for this record: it only shortens the next start.
+    Committed(CommittedCertificate),
+    /// A decided batch that this replica had not accepted itself.
+    Learned(CommittedCertificate, Batch),
+    /// A checkpoint is stable.
+    Stable(StableCertificate),
+    /// This replica left the views below `view`.
+    ViewChange(View, SignedViewChange),
+    /// This replica enters `view`, with the view changes that the new view rests on.
+    NewView(View, NewViewRecord),
+}
+
+/// A new view with the view changes that it rests on, whole. (PROTOCOL §7.4)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct NewViewRecord {
+    /// The new view.
+    pub new_view: SignedNewView,
+    /// The view changes that it names.
+    pub view_changes: List<SignedViewChange, { ReplicaId::COUNT_MAX }>,
+}
+
+/// A record as it stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedRecord {
+    /// What was signed; kept twice.
+    pub head: Bytes,
+    /// The rest; may be empty.
+    pub body: Bytes,
+}
+
+/// A record as it came back from the log, whose body may be lost to damage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovered {
+    /// All of it.
+    Whole(Record),
+    /// This replica accepted a batch that is lost here; peers have it.
+    AcceptedWithoutBatch(Vote<Prepare>),
+    /// A slot is decided, the batch is lost here; peers have it.
+    LearnedWithoutBatch(CommittedCertificate),
+    /// This replica left the views below, by a message that is lost: it may not be rebuilt.
+    ViewChangeLost(View),
+    /// This replica entered a view, by a new view that is lost here.
+    NewViewLost(View),
+}
+
+#[derive(Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+enum Head {
+    Accepted { vote: Vote<Prepare>, has_batch: bool },
+    Prepared(PreparedCertificate, Vote<Commit>),
+    Committed(CommittedCertificate),
+    Learned(CommittedCertificate),
+    Stable(StableCertificate),
+    ViewChange(View),
+    NewView(View),
+}
+
+impl Record {
+    /// The record's bytes. No record exceeds the bounds of the encoding: its parts have bounds far below.
+    pub fn encode(&self) -> EncodedRecord {
+        let (head, body) = match self {
+            Self::Accepted(vote, batch) => (
+                Head::Accepted { vote: *vote, has_batch: batch.is_some() },
+                batch.as_ref().map_or(Bytes::new(), |batch| batch.body().clone()),
+            ),
+            Self::Prepared(certificate, vote) => (Head::Prepared(certificate.clone(), *vote), Bytes::new()),
+            Self::Committed(certificate) => (Head::Committed(certificate.clone()), Bytes::new()),
+            Self::Learned(certificate, batch) => (Head::Learned(certificate.clone()), batch.body().clone()),
+            Self::Stable(certificate) => (Head::Stable(certificate.clone()), Bytes::new()),
+            Self::ViewChange(view, signed) => (Head::ViewChange(*view), whole(signed)),
+            Self::NewView(view, new_view) => (Head::NewView(*view), whole(new_view)),
+        };
+        EncodedRecord { head: whole(&head), body }
+    }
+}
+
+impl Recovered {
+    /// The record whose head is `head` and whose body, if it is not lost, is `body`.
+    ///
+    /// # Errors
+    /// [`CodecError`]: whole bytes that are no record of this version.
+    pub fn decode(head: &Bytes, body: Option<&Bytes>, configuration: &Configuration) -> Result<Self, CodecError> {
+        let record = match (decode(head)?, body) {
+            (Head::Accepted { vote, has_batch: false }, _) => Record::Accepted(vote, None),
+            (Head::Accepted { vote, has_batch: true }, Some(body)) => {
+                Record::Accepted(vote, Some(batch(body, configuration)?))
+            }
+            (Head::Accepted { vote, has_batch: true }, None) => return Ok(Self::AcceptedWithoutBatch(vote)),
+            (Head::Prepared(certificate, vote), _) => Record::Prepared(certificate, vote),
+            (Head::Committed(certificate), _) => Record::Committed(certificate),
+            (Head::Learned(certificate), Some(body)) => Record::Learned(certificate, batch(body, configuration)?),
+            (Head::Learned(certificate), None) => return Ok(Self::LearnedWithoutBatch(certificate)),
+            (Head::Stable(certificate), _) => Record::Stable(certificate),
+            (Head::ViewChange(view), Some(body)) => Record::ViewChange(view, decode(body)?),
+            (Head::ViewChange(view), None) => return Ok(Self::ViewChangeLost(view)),
+            (Head::NewView(view), Some(body)) => Record::NewView(view, decode(body)?),
+            (Head::NewView(view), None) => return Ok(Self::NewViewLost(view)),
+        };
+        Ok(Self::Whole(record))
+    }
+}
+
+fn whole<T: Encode>(value: &T) -> Bytes {
+    encode(value).expect("every part of a record has a bound, and their sum is below that of the encoding")
+}
+
+fn batch(body: &Bytes, configuration: &Configuration) -> Result<Batch, CodecError> {
+    Batch::parse(body.clone(), configuration).map_err(|_| CodecError::Malformed("a batch of another configuration"))
+}

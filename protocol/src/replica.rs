@@ -1,0 +1,498 @@
+//! A correct replica as a state machine: what it is made of, how it is built, and where each input goes.
+//!
+//! Each phase is a block of `impl Replica` in a file of its own, readable beside its section of PROTOCOL.md. A handler
+//! first refuses what others may send, then asserts what must now hold, then changes state.
+
+mod checkpoint;
+mod commit;
+mod execution;
+mod new_view;
+mod pre_prepare;
+mod prepare;
+mod recovery;
+mod request;
+mod retransmission;
+mod state_transfer;
+mod status;
+mod suspicion;
+mod view_change;
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use quorate_crypto::Digest;
+
+use crate::Machine;
+use crate::batch::{Batch, RequestId};
+use crate::certificate::StableCertificate;
+use crate::configuration::{Configuration, Parameters};
+use crate::evidence::Evidence;
+use crate::input::Input;
+use crate::log::Log;
+use crate::message::{Message, Outcome, SharedNewView, SharedViewChange, StateRoot, Status};
+use crate::number::{RecordNumber, ReplicaId, Sequence, View};
+use crate::outbox::Outbox;
+use crate::output::Output;
+use crate::queue::Queue;
+use crate::quorum::{Ballot, Counted};
+use crate::refusal::Refusal;
+use crate::sessions::Sessions;
+use crate::statement::{Checkpoint, Prepare, Signer, Statement, Vote};
+use crate::time::{Now, Time, WallTime};
+use crate::timers::{Timer, Timers};
+use crate::verify::{Payload, Verified};
+
+pub use recovery::{DurableCheckpoint, Start, StartError};
+
+/// The replica's state of affairs with views.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// In its view.
+    Normal,
+    /// It left its view and asks for another.
+    ViewChange {
+        /// The view that it asks for.
+        to: View,
+    },
+}
+
+/// A replica.
+#[derive(Debug, Clone)]
+pub struct Replica {
+    id: ReplicaId,
+    configuration: Arc<Configuration>,
+    signer: Arc<dyn Signer + Send + Sync>,
+    /// The view that it is in or was in last.
+    view: View,
+    mode: Mode,
+    log: Log,
+    sessions: Sessions,
+    queue: Queue,
+    proposer: Proposer,
+    execution: Executing,
+    checkpoints: Checkpoints,
+    view_changes: ViewChanges,
+    suspicion: Suspecting,
+    /// Bound: one a member.
+    peers: Vec<Peer>,
+    catching_up: CatchingUp,
+    outbox: Outbox,
+    timers: Timers,
+    /// Where the record of each slot that the log on disk still needs begins. Bound: two windows.
+    first_records: BTreeMap<Sequence, RecordNumber>,
+    /// How often each refusal happened. Bound: one a variant.
+    refusals: BTreeMap<Refusal, u64>,
+    now: Now,
+}
+
+/// What a primary needs to propose.
+#[derive(Debug, Clone, Default)]
+struct Proposer {
+    /// The slot that the next batch gets.
+    next: Sequence,
+    /// Requests in the batches proposed and not yet decided, by slot. Bound: the pipeline.
+    in_flight: BTreeMap<Sequence, usize>,
+    /// The last slot that the new view proposed itself: no other proposal counts up to it. (PROTOCOL §7.4)
+    new_view_max: Sequence,
+}
+
+/// Where execution stands.
+#[derive(Debug, Clone)]
+struct Executing {
+    /// The last slot given to execution.
+    issued: Sequence,
+    /// The last slot whose results are back.
+    executed: Sequence,
+    /// The time that the last slot's operations saw.
+    time: WallTime,
+    /// What becomes of the requests of each slot in execution. Bound: [`execution::IN_EXECUTION_MAX`].
+    in_execution: VecDeque<(Sequence, Vec<Effect>)>,
+    /// Whether the state here differs from the certified one: nothing executes until it is replaced. (PROTOCOL §5)
+    is_diverged: bool,
+}
+
+/// What becomes of one request of a slot once the slot's results are back.
+#[derive(Debug, Clone)]
+enum Effect {
+    /// Its results are the next ones: keep them and answer.
+    Complete(RequestId, u32),
+    /// It is answered.
+    Answer(RequestId, Outcome),
+    /// Nothing.
+    Skip(RequestId),
+}
+
+/// Checkpoints of this replica's own and others' votes for theirs.
+#[derive(Debug, Clone)]
+struct Checkpoints {
+    /// Own ones not below the low watermark. Bound: one an interval in two windows.
+    own: BTreeMap<Sequence, OwnCheckpoint>,
+    /// Others' votes, and this replica's. Bound: the two highest slots a member.
+    votes: Vec<Vec<Vote<Checkpoint>>>,
+}
+
+/// A checkpoint that this replica takes.
+#[derive(Debug, Clone, Copy)]
+struct OwnCheckpoint {
+    /// The digest of all but the application's state.
+    protocol: Digest,
+    /// The application's root, once it is known.
+    application: Option<Digest>,
+    /// Whether the state is durable.
+    is_durable: bool,
+    /// This replica's vote, once it is cast.
+    vote: Option<Vote<Checkpoint>>,
+}
+
+/// What a view change needs.
+#[derive(Debug, Clone)]
+struct ViewChanges {
+    /// The view change of the highest view of each member. Bound: one a member.
+    latest: Vec<Option<SharedViewChange>>,
+    /// New views that lack a view change which they name. Bound: one a member, the highest.
+    incomplete: Vec<Option<Incomplete>>,
+    /// The new view by which this replica entered its view, and the view changes that it rests on. None in view 0.
+    entered: Option<(SharedNewView, Vec<SharedViewChange>)>,
+    /// This replica's own, once it is durable: only then is it sent.
+    own: Option<SharedViewChange>,
+    /// Proposals of a view that this replica is about to enter. Bound: the pipeline's default, a member.
+    early: Vec<VecDeque<(Vote<Prepare>, Batch)>>,
+}
+
+/// A new view that waits for view changes which it names.
+#[derive(Debug, Clone)]
+struct Incomplete {
+    new_view: SharedNewView,
+    /// Those that are here, by the order in which they are named. Bound: a quorum.
+    view_changes: Vec<Option<SharedViewChange>>,
+    /// When they were asked for last, and how often.
+    asked: Option<(Time, usize)>,
+}
+
+/// What this replica suspects, and from when.
+#[derive(Debug, Clone)]
+struct Suspecting {
+    /// When the view was entered, or left.
+    since: Time,
+    /// View changes in a row that brought no progress.
+    attempts: u32,
+    /// When the primary last proposed something.
+    last_proposal: Time,
+    /// When the time-out for the new view began: a quorum asks for it.
+    new_view_since: Option<Time>,
+    /// When peers in a higher view were last asked for its new view.
+    new_view_asked: Option<Time>,
+    /// How long requests take from arrival to execution, smoothed.
+    latency: Duration,
+    /// When the last input came: a long gap means that this replica itself was stopped.
+    last_input: Time,
+}
+
+/// What is known of a peer.
+#[derive(Debug, Clone, Default)]
+struct Peer {
+    /// When its last status came.
+    heard: Option<Time>,
+    /// Its last status.
+    status: Option<Status>,
+    /// What it may still ask for in this interval, in bytes.
+    budget_bytes: usize,
+}
+
+/// How a replica that is behind gets on.
+#[derive(Debug, Clone, Default)]
+struct CatchingUp {
+    /// Whom decided slots were asked of, after which slot, and when.
+    asked: Option<(ReplicaId, Sequence, Time)>,
+    /// The slot after which nothing came last time, and since when it stands still.
+    stuck: Option<(Sequence, Time)>,
+    /// Whom a batch was asked of last.
+    batches_asked: BTreeMap<Sequence, (Time, usize)>,
+    /// The state transfer under way.
+    transfer: Option<state_transfer::Transfer>,
+    /// When the last status was sent.
+    last_status: Option<Time>,
+}
+
+impl Replica {
+    /// Its number.
+    pub const fn id(&self) -> ReplicaId {
+        self.id
+    }
+
+    /// The configuration that it follows.
+    pub const fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// The view that it is in, or was in last.
+    pub const fn view(&self) -> View {
+        self.view
+    }
+
+    /// Whether it is in its view.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The last slot that it executed.
+    pub const fn executed(&self) -> Sequence {
+        self.execution.executed
+    }
+
+    /// The low watermark.
+    pub fn stable(&self) -> Sequence {
+        self.log.low()
+    }
+
+    /// The certificate of the low watermark.
+    pub fn stable_certificate(&self) -> Option<&StableCertificate> {
+        self.log.stable()
+    }
+
+    /// Slots above the low watermark of which it knows something.
+    pub fn log_length(&self) -> usize {
+        self.log.slots_after(self.log.low()).count()
+    }
+
+    /// The root of its own state after slot `sequence`, if it took a checkpoint there that is not below the low watermark.
+    pub fn state_root_at(&self, sequence: Sequence) -> Option<Digest> {
+        let own = self.checkpoints.own.get(&sequence)?;
+        Some(state_root(&StateRoot { application: own.application?, protocol: own.protocol }))
+    }
+
+    /// Requests that wait to be ordered.
+    pub fn queue_length(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Sessions in the table.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How often each refusal happened.
+    pub const fn refusals(&self) -> &BTreeMap<Refusal, u64> {
+        &self.refusals
+    }
+
+    /// The slot to which a state transfer is under way.
+    pub fn transfer_target(&self) -> Option<Sequence> {
+        self.catching_up.transfer.as_ref().map(state_transfer::Transfer::target)
+    }
+
+    /// Whether its state differs from the one that a quorum vouches for.
+    pub const fn is_diverged(&self) -> bool {
+        self.execution.is_diverged
+    }
+
+    /// Whether a peer's message may still matter: what does not can be dropped before its signatures are checked.
+    pub fn is_wanted(&self, message: &Message) -> bool {
+        match message {
+            Message::Prepare(vote) => {
+                let slot = self.log.slot(vote.statement.sequence);
+                self.log.is_within_watermarks(vote.statement.sequence)
+                    && slot.is_none_or(|slot| {
+                        let is_known =
+                            slot.prepares.of(vote.voter).is_some_and(|held| held.statement == vote.statement);
+                        !is_known && slot.prepared_view().is_none_or(|view| view < vote.statement.view)
+                    })
+            }
+            Message::Commit(vote) => {
+                self.is_tracked(vote.statement.sequence)
+                    && self.log.slot(vote.statement.sequence).is_none_or(|slot| slot.committed.is_none())
+            }
+            Message::Checkpoint(vote) => vote.statement.sequence > self.log.low(),
+            Message::Stable(certificate) => certificate.statement.sequence > self.log.low(),
+            Message::Decided(decided) => decided.certificate.statement.sequence > self.execution.issued,
+            Message::ViewChange(_) | Message::NewView(_) | Message::PrePrepare(_) | Message::Request(_) => true,
+            Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => true,
+        }
+    }
+
+    fn parameters(&self) -> &Parameters {
+        self.configuration.parameters()
+    }
+
+    fn primary(&self) -> ReplicaId {
+        self.configuration.primary(self.view)
+    }
+
+    /// Whether it is in its view and that view's primary.
+    fn is_primary(&self) -> bool {
+        self.mode == Mode::Normal && self.primary() == self.id
+    }
+
+    /// Whether a slot is still of interest: not executed, or between the watermarks.
+    fn is_tracked(&self, sequence: Sequence) -> bool {
+        sequence > self.log.low().min(self.execution.executed)
+            && sequence <= self.log.high()
+            && sequence.saturating_add(self.parameters().window) > self.log.low()
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        *self.refusals.entry(refusal).or_default() += 1;
+    }
+
+    fn sign<S: Statement>(&self, statement: S) -> Vote<S> {
+        Vote::sign(statement, self.id, self.configuration.cluster(), &*self.signer)
+    }
+
+    fn send(&mut self, to: ReplicaId, message: Message) {
+        assert!(to != self.id, "a replica sends nothing to itself");
+        self.outbox.push(Output::Send { to, message });
+    }
+
+    fn on_message(&mut self, from: ReplicaId, message: Verified<Payload>) {
+        if message.epoch() != self.configuration.epoch() {
+            return self.refuse(Refusal::Epoch);
+        }
+        if from == self.id || self.configuration.member(from).is_none() {
+            return self.refuse(Refusal::Unasked);
+        }
+        match message.into_content() {
+            Payload::Request(request) => self.on_passed_request(request),
+            Payload::PrePrepare(vote, batch) => self.on_pre_prepare(vote, batch),
+            Payload::Prepare(vote) => self.on_prepare(vote),
+            Payload::Commit(vote) => self.on_commit(vote),
+            Payload::Checkpoint(vote) => self.on_checkpoint(vote),
+            Payload::Stable(certificate) => self.on_stable(certificate),
+            Payload::ViewChange(view_change) => self.on_view_change(view_change),
+            Payload::NewView(new_view) => self.on_new_view(new_view),
+            Payload::Status(status) => self.on_status(from, status),
+            Payload::Fetch(fetch) => self.on_fetch(from, fetch),
+            Payload::Batch(sequence, batch) => self.on_batch(sequence, batch),
+            Payload::Decided(certificate, batch) => self.on_decided(certificate, batch),
+            Payload::Part(part) => self.on_part(from, part),
+        }
+    }
+
+    /// Broadcasts and counts this replica's own votes that became durable.
+    fn on_durable(&mut self, number: RecordNumber) {
+        self.outbox.on_durable(number);
+        while let Some(message) = self.outbox.release() {
+            self.outbox.push(Output::Broadcast(message.clone()));
+            self.count_own(message);
+        }
+    }
+
+    /// A replica's own vote counts when it is sent, not before: what rests on it is then durable. (PROTOCOL §3)
+    fn count_own(&mut self, message: Message) {
+        match message {
+            Message::PrePrepare(pre_prepare) => self.count_prepare(pre_prepare.vote),
+            Message::Prepare(vote) => self.count_prepare(vote),
+            Message::Commit(vote) => self.count_commit(vote),
+            Message::ViewChange(_) => self.count_own_view_change(),
+            Message::NewView(_)
+            | Message::Checkpoint(_)
+            | Message::Stable(_)
+            | Message::Request(_)
+            | Message::Status(_)
+            | Message::Fetch(_)
+            | Message::Batch(_)
+            | Message::Decided(_)
+            | Message::Part(_) => {}
+        }
+    }
+
+    /// Notes what became of a vote; keeps the proof if its voter contradicted itself.
+    fn note_counted<S: Ballot>(
+        &mut self,
+        counted: &Counted<S>,
+        vote: Vote<S>,
+        proof: impl Fn(Vote<S>, Vote<S>) -> Evidence,
+    ) {
+        match counted {
+            Counted::New => {}
+            Counted::Known => self.refuse(Refusal::Duplicate),
+            Counted::Outdated => self.refuse(Refusal::Outdated),
+            Counted::Conflict(held) => {
+                assert!(vote.voter != self.id, "this replica never contradicts itself");
+                self.refuse(Refusal::Conflict);
+                self.keep_evidence(proof(*held, vote));
+            }
+        }
+    }
+
+    fn assert_invariants(&self) {
+        self.log.assert_invariants();
+        let Executing { issued, executed, in_execution, .. } = &self.execution;
+        assert!(executed <= issued, "results come only for what was given to execution");
+        assert!(in_execution.len() as u64 == issued.distance_from(*executed));
+        assert!(self.checkpoints.own.len() as u64 <= 2 * self.parameters().window + 2);
+        if let Mode::ViewChange { to } = self.mode {
+            assert!(to > self.view, "a replica asks only for higher views");
+        }
+    }
+}
+
+impl Machine for Replica {
+    fn handle(&mut self, now: Now, input: Input) {
+        self.notice_own_pause(now.monotonic);
+        self.now = now;
+        match input {
+            Input::Message { from, message } => self.on_message(from, message),
+            Input::Request(request) => self.on_request(request),
+            Input::Misbehaviour(evidence) => self.on_misbehaviour(*evidence),
+            Input::Wake => {}
+            Input::Durable(number) => self.on_durable(number),
+            Input::Executed { sequence, results } => self.on_executed(sequence, results),
+            Input::CheckpointTaken { sequence, application_root } => {
+                self.on_checkpoint_taken(sequence, application_root);
+            }
+            Input::CheckpointDurable { sequence } => self.on_checkpoint_durable(sequence),
+            Input::StateStaged(staged) => self.on_state_staged(staged),
+            Input::StateInstalled { sequence } => self.on_state_installed(sequence),
+        }
+        self.on_due();
+        self.try_propose();
+        self.refresh_timers();
+        self.assert_invariants();
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.outbox.poll()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.timers.next()
+    }
+}
+
+impl Replica {
+    /// Does what is due, whatever woke the replica.
+    fn on_due(&mut self) {
+        let now = self.now.monotonic;
+        if self.timers.is_due(Timer::Status, now) {
+            self.send_status();
+        }
+        if self.timers.is_due(Timer::Suspicion, now) {
+            self.suspect_if_due();
+        }
+        if self.timers.is_due(Timer::NewView, now) {
+            self.give_up_new_view_if_due();
+        }
+        if self.timers.is_due(Timer::Fetch, now) {
+            self.try_catch_up();
+        }
+    }
+
+    fn refresh_timers(&mut self) {
+        let status = self.status_due();
+        let suspicion = self.suspicion_due();
+        let new_view = self.new_view_due();
+        let fetch = self.fetch_due();
+        self.timers.set(Timer::Status, Some(status));
+        self.timers.set(Timer::Suspicion, suspicion);
+        self.timers.set(Timer::NewView, new_view);
+        self.timers.set(Timer::Fetch, fetch);
+    }
+}
+
+/// The root of a replica's whole state. (PROTOCOL §5)
+pub fn state_root(root: &StateRoot) -> Digest {
+    use quorate_crypto::{Domain, hash};
+    hash(Domain::State, &[root.application.as_bytes(), root.protocol.as_bytes()])
+}

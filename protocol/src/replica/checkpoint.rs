@@ -1,0 +1,167 @@
+//! Checkpoints, and what becomes stable by them. (PROTOCOL §5)
+
+use quorate_crypto::{Digest, Domain, hash};
+
+use super::{OwnCheckpoint, Replica, state_root};
+use crate::certificate::{Certificate, StableCertificate};
+use crate::configuration::Configuration;
+use crate::evidence::Evidence;
+use crate::message::{Message, StateRoot};
+use crate::number::{RecordNumber, Sequence};
+use crate::output::{Notice, Output};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::statement::{Checkpoint, Vote};
+use crate::time::WallTime;
+
+/// Checkpoint votes kept of a member: those of its two highest slots. (PROTOCOL §3)
+const VOTES_MAX: usize = 2;
+
+impl Replica {
+    /// All results up to a checkpoint's slot are back and nothing beyond it is in execution.
+    pub(super) fn take_checkpoint(&mut self, sequence: Sequence) {
+        assert!(self.execution.issued == sequence && self.execution.in_execution.is_empty());
+        let (sessions, changes) = self.sessions.checkpoint();
+        let protocol = protocol_digest(&self.configuration, sessions, self.execution.time);
+        let own = OwnCheckpoint { protocol, application: None, is_durable: false, vote: None };
+        self.checkpoints.own.insert(sequence, own);
+        let mut protocol = changes;
+        protocol.push(self.clock_entry());
+        self.outbox.push(Output::TakeCheckpoint { sequence, protocol });
+    }
+
+    pub(super) fn on_checkpoint_taken(&mut self, sequence: Sequence, application_root: Digest) {
+        let Some(own) = self.checkpoints.own.get_mut(&sequence) else { return };
+        own.application = Some(application_root);
+        self.compare_with_stable(sequence);
+        self.try_vote_checkpoint(sequence);
+    }
+
+    pub(super) fn on_checkpoint_durable(&mut self, sequence: Sequence) {
+        if let Some(own) = self.checkpoints.own.get_mut(&sequence) {
+            own.is_durable = true;
+        }
+        self.announce_stable();
+        self.try_vote_checkpoint(sequence);
+        self.try_cut();
+    }
+
+    /// The vote needs no record: after a restart the durable state gives the same root.
+    fn try_vote_checkpoint(&mut self, sequence: Sequence) {
+        let Some(root) = self.state_root_at(sequence) else { return };
+        let epoch = self.configuration.epoch();
+        let vote = self.sign(Checkpoint { epoch, sequence, root });
+        let Some(own) = self.checkpoints.own.get_mut(&sequence) else { return };
+        if !own.is_durable || own.vote.is_some() {
+            return;
+        }
+        own.vote = Some(vote);
+        self.outbox.push(Output::Broadcast(Message::Checkpoint(vote)));
+        self.count_checkpoint(vote);
+    }
+
+    pub(super) fn on_checkpoint(&mut self, vote: Vote<Checkpoint>) {
+        if vote.statement.sequence <= self.log.low() {
+            return self.refuse(Refusal::OutsideWatermarks);
+        }
+        if !self.configuration.is_checkpoint(vote.statement.sequence) {
+            return self.refuse(Refusal::Nothing);
+        }
+        self.count_checkpoint(vote);
+    }
+
+    fn count_checkpoint(&mut self, vote: Vote<Checkpoint>) {
+        let sequence = vote.statement.sequence;
+        let held = &mut self.checkpoints.votes[vote.voter.index()];
+        if let Some(same_slot) = held.iter().find(|held| held.statement.sequence == sequence) {
+            if same_slot.statement != vote.statement {
+                let evidence = Evidence::ConflictingCheckpoints(*same_slot, vote);
+                assert!(vote.voter != self.id, "this replica never contradicts itself");
+                self.keep_evidence(evidence);
+            }
+            return self.refuse(Refusal::Duplicate);
+        }
+        held.push(vote);
+        held.sort_unstable_by_key(|vote| core::cmp::Reverse(vote.statement.sequence));
+        held.truncate(VOTES_MAX);
+        let votes = self.checkpoints.votes.iter().flatten();
+        if let Some(certificate) = Certificate::collect(vote.statement, votes, self.configuration.quorum()) {
+            self.take_stable(certificate);
+        }
+    }
+
+    pub(super) fn on_stable(&mut self, certificate: StableCertificate) {
+        if certificate.statement.sequence <= self.log.low() {
+            return self.refuse(Refusal::Outdated);
+        }
+        self.take_stable(certificate);
+    }
+
+    /// A quorum vouches for a checkpoint: the low watermark moves up, what lies below leaves the log. It is taken whether
+    /// or not this replica got there itself; slots that it has yet to execute stay.
+    pub(super) fn take_stable(&mut self, certificate: StableCertificate) {
+        let sequence = certificate.statement.sequence;
+        if sequence <= self.log.low() {
+            return;
+        }
+        self.outbox.append(Record::Stable(certificate.clone()));
+        self.log.advance(certificate, self.execution.executed);
+        for votes in &mut self.checkpoints.votes {
+            votes.retain(|vote| vote.statement.sequence > sequence);
+        }
+        self.checkpoints.own.retain(|own, _| *own >= sequence);
+        self.proposer.next = self.proposer.next.max(sequence.saturating_add(1));
+        self.proposer.in_flight.retain(|slot, _| *slot > sequence);
+        self.outbox.push(Output::Notice(Notice::Stable { sequence }));
+        self.compare_with_stable(sequence);
+        self.announce_stable();
+        self.try_cut();
+        self.try_execute();
+    }
+
+    /// Compares the own root with the certified one. (PROTOCOL §5: diverged)
+    fn compare_with_stable(&mut self, sequence: Sequence) {
+        let Some(certified) = self.log.stable().map(|certificate| certificate.statement) else { return };
+        let Some(own) = self.state_root_at(sequence) else { return };
+        if certified.sequence == sequence && certified.root != own && !self.execution.is_diverged {
+            self.execution.is_diverged = true;
+            self.outbox.push(Output::Notice(Notice::Diverged { sequence, certified: certified.root, own }));
+        }
+    }
+
+    /// Tells the host that a checkpoint of its own is the stable one, once it is durable too.
+    fn announce_stable(&mut self) {
+        let Some(certificate) = self.log.stable() else { return };
+        let Some(own) = self.checkpoints.own.get(&certificate.statement.sequence) else { return };
+        let Some(application) = own.application.filter(|_| own.is_durable) else { return };
+        let root = StateRoot { application, protocol: own.protocol };
+        if state_root(&root) == certificate.statement.root {
+            let certificate = certificate.clone();
+            self.outbox.push(Output::CheckpointStable { certificate, root });
+        }
+    }
+
+    /// Cuts the log on disk below what a start would still need: slots above the stable checkpoint or above the last
+    /// durable state, and the view. (PROTOCOL §5)
+    pub(super) fn try_cut(&mut self) {
+        let Some(stable) = self.log.stable().cloned() else { return };
+        let low = stable.statement.sequence;
+        let is_durable = self.checkpoints.own.get(&low).is_some_and(|own| own.is_durable);
+        if !is_durable {
+            return;
+        }
+        self.first_records = self.first_records.split_off(&low.saturating_add(1));
+        let essentials = self.outbox.append(Record::Stable(stable));
+        self.append_view();
+        let before = self.first_records.values().min().copied().unwrap_or(essentials).min(essentials);
+        if before > RecordNumber::ZERO {
+            self.outbox.push(Output::Cut { before });
+        }
+    }
+}
+
+/// The digest of all state but the application's: sessions, configuration, time of the last slot.
+pub(super) fn protocol_digest(configuration: &Configuration, sessions: Digest, time: WallTime) -> Digest {
+    let time = time.nanoseconds().to_le_bytes();
+    hash(Domain::Session, &[sessions.as_bytes(), configuration.digest().as_bytes(), &time])
+}

@@ -1,0 +1,132 @@
+//! Proposals, and a replica's own vote for one. (PROTOCOL §4.3)
+
+use super::{Mode, Replica};
+use crate::batch::Batch;
+use crate::evidence::Evidence;
+use crate::message::Message;
+use crate::number::Sequence;
+use crate::output::{Output, Suspicion};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::slot::Logged;
+use crate::statement::{Prepare, Vote};
+
+/// Proposals kept of a member for a view that this replica has yet to enter: as many as a pipeline holds by default.
+const EARLY_MAX: usize = 8;
+
+impl Replica {
+    pub(super) fn on_pre_prepare(&mut self, vote: Vote<Prepare>, batch: Batch) {
+        assert!(vote.statement.digest == batch.digest(), "verification compared the digests");
+        if let Some(refusal) = self.refuse_pre_prepare(&vote, &batch) {
+            self.refuse(refusal);
+            return match refusal {
+                Refusal::FutureView => self.keep_early(vote, batch),
+                // Both votes are signed: the primary is caught. (PROTOCOL §4.3)
+                Refusal::Conflict => self.count_prepare(vote),
+                _ => {}
+            };
+        }
+        let Prepare { view, sequence, .. } = vote.statement;
+        assert!(self.mode == Mode::Normal && view == self.view);
+        assert!(self.log.is_within_watermarks(sequence));
+        self.suspicion.last_proposal = self.now.monotonic;
+        self.count_prepare(vote);
+        self.accept(vote.statement, batch);
+    }
+
+    fn refuse_pre_prepare(&self, vote: &Vote<Prepare>, batch: &Batch) -> Option<Refusal> {
+        let Prepare { view, sequence, digest, .. } = vote.statement;
+        if view > self.view {
+            return Some(Refusal::FutureView);
+        }
+        if view < self.view || self.mode != Mode::Normal {
+            return Some(Refusal::OldView);
+        }
+        if vote.voter != self.primary() || vote.voter == self.id {
+            return Some(Refusal::NotThePrimary);
+        }
+        if !self.log.is_within_watermarks(sequence) {
+            return Some(Refusal::OutsideWatermarks);
+        }
+        if sequence <= self.proposer.new_view_max {
+            return Some(Refusal::ProposedByNewView);
+        }
+        let cast = self.log.slot(sequence).and_then(|slot| slot.cast.as_ref());
+        if let Some(cast) = cast.filter(|cast| cast.statement.view == view) {
+            return Some(if cast.statement.digest == digest { Refusal::Duplicate } else { Refusal::Conflict });
+        }
+        let bound = self.parameters().clock_bound();
+        if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
+            return Some(Refusal::Clock);
+        }
+        None
+    }
+
+    /// Votes for `batch`, whose bytes are here, in its slot.
+    pub(super) fn accept(&mut self, statement: Prepare, batch: Batch) {
+        let vote = self.sign(statement);
+        self.cast(vote, Some(batch), Message::Prepare(vote));
+    }
+
+    /// Casts this replica's own vote: recorded first, sent in `message` once it is durable, counted then.
+    pub(super) fn cast(&mut self, vote: Vote<Prepare>, batch: Option<Batch>, message: Message) {
+        let Prepare { view, sequence, digest, .. } = vote.statement;
+        assert!(self.mode == Mode::Normal && view == self.view, "no vote is cast outside the view");
+        assert!(self.log.is_within_watermarks(sequence));
+        let slot = self.log.entry(sequence);
+        assert!(slot.cast_view().is_none_or(|cast| cast < view), "one vote a slot and view");
+        if let Some(batch) = &batch {
+            slot.add_batch(batch.clone(), Logged::No);
+        }
+        slot.cast = Some(vote);
+        slot.awaited = None;
+        let to_log = (!slot.is_logged(&digest)).then(|| slot.batch(&digest).cloned()).flatten();
+        if let Some(batch) = &to_log {
+            slot.add_batch(batch.clone(), Logged::Yes);
+        }
+        assert!(slot.batch(&digest).is_some(), "no vote without the batch: a slot could be wedged");
+        let number = self.outbox.send_after(Record::Accepted(vote, to_log), message);
+        self.note_record(sequence, number);
+    }
+
+    /// Remembers where the records of a slot begin, so that the log is not cut above it.
+    pub(super) fn note_record(&mut self, sequence: Sequence, number: crate::number::RecordNumber) {
+        self.first_records.entry(sequence).or_insert(number);
+    }
+
+    /// Proposals of the next view may come before the new view has been checked: losing them would cost a heartbeat.
+    fn keep_early(&mut self, vote: Vote<Prepare>, batch: Batch) {
+        if !self.log.is_within_watermarks(vote.statement.sequence) {
+            return;
+        }
+        let early = &mut self.view_changes.early[vote.voter.index()];
+        early.retain(|(held, _)| held.statement.view >= vote.statement.view);
+        if early.len() < EARLY_MAX && early.iter().all(|(held, _)| held.statement.sequence != vote.statement.sequence) {
+            early.push_back((vote, batch));
+        }
+    }
+
+    /// Takes up what was proposed for this view before it was entered.
+    pub(super) fn replay_early(&mut self) {
+        let primary = self.primary();
+        let early = core::mem::take(&mut self.view_changes.early[primary.index()]);
+        for (vote, batch) in early {
+            if vote.statement.view == self.view {
+                self.on_pre_prepare(vote, batch);
+            }
+        }
+    }
+
+    pub(super) fn keep_evidence(&mut self, evidence: Evidence) {
+        let accused = evidence.accused();
+        self.outbox.push(Output::Evidence(evidence.into()));
+        if self.mode == Mode::Normal && accused == self.primary() {
+            self.suspect(Suspicion::Proof);
+        }
+    }
+
+    /// Verification found a batch that its primary should not have signed.
+    pub(super) fn on_misbehaviour(&mut self, evidence: Evidence) {
+        self.keep_evidence(evidence);
+    }
+}

@@ -1,0 +1,301 @@
+//! Starting: from nothing, or from exactly what was durable. (PROTOCOL §9, recovery after a crash)
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use quorate_crypto::Digest;
+
+use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
+use crate::batch::Batch;
+use crate::certificate::CommittedCertificate;
+use crate::codec::{CodecError, decode};
+use crate::configuration::Configuration;
+use crate::log::Log;
+use crate::message::{
+    CheckedNewView, CheckedViewChange, Entry, SharedViewChange, SignedNewView, SignedViewChange, new_view_digest,
+    view_change_digest,
+};
+use crate::number::{RecordNumber, ReplicaId, Sequence, View};
+use crate::outbox::Outbox;
+use crate::output::Suspicion;
+use crate::queue::Queue;
+use crate::record::{NewViewRecord, Record, Recovered};
+use crate::sessions::Sessions;
+use crate::slot::Logged;
+use crate::statement::{Prepare, Signer, Vote};
+use crate::time::{Now, WallTime};
+use crate::timers::Timers;
+
+/// What a replica starts from.
+#[derive(Debug)]
+pub struct Start {
+    /// Its number.
+    pub id: ReplicaId,
+    /// The configuration that it follows.
+    pub configuration: Arc<Configuration>,
+    /// What signs for it.
+    pub signer: Arc<dyn Signer + Send + Sync>,
+    /// The last durable checkpoint; none in a new cluster.
+    pub checkpoint: Option<DurableCheckpoint>,
+    /// The records of the log, in order.
+    pub records: Vec<(RecordNumber, Recovered)>,
+    /// The number that the next record gets: one above the last.
+    pub first_record: RecordNumber,
+}
+
+/// A state as it was made durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DurableCheckpoint {
+    /// Its slot.
+    pub sequence: Sequence,
+    /// The root of the application's state, computed from its entries.
+    pub application_root: Digest,
+    /// The protocol's own entries, in ascending order of their keys.
+    pub protocol: Vec<Entry>,
+}
+
+/// Why a replica can't start from what it was given.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The replica is no member of the configuration.
+    #[error("replica {0} is no member of the configuration")]
+    NotAMember(ReplicaId),
+    /// The protocol's entries of the checkpoint are not a state.
+    #[error("the checkpoint at slot {0} does not hold a state of the protocol")]
+    Checkpoint(Sequence),
+    /// A record holds bytes that are none of this version.
+    #[error("record {number} of the log: {source}")]
+    Record {
+        /// Its number.
+        number: RecordNumber,
+        /// What is wrong with it.
+        source: CodecError,
+    },
+}
+
+impl Replica {
+    /// A replica that takes up where the durable state and records end. Outputs may wait at once.
+    ///
+    /// # Errors
+    /// [`StartError`]: the state or the records are not a replica's of this configuration.
+    pub fn start(start: Start, now: Now) -> Result<Self, StartError> {
+        let Start { id, configuration, signer, checkpoint, records, first_record } = start;
+        if configuration.member(id).is_none() {
+            return Err(StartError::NotAMember(id));
+        }
+        let mut replica = Self::empty(id, configuration, signer, first_record, now);
+        if let Some(checkpoint) = checkpoint {
+            replica.recover_checkpoint(checkpoint)?;
+        }
+        let mut lost = None;
+        for (number, recovered) in records {
+            replica.recover(number, recovered, &mut lost).map_err(|source| StartError::Record { number, source })?;
+        }
+        replica.resume(lost);
+        Ok(replica)
+    }
+
+    fn empty(
+        id: ReplicaId,
+        configuration: Arc<Configuration>,
+        signer: Arc<dyn Signer + Send + Sync>,
+        first_record: RecordNumber,
+        now: Now,
+    ) -> Self {
+        let members = configuration.size();
+        let none = |count: usize| (0..count).map(|_| None).collect::<Vec<_>>();
+        let mut replica = Self {
+            id,
+            signer,
+            view: View::ZERO,
+            mode: Mode::Normal,
+            log: Log::new(members, configuration.parameters().window),
+            sessions: Sessions::new(crate::sessions::Bounds {
+                outstanding_max: configuration.parameters().outstanding_max.into(),
+                sessions_max: configuration.parameters().sessions_max as usize,
+                reply_bytes_max: configuration.parameters().reply_cache_bytes_max,
+            }),
+            queue: Queue::default(),
+            proposer: Proposer::default(),
+            execution: Executing {
+                issued: Sequence::ZERO,
+                executed: Sequence::ZERO,
+                time: WallTime::ZERO,
+                in_execution: VecDeque::new(),
+                is_diverged: false,
+            },
+            checkpoints: Checkpoints { own: BTreeMap::new(), votes: (0..members).map(|_| Vec::new()).collect() },
+            view_changes: ViewChanges {
+                latest: none(members),
+                incomplete: (0..members).map(|_| None).collect(),
+                entered: None,
+                own: None,
+                early: (0..members).map(|_| VecDeque::new()).collect(),
+            },
+            suspicion: Suspecting {
+                since: now.monotonic,
+                attempts: 0,
+                last_proposal: now.monotonic,
+                new_view_since: None,
+                new_view_asked: None,
+                latency: Duration::ZERO,
+                last_input: now.monotonic,
+            },
+            peers: (0..members).map(|_| Peer::default()).collect(),
+            catching_up: CatchingUp::default(),
+            outbox: Outbox::new(first_record),
+            timers: Timers::default(),
+            first_records: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            now,
+            configuration,
+        };
+        replica.proposer.next = Sequence::new(1);
+        replica
+    }
+
+    fn recover_checkpoint(&mut self, checkpoint: DurableCheckpoint) -> Result<(), StartError> {
+        let DurableCheckpoint { sequence, application_root, protocol } = checkpoint;
+        let state = self.restore_protocol(application_root, &protocol).ok_or(StartError::Checkpoint(sequence))?;
+        self.execution.issued = sequence;
+        self.execution.executed = sequence;
+        self.execution.time = state.time;
+        self.sessions = state.sessions;
+        self.adopt_checkpoint(sequence, state.root);
+        Ok(())
+    }
+
+    fn recover(
+        &mut self,
+        number: RecordNumber,
+        recovered: Recovered,
+        lost: &mut Option<View>,
+    ) -> Result<(), CodecError> {
+        match recovered {
+            Recovered::Whole(Record::Accepted(vote, batch)) => self.recover_accepted(number, vote, batch),
+            Recovered::AcceptedWithoutBatch(vote) => self.recover_accepted(number, vote, None),
+            Recovered::Whole(Record::Prepared(certificate, commit)) => {
+                let sequence = certificate.statement.sequence;
+                if self.is_recoverable(sequence) {
+                    self.note_record(sequence, number);
+                    let slot = self.log.entry(sequence);
+                    slot.prepared = Some(certificate);
+                    slot.own_commit = Some(commit);
+                    slot.commits.insert(commit);
+                }
+            }
+            Recovered::Whole(Record::Committed(certificate)) | Recovered::LearnedWithoutBatch(certificate) => {
+                self.recover_decided(number, certificate, None);
+            }
+            Recovered::Whole(Record::Learned(certificate, batch)) => {
+                self.recover_decided(number, certificate, Some(batch));
+            }
+            Recovered::Whole(Record::Stable(certificate)) => {
+                if certificate.statement.sequence > self.log.low() {
+                    self.log.advance(certificate, self.execution.executed);
+                }
+            }
+            Recovered::Whole(Record::ViewChange(view, signed)) => {
+                let view_change = Arc::new(self.checked_view_change(signed)?);
+                if view > self.wanted_view() {
+                    self.mode = Mode::ViewChange { to: view };
+                    self.view_changes.latest[self.id.index()] = Some(Arc::clone(&view_change));
+                    self.view_changes.own = Some(view_change);
+                }
+            }
+            Recovered::Whole(Record::NewView(view, record)) => self.recover_new_view(view, record)?,
+            Recovered::ViewChangeLost(view) | Recovered::NewViewLost(view) => *lost = (*lost).max(Some(view)),
+        }
+        Ok(())
+    }
+
+    /// Slots are recovered within what the watermarks and execution allow; others are behind this replica.
+    fn is_recoverable(&self, sequence: Sequence) -> bool {
+        self.is_tracked(sequence)
+    }
+
+    fn recover_accepted(&mut self, number: RecordNumber, vote: Vote<Prepare>, batch: Option<Batch>) {
+        let sequence = vote.statement.sequence;
+        if !self.is_recoverable(sequence) {
+            return;
+        }
+        self.note_record(sequence, number);
+        let slot = self.log.entry(sequence);
+        if let Some(batch) = batch {
+            slot.add_batch(batch, Logged::Yes);
+        }
+        if vote.statement.digest == Batch::empty().digest() {
+            slot.add_batch(Batch::empty(), Logged::No);
+        }
+        if slot.cast_view().is_none_or(|view| view < vote.statement.view) {
+            slot.cast = Some(vote);
+            slot.prepares.insert(vote);
+        }
+    }
+
+    fn recover_decided(&mut self, number: RecordNumber, certificate: CommittedCertificate, batch: Option<Batch>) {
+        let sequence = certificate.statement.sequence;
+        if !self.is_recoverable(sequence) {
+            return;
+        }
+        self.note_record(sequence, number);
+        let slot = self.log.entry(sequence);
+        if let Some(batch) = batch {
+            slot.add_batch(batch, Logged::Yes);
+        }
+        slot.committed = Some(certificate);
+    }
+
+    fn recover_new_view(&mut self, view: View, record: NewViewRecord) -> Result<(), CodecError> {
+        let new_view = Arc::new(self.checked_new_view(record.new_view)?);
+        let view_changes = record.view_changes.into_vec().into_iter();
+        let view_changes: Vec<SharedViewChange> =
+            view_changes.map(|signed| self.checked_view_change(signed).map(Arc::new)).collect::<Result<_, _>>()?;
+        if view > self.view && view >= self.wanted_view() {
+            self.view = view;
+            self.mode = Mode::Normal;
+            self.view_changes.own = None;
+            self.view_changes.entered = Some((new_view, view_changes));
+        }
+        Ok(())
+    }
+
+    /// What this replica wrote itself was checked before it was written; the log's checksums guard it since.
+    fn checked_view_change(&self, signed: SignedViewChange) -> Result<CheckedViewChange, CodecError> {
+        let digest = view_change_digest(self.configuration.cluster(), &signed.body);
+        Ok(CheckedViewChange { content: decode(signed.body.bytes())?, signed, digest })
+    }
+
+    fn checked_new_view(&self, signed: SignedNewView) -> Result<CheckedNewView, CodecError> {
+        let digest = new_view_digest(self.configuration.cluster(), &signed.body);
+        Ok(CheckedNewView { content: decode(signed.body.bytes())?, signed, digest })
+    }
+
+    /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next.
+    fn resume(&mut self, lost: Option<View>) {
+        self.log.prune(self.execution.executed);
+        let highest_cast = self.log.slots_after(self.log.low()).filter_map(|(_, slot)| slot.cast_view()).max();
+        let above = highest_cast.filter(|view| *view > self.view);
+        let lost = lost.max(above).filter(|view| *view >= self.wanted_view());
+        if let Some(lost) = lost.filter(|lost| *lost > self.view || self.view_changes.entered.is_none()) {
+            if let Some(next) = lost.next() {
+                self.start_view_change(next, Suspicion::Restart);
+            }
+        } else if self.mode == Mode::Normal {
+            let proposals = self.view_changes.entered.as_ref().map(|(new_view, _)| new_view.content.proposals.clone());
+            self.take_up_proposals(&proposals.map_or(Vec::new(), |proposals| proposals.to_vec()));
+        }
+        let last = self.log.slots_after(self.log.low()).filter(|(_, slot)| slot.cast_view() == Some(self.view)).last();
+        let after_last = last.map_or(Sequence::ZERO, |(sequence, _)| sequence).saturating_add(1);
+        self.proposer.next = self.proposer.next.max(after_last).max(self.log.low().saturating_add(1));
+        if let Some(checkpoint) = self.checkpoints.own.last_key_value().map(|(sequence, _)| *sequence) {
+            self.on_checkpoint_durable(checkpoint);
+        }
+        self.try_execute();
+        self.send_status();
+        self.refresh_timers();
+    }
+}

@@ -1,0 +1,128 @@
+//! Requests on their way into a batch. (PROTOCOL §4.1, §4.2, §4.6, §12)
+
+use super::Replica;
+use crate::batch::{Batch, ParsedRequest};
+use crate::message::{Message, Outcome, PrePrepare, Reply};
+use crate::number::{RequestNumber, Session};
+use crate::output::Output;
+use crate::refusal::Refusal;
+use crate::sessions::Lookup;
+use crate::statement::Prepare;
+use crate::verify::Verified;
+
+/// A batch leaves while others are in flight once it holds this share of the requests in flight: so few batches carry
+/// many requests under load, and a single request never waits.
+const FILL_SHARE: usize = 2;
+
+impl Replica {
+    /// A client's request, from the client itself.
+    pub(super) fn on_request(&mut self, verified: Verified<ParsedRequest>) {
+        if verified.epoch() != self.configuration.epoch() {
+            return self.refuse(Refusal::Epoch);
+        }
+        let request = verified.into_content();
+        if let Some(refusal) = self.refuse_request(&request) {
+            self.refuse(refusal);
+            return self.answer_refused(&request, refusal);
+        }
+        let signed = request.signed.clone();
+        self.queue.push(request, self.now.monotonic);
+        if self.mode == super::Mode::Normal && self.primary() != self.id {
+            // From now on this backup expects the request to execute. (PROTOCOL §4.6)
+            let primary = self.primary();
+            self.send(primary, Message::Request(signed));
+        }
+    }
+
+    /// A request that a backup passed on: of use only to the primary.
+    pub(super) fn on_passed_request(&mut self, request: ParsedRequest) {
+        if !self.is_primary() {
+            return self.refuse(Refusal::NotThePrimary);
+        }
+        match self.refuse_request(&request) {
+            Some(refusal) => self.refuse(refusal),
+            None => self.queue.push(request, self.now.monotonic),
+        }
+    }
+
+    fn refuse_request(&self, request: &ParsedRequest) -> Option<Refusal> {
+        if self.queue.contains(&request.request.id()) {
+            return Some(Refusal::Duplicate);
+        }
+        match self.sessions.lookup(&request.request, self.execution.issued) {
+            Lookup::Answer(_) => return Some(Refusal::Executed),
+            Lookup::InExecution => return Some(Refusal::Duplicate),
+            Lookup::OutsideWindow => return Some(Refusal::OutsideSession),
+            Lookup::NoSession => return Some(Refusal::NoSession),
+            // The session may open in a slot that this replica has not executed yet.
+            Lookup::Open | Lookup::SessionAhead => {}
+        }
+        let share_max = 2 * self.parameters().outstanding_max as usize;
+        if self.queue.has_room(request, share_max) { None } else { Some(Refusal::Busy) }
+    }
+
+    fn answer_refused(&mut self, request: &ParsedRequest, refusal: Refusal) {
+        let content = &request.request;
+        match self.sessions.lookup(content, self.execution.issued) {
+            Lookup::Answer(outcome) => {
+                return self.reply(content.client, content.session, content.number, outcome);
+            }
+            Lookup::NoSession if content.session.sequence <= self.execution.executed => {
+                return self.reply(content.client, content.session, content.number, Outcome::Evicted);
+            }
+            Lookup::Open | Lookup::InExecution | Lookup::OutsideWindow | Lookup::NoSession | Lookup::SessionAhead => {}
+        }
+        if refusal == Refusal::Busy {
+            let retry_after_ms = self.parameters().heartbeat_ms;
+            self.outbox.push(Output::Busy { client: content.client, number: content.number, retry_after_ms });
+        }
+    }
+
+    pub(super) fn reply(
+        &mut self,
+        client: quorate_crypto::PublicKey,
+        session: Session,
+        number: RequestNumber,
+        outcome: Outcome,
+    ) {
+        let epoch = self.configuration.epoch();
+        self.outbox.push(Output::Reply(Reply { epoch, view: self.view, client, session, number, outcome }));
+    }
+
+    /// Proposes batches while the pipeline, the watermarks and the waiting requests allow. (PROTOCOL §4.2)
+    pub(super) fn try_propose(&mut self) {
+        while self.is_primary() && self.is_time_to_propose() {
+            let requests = self.queue.propose(self.configuration.parameters());
+            if requests.is_empty() {
+                return;
+            }
+            self.propose(Batch::new(self.now.wall, requests));
+        }
+    }
+
+    fn is_time_to_propose(&self) -> bool {
+        let waiting = self.queue.unproposed_count();
+        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) {
+            return false;
+        }
+        let in_flight = &self.proposer.in_flight;
+        if in_flight.is_empty() {
+            return true;
+        }
+        let requests_in_flight: usize = in_flight.values().sum();
+        let is_full = self.queue.fills_a_batch(self.parameters()) || waiting * FILL_SHARE >= requests_in_flight;
+        (in_flight.len() as u64) < self.parameters().pipeline && is_full
+    }
+
+    fn propose(&mut self, batch: Batch) {
+        let sequence = self.proposer.next;
+        assert!(sequence > self.proposer.new_view_max, "the new view's own proposals stand");
+        let epoch = self.configuration.epoch();
+        let statement = Prepare { epoch, view: self.view, sequence, digest: batch.digest() };
+        let vote = self.sign(statement);
+        self.proposer.next = sequence.next().expect("slots do not run out");
+        self.proposer.in_flight.insert(sequence, batch.requests().len());
+        let message = Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() });
+        self.cast(vote, Some(batch), message);
+    }
+}

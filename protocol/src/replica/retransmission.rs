@@ -1,0 +1,307 @@
+//! What a peer lacks, sent again; and what this replica lacks, asked for. (PROTOCOL §7.2, §9)
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::{Mode, Replica};
+use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, Status};
+use crate::number::{ReplicaId, Sequence, View};
+use crate::output::Output;
+use crate::refusal::Refusal;
+use crate::slot::Slot;
+
+/// Slots for which votes are sent again after one status.
+const SLOTS_MAX: usize = 64;
+
+/// Decided slots that one request is answered with.
+const DECIDED_MAX: u64 = 16;
+
+/// What an answer without a batch counts for against a peer's budget, in bytes.
+const SMALL_ANSWER_BYTES: usize = 1024;
+
+impl Replica {
+    /// Sends `to` again what its status lacks. What was merely under way is not sent twice: only a peer that stands where
+    /// its status before stood lacks something.
+    pub(super) fn retransmit(&mut self, to: ReplicaId, previous: Option<&Status>) {
+        let Some(status) = self.peers[to.index()].status.clone() else { return };
+        if status.stable < self.log.low()
+            && let Some(certificate) = self.log.stable().cloned()
+        {
+            self.send(to, Message::Stable(certificate));
+        }
+        self.resend_views(to, &status, previous);
+        let Some(previous) = previous else { return };
+        if previous.stable == status.stable {
+            self.resend_checkpoints(to, &status);
+        }
+        if previous.executed == status.executed && previous.view == status.view {
+            self.resend_votes(to, &status);
+        }
+    }
+
+    /// A peer that is not in this replica's view gets its new view; one that has yet to hear that this replica left its
+    /// view gets the view change, byte for byte.
+    fn resend_views(&mut self, to: ReplicaId, status: &Status, previous: Option<&Status>) {
+        let is_behind = status.view < self.view || (status.view == self.view && !status.entered);
+        let is_stuck = previous
+            .is_some_and(|previous| previous.view < self.view || (previous.view == self.view && !previous.entered));
+        let entered = self.view_changes.entered.as_ref().map(|(new_view, _)| new_view.signed.clone());
+        if let Some(new_view) = entered.filter(|_| is_behind && is_stuck) {
+            self.send(to, Message::NewView(new_view));
+        }
+        let Mode::ViewChange { to: wanted } = self.mode else { return };
+        let is_entered = status.entered && status.view >= wanted;
+        let is_heard = status.view >= wanted && status.view_changes & (1 << self.id.index()) != 0;
+        let own = self.view_changes.latest[self.id.index()].clone().filter(|own| own.content.view == wanted);
+        if let Some(own) = own.filter(|_| !is_entered && !is_heard) {
+            self.send(to, Message::ViewChange(own.signed.clone()));
+        }
+    }
+
+    fn resend_checkpoints(&mut self, to: ReplicaId, status: &Status) {
+        let is_lacking = status.checkpoint_votes & (1 << self.id.index()) == 0;
+        let own: Vec<_> = self.checkpoints.own.iter().filter(|(sequence, _)| **sequence > status.stable).collect();
+        let votes: Vec<_> = own.into_iter().filter_map(|(_, own)| own.vote).collect();
+        for vote in votes.into_iter().filter(|_| is_lacking) {
+            self.send(to, Message::Checkpoint(vote));
+        }
+    }
+
+    fn resend_votes(&mut self, to: ReplicaId, status: &Status) {
+        let mut messages = Vec::new();
+        for (sequence, slot) in self.log.slots_after(status.executed).take(SLOTS_MAX) {
+            let index = usize::try_from(sequence.distance_from(status.executed)).unwrap_or(usize::MAX) - 1;
+            let progress = status.slots.get(index).copied().unwrap_or(Progress::Nothing);
+            self.resend_slot(slot, status, progress, &mut messages);
+        }
+        for message in messages {
+            let bytes = match &message {
+                Message::PrePrepare(pre_prepare) => pre_prepare.batch.len(),
+                _ => SMALL_ANSWER_BYTES,
+            };
+            if !self.spend(to, bytes) {
+                return;
+            }
+            self.send(to, message);
+        }
+    }
+
+    /// Only what is durable is sent again: a vote in the table of votes is, one in the outbox may not be.
+    fn resend_slot(&self, slot: &Slot, status: &Status, progress: Progress, messages: &mut Vec<Message>) {
+        let is_same_view = status.entered && status.view == self.view && self.mode == Mode::Normal;
+        let cast = slot.prepares.of(self.id).filter(|vote| vote.statement.view == self.view);
+        if let Some(vote) = cast.filter(|_| is_same_view && progress < Progress::Prepared) {
+            let is_own_proposal = self.primary() == self.id && vote.statement.sequence > self.proposer.new_view_max;
+            let batch = slot.batch(&vote.statement.digest).filter(|_| is_own_proposal);
+            messages.push(match batch.filter(|_| progress < Progress::PrePrepared) {
+                Some(batch) => Message::PrePrepare(PrePrepare { vote: *vote, batch: batch.body().clone().into() }),
+                None => Message::Prepare(*vote),
+            });
+        }
+        if let Some(vote) = slot.commits.of(self.id).filter(|_| progress < Progress::CommittedWithoutBatch) {
+            messages.push(Message::Commit(*vote));
+        }
+    }
+
+    /// Takes `bytes` from what a peer may still ask for in this interval.
+    fn spend(&mut self, peer: ReplicaId, bytes: usize) -> bool {
+        let budget = &mut self.peers[peer.index()].budget_bytes;
+        let is_enough = *budget >= bytes;
+        *budget = budget.saturating_sub(bytes);
+        if !is_enough {
+            self.refuse(Refusal::RateExceeded);
+        }
+        is_enough
+    }
+
+    pub(super) fn on_fetch(&mut self, from: ReplicaId, fetch: Fetch) {
+        match fetch {
+            Fetch::Batch { sequence, digest } => {
+                let Some(batch) = self.log.batch(sequence, &digest).map(|batch| batch.body().clone()) else {
+                    return self.refuse(Refusal::Nothing);
+                };
+                if self.spend(from, batch.len()) {
+                    self.send(from, Message::Batch(FetchedBatch { sequence, batch: batch.into() }));
+                }
+            }
+            Fetch::Decided { after } => self.send_decided(from, after),
+            Fetch::ViewChange { digest } => {
+                let entered = self.view_changes.entered.iter().flat_map(|(_, view_changes)| view_changes);
+                let known = entered.chain(self.view_changes.latest.iter().flatten());
+                let found = known.into_iter().find(|view_change| view_change.digest == digest);
+                let Some(signed) = found.map(|view_change| view_change.signed.clone()) else {
+                    return self.refuse(Refusal::Nothing);
+                };
+                if self.spend(from, signed.body.len()) {
+                    self.send(from, Message::ViewChange(signed));
+                }
+            }
+            Fetch::NewView { view } => {
+                let entered = self.view_changes.entered.as_ref().filter(|_| self.view >= view);
+                let Some(signed) = entered.map(|(new_view, _)| new_view.signed.clone()) else {
+                    return self.refuse(Refusal::Nothing);
+                };
+                if self.spend(from, signed.body.len()) {
+                    self.send(from, Message::NewView(signed));
+                }
+            }
+            Fetch::Part { sequence, cursor } => {
+                if self.spend(from, crate::application::RESULT_BYTES_MAX) {
+                    self.outbox.push(Output::SendPart { to: from, sequence, cursor });
+                }
+            }
+        }
+    }
+
+    fn send_decided(&mut self, to: ReplicaId, after: Sequence) {
+        for offset in 1..=DECIDED_MAX {
+            let sequence = after.saturating_add(offset);
+            let Some((certificate, batch)) = self.log.decided(sequence) else { return };
+            let decided = Decided { certificate: certificate.clone(), batch: batch.body().clone().into() };
+            if !self.spend(to, SMALL_ANSWER_BYTES + decided.batch.len()) {
+                return;
+            }
+            self.send(to, Message::Decided(decided));
+        }
+    }
+
+    /// When to look again whether what was asked for came.
+    pub(super) fn fetch_due(&self) -> Option<crate::time::Time> {
+        let asked = self.catching_up.asked.map(|(_, _, at)| at);
+        let parted = self.catching_up.transfer.as_ref().map(super::state_transfer::Transfer::last_part);
+        asked.into_iter().chain(parted).min().map(|at| at.after(self.fetch_patience()))
+    }
+
+    /// How long an answer may take before somebody else is asked.
+    pub(super) fn fetch_patience(&self) -> Duration {
+        self.parameters().heartbeat() * 3
+    }
+
+    /// Asks for whatever this replica lacks and has not asked for lately.
+    pub(super) fn try_catch_up(&mut self) {
+        self.fetch_view_changes();
+        self.fetch_batches();
+        self.fetch_new_view();
+        if self.catching_up.transfer.is_some() {
+            return self.watch_transfer();
+        }
+        if self.execution.is_diverged {
+            return self.begin_transfer();
+        }
+        let (issued, now) = (self.execution.issued, self.now.monotonic);
+        let is_known_behind = self.peers.iter().filter_map(|peer| peer.status.as_ref()).any(|s| s.executed > issued);
+        if !is_known_behind && self.log.low() <= issued {
+            self.catching_up.stuck = None;
+            self.catching_up.asked = None;
+            return;
+        }
+        let since = match self.catching_up.stuck {
+            Some((at, since)) if at == issued => since,
+            Some(_) | None => {
+                self.catching_up.stuck = Some((issued, now));
+                now
+            }
+        };
+        let standstill = now.since(since);
+        let is_waiting = self
+            .catching_up
+            .asked
+            .is_some_and(|(_, after, at)| after == issued && now.since(at) < self.fetch_patience());
+        if standstill < self.parameters().heartbeat() || is_waiting {
+            return;
+        }
+        let all_asked = self.fetch_patience() * u32::try_from(self.configuration.size()).unwrap_or(u32::MAX);
+        match self.next_source(issued).filter(|_| self.log.low() <= issued || standstill < all_asked) {
+            Some(source) => self.fetch_decided(source),
+            None => self.begin_transfer(),
+        }
+    }
+
+    fn fetch_decided(&mut self, source: ReplicaId) {
+        let after = self.execution.issued;
+        self.catching_up.asked = Some((source, after, self.now.monotonic));
+        self.send(source, Message::Fetch(Fetch::Decided { after }));
+    }
+
+    /// The next peer, after the one asked last, that says it can hand out the slot after `issued`.
+    fn next_source(&self, issued: Sequence) -> Option<ReplicaId> {
+        let size = self.configuration.size();
+        let first = self.catching_up.asked.map_or(self.id.index(), |(last, _, _)| last.index()) + 1;
+        let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
+        let has_next = |id: &ReplicaId| {
+            let status = self.peers[id.index()].status.as_ref();
+            status.is_some_and(|s| s.executed > issued && s.decided_from <= issued.saturating_add(1))
+        };
+        order.filter(|id| *id != self.id).find(has_next)
+    }
+
+    /// After all of an answer was used, asks the same peer for more at once.
+    pub(super) fn continue_catching_up(&mut self) {
+        let Some((source, after, _)) = self.catching_up.asked else { return };
+        let issued = self.execution.issued;
+        let has_more = self.peers[source.index()].status.as_ref().is_some_and(|status| status.executed > issued);
+        if issued.distance_from(after) >= DECIDED_MAX && has_more {
+            self.fetch_decided(source);
+        }
+    }
+
+    /// Asks for batches of slots that are decided, or proposed by the new view, without being here.
+    pub(super) fn fetch_batches(&mut self) {
+        let now = self.now.monotonic;
+        let patience = self.parameters().heartbeat();
+        let from = self.log.low().min(self.execution.issued);
+        let missing: Vec<_> = self
+            .log
+            .slots_after(from)
+            .filter_map(|(sequence, slot)| slot.missing_batch().map(|digest| (sequence, digest)))
+            .take(SLOTS_MAX)
+            .collect();
+        let asked = &mut self.catching_up.batches_asked;
+        asked.retain(|sequence, _| missing.iter().any(|(missing, _)| missing == sequence));
+        let size = self.configuration.size();
+        let mut requests = Vec::new();
+        for (sequence, digest) in missing {
+            let times = match asked.get(&sequence) {
+                Some((at, _)) if now.since(*at) < patience => continue,
+                Some((_, times)) => *times,
+                None => 0,
+            };
+            asked.insert(sequence, (now, times.wrapping_add(1)));
+            let others = self.configuration.replicas().filter(|id| *id != self.id);
+            let first = self.configuration.primary(self.view).index() + times;
+            let to = others.clone().nth(first % (size - 1));
+            requests.extend(to.map(|to| (to, Message::Fetch(Fetch::Batch { sequence, digest }))));
+        }
+        for (to, message) in requests {
+            self.send(to, message);
+        }
+    }
+
+    /// Peers that are in a higher view than this replica asks for are asked for its new view.
+    fn fetch_new_view(&mut self) {
+        let wanted = self.wanted_view();
+        let is_entered = self.mode == Mode::Normal;
+        let ahead =
+            |status: &Status| status.entered && (status.view > wanted || (status.view == wanted && !is_entered));
+        let in_higher: Vec<(ReplicaId, View)> = self
+            .configuration
+            .replicas()
+            .filter_map(|id| {
+                let status = self.peers[id.index()].status.as_ref()?;
+                ahead(status).then_some((id, status.view))
+            })
+            .collect();
+        let is_incomplete = self.view_changes.incomplete.iter().any(Option::is_some);
+        if is_incomplete || in_higher.is_empty() {
+            return;
+        }
+        let now = self.now.monotonic;
+        if self.suspicion.new_view_asked.is_some_and(|at| now.since(at) < self.parameters().heartbeat()) {
+            return;
+        }
+        self.suspicion.new_view_asked = Some(now);
+        for (to, view) in in_higher {
+            self.send(to, Message::Fetch(Fetch::NewView { view }));
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Getting past slots that nobody hands out any more: a whole checkpoint, checked against its certificate. (PROTOCOL §9)
+//!
+//! Parts are staged beside the state, and only when the root of the whole is the certified one do they become the state.
+//! A source that lies is found at the end and named; one that does not answer is replaced.
+
+use alloc::vec::Vec;
+
+use quorate_crypto::Digest;
+
+use super::checkpoint::protocol_digest;
+use super::{OwnCheckpoint, Replica, state_root};
+use crate::certificate::StableCertificate;
+use crate::codec::{Blob, decode, encode};
+use crate::input::StagedState;
+use crate::message::{Entry, Fetch, Message, Part, StateRoot};
+use crate::number::{ReplicaId, Sequence};
+use crate::output::{Notice, Output};
+use crate::refusal::Refusal;
+use crate::sessions::{Bounds, Sessions};
+use crate::time::{Time, WallTime};
+
+/// The key under which the time of the last slot stands among the protocol's own entries; clients' keys are longer.
+const CLOCK_KEY: &[u8] = b"t";
+
+/// A state transfer under way.
+#[derive(Debug, Clone)]
+pub(super) struct Transfer {
+    target: StableCertificate,
+    source: ReplicaId,
+    /// Where the part begins that was asked for.
+    cursor: Blob,
+    last_part: Time,
+    stage: Stage,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone)]
+enum Stage {
+    Fetching,
+    Staging,
+    /// The staged state is the certified one.
+    Installing(alloc::boxed::Box<ProtocolState>),
+}
+
+/// The protocol's own part of a state.
+#[derive(Debug, Clone)]
+pub(super) struct ProtocolState {
+    pub(super) sessions: Sessions,
+    pub(super) time: WallTime,
+    pub(super) root: StateRoot,
+}
+
+impl Transfer {
+    /// The checkpoint's slot.
+    pub(super) fn target(&self) -> Sequence {
+        self.target.statement.sequence
+    }
+
+    /// When the last part came, or was asked for.
+    pub(super) fn last_part(&self) -> Time {
+        self.last_part
+    }
+}
+
+impl Replica {
+    /// Begins the transfer of the stable checkpoint, if this replica is behind it or diverged from it.
+    pub(super) fn begin_transfer(&mut self) {
+        let Some(target) = self.log.stable().cloned() else { return };
+        if target.statement.sequence <= self.execution.executed && !self.execution.is_diverged {
+            return;
+        }
+        if !self.execution.in_execution.is_empty() {
+            return;
+        }
+        let last = self.catching_up.transfer.as_ref().map(|transfer| transfer.source);
+        let Some(source) = self.next_holder(target.statement.sequence, last) else { return };
+        let sequence = target.statement.sequence;
+        let now = self.now.monotonic;
+        self.catching_up.transfer =
+            Some(Transfer { target, source, cursor: Blob::EMPTY, last_part: now, stage: Stage::Fetching });
+        self.outbox.push(Output::Notice(Notice::TransferBegan { sequence, source }));
+        self.outbox.push(Output::StageBegin { sequence });
+        self.send(source, Message::Fetch(Fetch::Part { sequence, cursor: Blob::EMPTY }));
+    }
+
+    /// The next peer, after `last`, that says this checkpoint is its stable one.
+    fn next_holder(&self, sequence: Sequence, last: Option<ReplicaId>) -> Option<ReplicaId> {
+        let size = self.configuration.size();
+        let first = last.unwrap_or(self.id).index() + 1;
+        let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
+        let holds = |id: &ReplicaId| {
+            let status = self.peers[id.index()].status.as_ref();
+            status.is_some_and(|status| status.stable == sequence && status.executed >= sequence)
+        };
+        order.filter(|id| *id != self.id).find(holds)
+    }
+
+    /// Replaces a source that does not answer, and a target that the others have left behind.
+    pub(super) fn watch_transfer(&mut self) {
+        let Some(transfer) = &self.catching_up.transfer else { return };
+        let is_fetching = matches!(transfer.stage, Stage::Fetching);
+        let is_late = self.now.monotonic.since(transfer.last_part) >= self.fetch_patience();
+        if is_fetching && is_late {
+            let source = transfer.source;
+            self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: false }));
+            self.begin_transfer();
+        }
+    }
+
+    pub(super) fn on_part(&mut self, from: ReplicaId, part: Part) {
+        let now = self.now.monotonic;
+        let Some(transfer) = &mut self.catching_up.transfer else { return self.refuse(Refusal::Unasked) };
+        let is_asked = transfer.source == from && transfer.target() == part.sequence && transfer.cursor == part.cursor;
+        if !is_asked || !matches!(transfer.stage, Stage::Fetching) {
+            return self.refuse(Refusal::Unasked);
+        }
+        transfer.last_part = now;
+        let (protocol, application) = (part.protocol.into_vec(), part.application.into_vec());
+        let is_empty = protocol.is_empty() && application.is_empty();
+        self.outbox.push(Output::StageEntries { protocol, application });
+        match part.next {
+            // A part that brings nothing leads nowhere: the source would keep this replica busy for ever.
+            Some(_) if is_empty => self.replace_lying_source(),
+            Some(next) => {
+                transfer.cursor = next.clone();
+                let sequence = transfer.target();
+                self.send(from, Message::Fetch(Fetch::Part { sequence, cursor: next }));
+            }
+            None => {
+                transfer.stage = Stage::Staging;
+                self.outbox.push(Output::StageEnd);
+            }
+        }
+    }
+
+    pub(super) fn on_state_staged(&mut self, staged: StagedState) {
+        let Some(transfer) = &self.catching_up.transfer else { return };
+        if !matches!(transfer.stage, Stage::Staging) || transfer.target() != staged.sequence {
+            return;
+        }
+        let certified = transfer.target.statement.root;
+        let state = staged.application_root.and_then(|root| self.restore_protocol(root, &staged.protocol));
+        let Some(state) = state.filter(|state| state_root(&state.root) == certified) else {
+            return self.replace_lying_source();
+        };
+        if let Some(transfer) = &mut self.catching_up.transfer {
+            transfer.stage = Stage::Installing(state.into());
+        }
+        self.outbox.push(Output::StageInstall);
+    }
+
+    fn replace_lying_source(&mut self) {
+        let Some(transfer) = &self.catching_up.transfer else { return };
+        let source = transfer.source;
+        self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: true }));
+        self.begin_transfer();
+        let is_same = self.catching_up.transfer.as_ref().is_some_and(|transfer| transfer.source == source);
+        if is_same {
+            // Nobody else holds it at the moment: the transfer ends, and begins anew when somebody does.
+            self.catching_up.transfer = None;
+        }
+    }
+
+    pub(super) fn on_state_installed(&mut self, sequence: Sequence) {
+        let Some(transfer) = self.catching_up.transfer.take() else { return };
+        let Stage::Installing(state) = transfer.stage else { return };
+        assert!(transfer.target.statement.sequence == sequence, "what was staged is installed");
+        self.execution.issued = sequence;
+        self.execution.executed = sequence;
+        self.execution.time = state.time;
+        self.execution.is_diverged = false;
+        self.sessions = state.sessions;
+        self.log.forget_through(sequence);
+        self.adopt_checkpoint(sequence, state.root);
+        self.catching_up.asked = None;
+        self.catching_up.stuck = None;
+        self.forget_answered();
+        self.outbox.push(Output::Notice(Notice::TransferEnded { sequence }));
+        self.on_checkpoint_durable(sequence);
+        self.try_execute();
+        self.try_catch_up();
+    }
+
+    /// Takes a durable state as this replica's own checkpoint.
+    pub(super) fn adopt_checkpoint(&mut self, sequence: Sequence, root: StateRoot) {
+        let own = OwnCheckpoint {
+            protocol: root.protocol,
+            application: Some(root.application),
+            is_durable: true,
+            vote: None,
+        };
+        self.checkpoints.own.clear();
+        self.checkpoints.own.insert(sequence, own);
+    }
+
+    /// Requests that the transferred state shows as executed, or as never to execute, are expected no longer.
+    fn forget_answered(&mut self) {
+        use crate::sessions::Lookup;
+        let issued = self.execution.issued;
+        let is_open = |request: &&crate::batch::ParsedRequest| {
+            matches!(self.sessions.lookup(&request.request, issued), Lookup::Open | Lookup::SessionAhead)
+        };
+        let gone: Vec<_> =
+            self.queue.iter().filter(|request| !is_open(request)).map(|request| request.request.id()).collect();
+        for id in gone {
+            self.queue.remove(&id);
+        }
+    }
+
+    /// The protocol's own state from its entries; `None` if they hold none.
+    pub(super) fn restore_protocol(&self, application: Digest, entries: &[Entry]) -> Option<ProtocolState> {
+        let (clock, table): (Vec<Entry>, Vec<Entry>) =
+            entries.iter().cloned().partition(|entry| entry.key[..] == *CLOCK_KEY);
+        let [clock] = &clock[..] else { return None };
+        let time: WallTime = decode(clock.value.bytes()).ok()?;
+        let sessions = Sessions::restore(self.session_bounds(), &table)?;
+        let protocol = protocol_digest(&self.configuration, sessions.root(), time);
+        Some(ProtocolState { sessions, time, root: StateRoot { application, protocol } })
+    }
+
+    pub(super) fn clock_entry(&self) -> crate::application::Change {
+        let value = encode(&self.execution.time).expect("a fixed-width number");
+        (bytes::Bytes::from_static(CLOCK_KEY), Some(value))
+    }
+
+    pub(super) fn session_bounds(&self) -> Bounds {
+        let parameters = self.parameters();
+        Bounds {
+            outstanding_max: parameters.outstanding_max.into(),
+            sessions_max: parameters.sessions_max as usize,
+            reply_bytes_max: parameters.reply_cache_bytes_max,
+        }
+    }
+}

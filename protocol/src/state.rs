@@ -1,0 +1,519 @@
+//! A map from byte keys to byte values under a Merkle root: what a checkpoint names. (PROTOCOL §5)
+//!
+//! The application's entries and the protocol's own lie in one of these each. Writing costs no hash: a checkpoint hashes
+//! what changed since the last one, each key once however often it was written, and the buckets and nodes above it.
+//!
+//! The root depends on the entries alone, not on how they came to be. The digest of a key decides its bucket, so keys
+//! spread evenly; the leaf of a bucket is the digest of its entries' fingerprints in order, and so proves what is in
+//! the bucket as well as what is not. Between two checkpoints the buckets stay as they are and the values that were
+//! overwritten are kept, so what is proved is always the state at the last checkpoint, while writing goes on.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::borrow::Borrow;
+use core::cmp::Ordering;
+use core::fmt;
+use core::hash::{Hash, Hasher as StdHasher};
+use core::ops::Bound;
+
+use bytes::Bytes;
+use quorate_crypto::Digest;
+use quorate_crypto::merkle::Tree;
+
+use crate::application::{Change, Image, NotAState};
+use crate::message::Entry;
+
+mod proof;
+
+pub use proof::{BucketTooFull, InvalidProof, PROVABLE_ENTRIES_MAX, Proof};
+use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
+
+/// A map with a Merkle root. Equal maps behave equally; two of different histories and equal entries differ only in
+/// what their next checkpoints report as changes.
+#[derive(Clone)]
+pub struct StateMap {
+    /// All entries. The owner bounds their number and bytes.
+    records: BTreeSet<Record>,
+    /// What [`StateMap::records`] take: keys and values, nothing else.
+    raw_bytes: u64,
+    /// The keys written since the last checkpoint, with what they held at it. At most one for each key written.
+    touched: BTreeMap<Bytes, Option<Record>>,
+    /// The entries of the last checkpoint by the first bits of their keys' digests, in ascending order. Exactly 2^depth.
+    buckets: Vec<Vec<Fingerprint>>,
+    tree: Tree,
+    /// The root of `tree`, which is that of the last checkpoint.
+    root: Digest,
+}
+
+/// Key and value in one allocation: half the overhead of two. Ordered by key.
+#[derive(Clone)]
+struct Record {
+    bytes: Bytes,
+    key_length: usize,
+}
+
+/// A changed entry on its way into its bucket.
+struct Update {
+    key: Digest,
+    value: Option<Digest>,
+}
+
+impl StateMap {
+    /// A map without entries, with 2^`depth` buckets: 89 bytes each. The depth is part of what the root means.
+    ///
+    /// # Panics
+    /// If `depth` is greater than [`quorate_crypto::merkle::DEPTH_MAX`].
+    pub fn new(depth: u8) -> Self {
+        let mut tree = Tree::new(depth);
+        Self {
+            records: BTreeSet::new(),
+            raw_bytes: 0,
+            touched: BTreeMap::new(),
+            buckets: vec![Vec::new(); 1 << depth],
+            root: tree.root(),
+            tree,
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// The bytes of all keys and values.
+    pub const fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// The root at the last checkpoint, or after [`StateMap::restore`] or [`StateMap::new`] if that was later.
+    pub const fn root(&self) -> Digest {
+        self.root
+    }
+
+    /// The value of `key`, shared.
+    pub fn get(&self, key: &[u8]) -> Option<Bytes> {
+        self.records.get(key).map(Record::value_bytes)
+    }
+
+    /// The bytes of the value of `key`.
+    pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
+        self.records.get(key).map(Record::value)
+    }
+
+    /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
+    /// batch in memory for as long as the entry lives.
+    pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let record = Record::new(key, value);
+        self.raw_bytes = self.raw_bytes.saturating_add(record.raw_bytes());
+        let before = self.records.replace(record);
+        self.left(key, before)
+    }
+
+    /// Removes `key` and its value, and says whether there was one.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let before = self.records.take(key);
+        before.is_some() && self.left(key, before)
+    }
+
+    /// Remembers what a write left behind, if it is the first since the checkpoint, and says whether it was a value.
+    fn left(&mut self, key: &[u8], before: Option<Record>) -> bool {
+        let was_there = before.is_some();
+        self.raw_bytes = self.raw_bytes.saturating_sub(before.as_ref().map_or(0, Record::raw_bytes));
+        if !self.touched.contains_key(key) {
+            self.touched.insert(Bytes::copy_from_slice(key), before);
+        }
+        was_there
+    }
+
+    /// All entries in ascending order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.records.iter().map(|record| (record.key(), record.value()))
+    }
+
+    /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
+    pub fn range(&self, prefix: &[u8], after: Option<&[u8]>) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let candidates = self.records.range::<[u8], _>((start, Bound::Unbounded));
+        candidates
+            .take_while(move |record| record.key().starts_with(prefix))
+            .map(|record| (record.key(), record.value()))
+    }
+
+    /// Brings the root up to date and gives it with the entries that differ from the checkpoint before, in ascending order
+    /// of their keys.
+    pub fn checkpoint(&mut self) -> Image {
+        let mut changes: Vec<Change> = Vec::new();
+        for (key, before) in core::mem::take(&mut self.touched) {
+            let now = self.records.get(&key[..]);
+            if now.map(Record::value) != before.as_ref().map(Record::value) {
+                changes.push((key, now.map(Record::value_bytes)));
+            }
+        }
+        let mut updates: Vec<Update> = changes
+            .iter()
+            .map(|(key, value)| Update { key: key_digest(key), value: value.as_ref().map(|value| value_digest(value)) })
+            .collect();
+        updates.sort_unstable_by_key(|update| update.key);
+        let depth = self.tree.depth();
+        for updates in updates.chunk_by(|left, right| bucket_index(&left.key, depth) == bucket_index(&right.key, depth))
+        {
+            self.update_bucket(bucket_index(&updates[0].key, depth), updates);
+        }
+        self.root = self.tree.root();
+        Image { root: self.root, changes }
+    }
+
+    /// Brings one bucket and its leaf up to date. Linear, however many entries a client has crowded into it.
+    fn update_bucket(&mut self, index: u32, updates: &[Update]) {
+        let bucket = &mut self.buckets[index as usize];
+        bucket.retain(|known| updates.binary_search_by_key(&known.key, |update| update.key).is_err());
+        let missing = updates.len().saturating_sub(bucket.capacity() - bucket.len());
+        if missing > 0 {
+            bucket.reserve_exact(updates.len() + bucket.len() / 8);
+        }
+        bucket.extend(updates.iter().filter_map(|update| Some(Fingerprint { key: update.key, value: update.value? })));
+        // Two ascending runs at most: the sort merges them.
+        bucket.sort();
+        self.tree.set(index, bucket_leaf(bucket));
+    }
+
+    /// Replaces all entries by `entries`, in ascending order of their keys, and gives the root. The next checkpoint's
+    /// changes count from here.
+    ///
+    /// # Errors
+    /// [`NotAState`] if the order is not ascending: the map is then empty.
+    pub fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+        self.restore_checked(entries, |_| Ok(()))
+    }
+
+    /// The same, of entries that `check` must approve one by one before they are kept.
+    ///
+    /// # Errors
+    /// [`NotAState`] with the reason that `check` gave too.
+    pub fn restore_checked(
+        &mut self,
+        entries: &mut dyn Iterator<Item = Entry>,
+        mut check: impl FnMut(&Entry) -> Result<(), &'static str>,
+    ) -> Result<Digest, NotAState> {
+        *self = Self::new(self.tree.depth());
+        let mut restored = Self::new(self.tree.depth());
+        let mut previous: Option<Bytes> = None;
+        let records = (0..).zip(entries).map(|(index, entry)| {
+            check(&entry).map_err(|reason| NotAState { index, reason })?;
+            if previous.as_ref().is_some_and(|previous| previous[..] >= entry.key[..]) {
+                return Err(NotAState { index, reason: "its key is not greater than the one before" });
+            }
+            let record = Record::new(&entry.key, &entry.value);
+            previous = Some(entry.key.into_bytes());
+            restored.raw_bytes = restored.raw_bytes.saturating_add(record.raw_bytes());
+            let fingerprint = record.fingerprint();
+            let bucket = bucket_index(&fingerprint.key, restored.tree.depth());
+            restored.buckets[bucket as usize].push(fingerprint);
+            Ok(record)
+        });
+        restored.records = records.collect::<Result<_, _>>()?;
+        for (index, bucket) in (0..).zip(&mut restored.buckets) {
+            bucket.sort_unstable();
+            bucket.shrink_to_fit();
+            restored.tree.set(index, bucket_leaf(bucket));
+        }
+        restored.root = restored.tree.root();
+        *self = restored;
+        Ok(self.root)
+    }
+}
+
+impl Record {
+    fn new(key: &[u8], value: &[u8]) -> Self {
+        Self { bytes: Bytes::from([key, value].concat()), key_length: key.len() }
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.bytes[..self.key_length]
+    }
+
+    fn value(&self) -> &[u8] {
+        &self.bytes[self.key_length..]
+    }
+
+    fn value_bytes(&self) -> Bytes {
+        self.bytes.slice(self.key_length..)
+    }
+
+    const fn raw_bytes(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn fingerprint(&self) -> Fingerprint {
+        Fingerprint { key: key_digest(self.key()), value: value_digest(self.value()) }
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Record {}
+
+impl PartialOrd for Record {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Record {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
+impl Borrow<[u8]> for Record {
+    fn borrow(&self) -> &[u8] {
+        self.key()
+    }
+}
+
+impl StateMap {
+    /// What the map consists of; the rest follows from it.
+    fn touched_values(&self) -> impl Iterator<Item = (&Bytes, Option<&[u8]>)> {
+        self.touched.iter().map(|(key, before)| (key, before.as_ref().map(Record::value)))
+    }
+}
+
+impl PartialEq for StateMap {
+    fn eq(&self, other: &Self) -> bool {
+        self.tree.depth() == other.tree.depth()
+            && self.root == other.root
+            && self.iter().eq(other.iter())
+            && self.touched_values().eq(other.touched_values())
+    }
+}
+
+impl Eq for StateMap {}
+
+impl Hash for StateMap {
+    fn hash<H: StdHasher>(&self, state: &mut H) {
+        self.root.hash(state);
+        self.touched_values().for_each(|touched| touched.hash(state));
+        self.touched.keys().for_each(|key| self.get_slice(key).hash(state));
+    }
+}
+
+impl fmt::Debug for StateMap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("StateMap")
+            .field("entries", &self.len())
+            .field("raw_bytes", &self.raw_bytes)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+    use std::string::ToString;
+
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::Strategy;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::codec::Blob;
+
+    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+    fn write(map: &mut StateMap, model: &mut Model, key: &[u8], value: Option<&[u8]>) {
+        let before = match value {
+            Some(value) => model.insert(key.to_vec(), value.to_vec()),
+            None => model.remove(key),
+        };
+        let was_there = match value {
+            Some(value) => map.insert(key, value),
+            None => map.remove(key),
+        };
+        assert_eq!(was_there, before.is_some());
+    }
+
+    fn restored(depth: u8, model: &Model) -> StateMap {
+        let mut map = StateMap::new(depth);
+        let mut entries = model.iter().map(|(key, value)| entry(key, value));
+        map.restore(&mut entries).expect("a model is in order");
+        map
+    }
+
+    fn entry(key: &[u8], value: &[u8]) -> Entry {
+        Entry { key: Blob::from(key), value: Blob::from(value) }
+    }
+
+    /// What differs between two models, in order.
+    fn difference(old: &Model, new: &Model) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+        changed.map(|key| (key.clone(), new.get(key).cloned())).collect()
+    }
+
+    /// Rounds of writes with a checkpoint after each, few keys, few values.
+    fn rounds() -> impl Strategy<Value = Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>> {
+        let key = vec(proptest::sample::select(&[0_u8, 1, 0xff][..]), 0..4);
+        vec(vec((key, option::weighted(0.7, vec(0..3_u8, 0..3))), 0..30), 1..6)
+    }
+
+    proptest! {
+        #[test]
+        fn each_checkpoint_tells_what_differs_and_its_root_is_that_of_a_map_restored(
+            rounds in rounds(), depth in 0..6_u8,
+        ) {
+            let (mut map, mut model, mut old) = (StateMap::new(depth), Model::new(), Model::new());
+            for round in rounds {
+                for (key, value) in round {
+                    write(&mut map, &mut model, &key, value.as_deref());
+                }
+                let image = map.checkpoint();
+                let changes: Vec<_> = image.changes.iter().map(|(k, v)| (k.to_vec(), v.as_ref().map(|v| v.to_vec()))).collect();
+                prop_assert_eq!(changes, difference(&old, &model));
+                prop_assert!(map.iter().eq(model.iter().map(|(key, value)| (&key[..], &value[..]))));
+                let restored = restored(depth, &model);
+                prop_assert_eq!(&restored, &map);
+                prop_assert_eq!((restored.root(), restored.raw_bytes()), (image.root, map.raw_bytes()));
+                prop_assert_eq!(restored.clone().checkpoint(), Image { root: image.root, changes: Vec::new() });
+                old = model.clone();
+            }
+        }
+
+        #[test]
+        fn a_range_is_what_begins_with_the_prefix_and_lies_after(
+            rounds in rounds(), prefix in vec(proptest::sample::select(&[0_u8, 1, 0xff][..]), 0..3),
+            after in option::of(vec(proptest::sample::select(&[0_u8, 1, 0xff][..]), 0..4)),
+        ) {
+            let (mut map, mut model) = (StateMap::new(3), Model::new());
+            for (key, value) in rounds.into_iter().flatten() {
+                write(&mut map, &mut model, &key, value.as_deref());
+            }
+            let expected = model.iter().filter(|(key, _)| {
+                key.starts_with(&prefix) && after.as_ref().is_none_or(|after| *key > after)
+            });
+            prop_assert!(map.range(&prefix, after.as_deref()).eq(expected.map(|(key, value)| (&key[..], &value[..]))));
+        }
+    }
+
+    #[test]
+    fn the_root_of_a_small_state_never_changes() {
+        let mut map = StateMap::new(4);
+        assert_eq!(map.root().to_string(), "766d4ac4f3fd6e7212f680ef78555afaa72563faf74f0a7f28243650b92d296e");
+        map.insert(b"apple", b"red");
+        map.insert(b"banana", b"yellow");
+        map.insert(b"cherry", b"");
+        for number in 0..100_u32 {
+            map.insert(&number.to_le_bytes(), &number.to_be_bytes());
+        }
+        assert_eq!(
+            map.checkpoint().root.to_string(),
+            "1d712322234ec647e5187cdafaa25b744679782a1e74a144394715092436efbf"
+        );
+    }
+
+    #[test]
+    fn the_root_does_not_tell_in_which_order_or_by_which_detours_the_entries_came() {
+        let mut straight = StateMap::new(8);
+        let mut detour = StateMap::new(8);
+        for number in 0..500_u32 {
+            straight.insert(&number.to_le_bytes(), b"value");
+        }
+        for number in (0..1000_u32).rev() {
+            detour.insert(&number.to_le_bytes(), if number % 3 == 0 { b"value" } else { b"other" });
+            if number % 100 == 0 {
+                detour.checkpoint();
+            }
+        }
+        for number in 0..1000_u32 {
+            if number < 500 {
+                detour.insert(&number.to_le_bytes(), b"value");
+            } else {
+                detour.remove(&number.to_le_bytes());
+            }
+        }
+        assert_eq!(detour.checkpoint().root, straight.checkpoint().root);
+    }
+
+    #[test]
+    fn what_is_undone_before_the_checkpoint_is_no_change() {
+        let mut map = StateMap::new(4);
+        map.insert(b"kept", b"1");
+        let before = map.checkpoint().root;
+        map.insert(b"kept", b"2");
+        map.insert(b"kept", b"1");
+        map.insert(b"passing", b"");
+        map.remove(b"passing");
+        assert_eq!(map.checkpoint(), Image { root: before, changes: Vec::new() });
+    }
+
+    #[test]
+    fn a_key_written_a_thousand_times_is_remembered_once() {
+        let mut map = StateMap::new(4);
+        for round in 0..1000_u32 {
+            map.insert(b"same", &round.to_le_bytes());
+            map.remove(b"other");
+        }
+        assert_eq!((map.touched.len(), map.raw_bytes()), (1, 8));
+        assert_eq!(map.checkpoint().changes.len(), 1);
+        assert!(map.touched.is_empty());
+    }
+
+    #[test]
+    fn two_entries_never_have_the_root_of_two_others() {
+        let root_of = |entries: &[(&[u8], &[u8])]| {
+            let mut map = StateMap::new(0);
+            entries.iter().for_each(|(key, value)| {
+                map.insert(key, value);
+            });
+            map.checkpoint().root
+        };
+        assert_ne!(root_of(&[(b"ab", b"c")]), root_of(&[(b"a", b"bc")]), "the border of key and value counts");
+        assert_ne!(root_of(&[(b"a", b"b"), (b"c", b"d")]), root_of(&[(b"a", b"d"), (b"c", b"b")]));
+        assert_ne!(root_of(&[(b"a", b"")]), root_of(&[]), "an empty value is a value");
+        assert_ne!(root_of(&[(b"", b"")]), root_of(&[]), "an empty key is a key");
+    }
+
+    #[test]
+    fn entries_out_of_order_or_disapproved_are_no_state_and_leave_the_map_empty() {
+        let mut map = StateMap::new(4);
+        for wrong in [&b"a"[..], b"b"] {
+            let entries = [entry(b"a", b""), entry(b"b", b""), entry(wrong, b"")];
+            let error = map.restore(&mut entries.into_iter()).expect_err("out of order");
+            assert_eq!(error, NotAState { index: 2, reason: "its key is not greater than the one before" });
+            assert_eq!(map, StateMap::new(4));
+        }
+        let error = map.restore_checked(&mut [entry(b"a", b"")].into_iter(), |_| Err("too red"));
+        assert_eq!(error, Err(NotAState { index: 0, reason: "too red" }));
+    }
+
+    #[test]
+    fn entries_crowded_into_one_bucket_are_all_under_the_root() {
+        let (mut map, mut model) = (StateMap::new(0), Model::new());
+        for number in 0..5000_u32 {
+            write(&mut map, &mut model, &number.to_le_bytes(), Some(b"1"));
+        }
+        map.checkpoint();
+        for number in (0..5000_u32).step_by(3) {
+            write(&mut map, &mut model, &number.to_le_bytes(), (number % 2 == 0).then_some(b"2"));
+            write(&mut map, &mut model, &(number + 5000).to_le_bytes(), Some(b"3"));
+        }
+        assert_eq!(map.checkpoint().root, restored(0, &model).root());
+        assert_eq!(map.buckets[0].len(), model.len());
+    }
+}

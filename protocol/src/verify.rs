@@ -1,0 +1,374 @@
+//! From what somebody said to what counts: signatures and forms are checked here, before the core sees a message.
+//!
+//! [`Verified`] can be made nowhere else; the core takes nothing else and checks no signature itself. A message with one
+//! bad part is refused whole. (PROTOCOL §3)
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Deref;
+
+use quorate_crypto::{Item, Signature};
+
+use crate::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
+use crate::certificate::{Certificate, CommittedCertificate, PreparedCertificate, StableCertificate};
+use crate::codec::{CodecError, decode};
+use crate::configuration::Configuration;
+use crate::evidence::Evidence;
+use crate::message::{
+    CheckedNewView, CheckedViewChange, Decided, Fetch, Message, NewView, Part, PrePrepare, SharedNewView,
+    SharedViewChange, SignedNewView, SignedViewChange, Status, ViewChange, new_view_digest, view_change_digest,
+};
+use crate::number::{Epoch, ReplicaId, Sequence, View};
+use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
+
+/// What checks signatures: the ZIP 215 rule in the node, a stand-in for unforgeable signatures in most simulations.
+pub trait Verifier {
+    /// Whether all signatures are valid.
+    ///
+    /// # Errors
+    /// The index of the first that is not.
+    fn verify(&mut self, items: &[Item]) -> Result<(), usize>;
+}
+
+/// Something whose signatures and form were checked against one configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    content: T,
+    epoch: Epoch,
+}
+
+impl<T> Verified<T> {
+    /// The epoch whose keys were used.
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// What was checked.
+    pub fn into_content(self) -> T {
+        self.content
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.content
+    }
+}
+
+/// A peer's message, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// See [`Message::Request`].
+    Request(ParsedRequest),
+    /// See [`Message::PrePrepare`].
+    PrePrepare(Vote<Prepare>, Batch),
+    /// See [`Message::Prepare`].
+    Prepare(Vote<Prepare>),
+    /// See [`Message::Commit`].
+    Commit(Vote<Commit>),
+    /// See [`Message::Checkpoint`].
+    Checkpoint(Vote<Checkpoint>),
+    /// See [`Message::Stable`].
+    Stable(StableCertificate),
+    /// See [`Message::ViewChange`].
+    ViewChange(SharedViewChange),
+    /// See [`Message::NewView`].
+    NewView(SharedNewView),
+    /// See [`Message::Status`].
+    Status(Status),
+    /// See [`Message::Fetch`].
+    Fetch(Fetch),
+    /// See [`Message::Batch`].
+    Batch(Sequence, Batch),
+    /// See [`Message::Decided`].
+    Decided(CommittedCertificate, Batch),
+    /// See [`Message::Part`]: its entries count only once the whole state has the certified root.
+    Part(Part),
+}
+
+/// Why a message counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Invalid {
+    /// It is not an encoding of anything.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// It holds a batch or request that is not one of this configuration.
+    #[error(transparent)]
+    Batch(#[from] InvalidBatch),
+    /// A signature in it is not valid.
+    #[error("an invalid signature")]
+    Signature,
+    /// It names a replica that is not a member.
+    #[error("names replica {0}, which is no member")]
+    NotAMember(ReplicaId),
+    /// It speaks for another replica than the one that sent it.
+    #[error("speaks for replica {0}, which did not send it")]
+    Sender(ReplicaId),
+    /// It belongs to another epoch, whose keys are not known here.
+    #[error("belongs to epoch {0}")]
+    Epoch(Epoch),
+    /// A certificate in it lacks votes, or their order.
+    #[error("a certificate without a quorum in order")]
+    Certificate,
+    /// The digest that it names is not that of the bytes it brings.
+    #[error("a digest that is not that of the batch")]
+    Digest,
+    /// A view change or new view breaks its rules. (PROTOCOL §7)
+    #[error("a view change or new view out of form: {0}")]
+    Form(&'static str),
+    /// The primary signed a batch that no correct primary proposes: proof against it. (PROTOCOL §4.3)
+    #[error("a batch that proves its primary faulty")]
+    Misbehaviour(Box<Evidence>),
+}
+
+/// Checks a peer's `message`, which the channel says `from` sent, with the keys of `configuration`.
+///
+/// # Errors
+/// [`Invalid`] says why it counts for nothing.
+pub fn verify(
+    message: Message,
+    from: ReplicaId,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> Result<Verified<Payload>, Invalid> {
+    let mut check = Check { configuration, items: Vec::new() };
+    let payload = match message {
+        Message::PrePrepare(pre_prepare) => return verify_pre_prepare(pre_prepare, configuration, verifier),
+        Message::Request(signed) => Payload::Request(check.request(signed)?),
+        Message::Prepare(vote) => Payload::Prepare(check.vote_of(vote, vote.statement.epoch, from)?),
+        Message::Commit(vote) => Payload::Commit(check.vote_of(vote, vote.statement.epoch, from)?),
+        Message::Checkpoint(vote) => Payload::Checkpoint(check.vote_of(vote, vote.statement.epoch, from)?),
+        Message::Stable(certificate) => {
+            check.stable(&certificate)?;
+            Payload::Stable(certificate)
+        }
+        Message::ViewChange(signed) => Payload::ViewChange(Arc::new(check.view_change(signed)?)),
+        Message::NewView(signed) => Payload::NewView(Arc::new(check.new_view(signed)?)),
+        Message::Status(status) => {
+            check.epoch(status.epoch)?;
+            Payload::Status(status)
+        }
+        Message::Fetch(fetch) => Payload::Fetch(fetch),
+        Message::Batch(fetched) => {
+            // It counts only for a digest that a quorum accepted, so a correct member checked the clients' signatures.
+            Payload::Batch(fetched.sequence, Batch::parse(fetched.batch.into_bytes(), configuration)?)
+        }
+        Message::Decided(decided) => check.decided(decided)?,
+        Message::Part(part) => Payload::Part(part),
+    };
+    verifier.verify(&check.items).map_err(|_| Invalid::Signature)?;
+    Ok(Verified { content: payload, epoch: configuration.epoch() })
+}
+
+/// Checks clients' requests together, which costs less than one at a time.
+pub fn verify_requests(
+    requests: Vec<SignedRequest>,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> Vec<Result<Verified<ParsedRequest>, Invalid>> {
+    let epoch = configuration.epoch();
+    let mut results: Vec<Result<Verified<ParsedRequest>, Invalid>> = requests
+        .into_iter()
+        .map(|signed| Ok(Verified { content: ParsedRequest::parse(signed, configuration)?, epoch }))
+        .collect();
+    loop {
+        let open: Vec<usize> = (0..results.len()).filter(|&index| results[index].is_ok()).collect();
+        let items: Vec<Item> =
+            results.iter().flatten().map(|request| request.signature_item(configuration.cluster())).collect();
+        match verifier.verify(&items) {
+            Ok(()) => return results,
+            Err(first) => results[open[first]] = Err(Invalid::Signature),
+        }
+    }
+}
+
+/// A pre-prepare whose vote is valid but whose batch is not proves its primary faulty, so the two are told apart.
+fn verify_pre_prepare(
+    pre_prepare: PrePrepare,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> Result<Verified<Payload>, Invalid> {
+    let PrePrepare { vote, batch: body } = pre_prepare;
+    let mut check = Check { configuration, items: Vec::new() };
+    check.epoch(vote.statement.epoch)?;
+    check.vote(&vote)?;
+    if vote.voter != configuration.primary(vote.statement.view) {
+        return Err(Invalid::Sender(vote.voter));
+    }
+    let body = body.into_bytes();
+    if crate::batch::batch_digest(&body) != vote.statement.digest {
+        return Err(Invalid::Digest);
+    }
+    let proof = |body| Invalid::Misbehaviour(Box::new(Evidence::InvalidBatch { vote, batch: body }));
+    let Ok(batch) = Batch::parse(body.clone(), configuration) else {
+        verifier.verify(&check.items).map_err(|_| Invalid::Signature)?;
+        return Err(proof(body.into()));
+    };
+    check.client_signatures(&batch);
+    match verifier.verify(&check.items) {
+        Ok(()) => Ok(Verified { content: Payload::PrePrepare(vote, batch), epoch: configuration.epoch() }),
+        Err(0) => Err(Invalid::Signature),
+        Err(_) => Err(proof(body.into())),
+    }
+}
+
+/// The forms are checked at once, the signatures gathered for one batch.
+struct Check<'a> {
+    configuration: &'a Configuration,
+    items: Vec<Item>,
+}
+
+impl Check<'_> {
+    fn epoch(&self, epoch: Epoch) -> Result<(), Invalid> {
+        if epoch == self.configuration.epoch() { Ok(()) } else { Err(Invalid::Epoch(epoch)) }
+    }
+
+    fn signature<S: Statement>(
+        &mut self,
+        statement: &S,
+        voter: ReplicaId,
+        signature: Signature,
+    ) -> Result<(), Invalid> {
+        let digest = statement.signed_digest(self.configuration.cluster());
+        self.signature_of_digest(digest, voter, signature)
+    }
+
+    fn signature_of_digest(
+        &mut self,
+        digest: quorate_crypto::Digest,
+        voter: ReplicaId,
+        signature: Signature,
+    ) -> Result<(), Invalid> {
+        let key = self.configuration.member(voter).ok_or(Invalid::NotAMember(voter))?.key;
+        self.items.push(Item { key, digest, signature });
+        Ok(())
+    }
+
+    fn vote<S: Statement>(&mut self, vote: &Vote<S>) -> Result<(), Invalid> {
+        self.signature(&vote.statement, vote.voter, vote.signature)
+    }
+
+    fn vote_of<S: Statement>(&mut self, vote: Vote<S>, epoch: Epoch, from: ReplicaId) -> Result<Vote<S>, Invalid> {
+        self.epoch(epoch)?;
+        if vote.voter != from {
+            return Err(Invalid::Sender(vote.voter));
+        }
+        self.vote(&vote)?;
+        Ok(vote)
+    }
+
+    fn certificate<S: Statement + Copy + PartialEq>(&mut self, certificate: &Certificate<S>) -> Result<(), Invalid> {
+        if !certificate.has_quorum_form(self.configuration.quorum(), self.configuration.size()) {
+            return Err(Invalid::Certificate);
+        }
+        let cluster = *self.configuration.cluster();
+        let digest = certificate.statement.signed_digest(&cluster);
+        certificate.votes.iter().try_for_each(|vote| self.signature_of_digest(digest, vote.voter, vote.signature))
+    }
+
+    fn stable(&mut self, certificate: &StableCertificate) -> Result<(), Invalid> {
+        self.epoch(certificate.statement.epoch)?;
+        if !self.configuration.is_checkpoint(certificate.statement.sequence) {
+            return Err(Invalid::Form("a checkpoint at a slot that is none"));
+        }
+        self.certificate(certificate)
+    }
+
+    fn request(&mut self, signed: SignedRequest) -> Result<ParsedRequest, Invalid> {
+        let request = ParsedRequest::parse(signed, self.configuration)?;
+        self.items.push(request.signature_item(self.configuration.cluster()));
+        Ok(request)
+    }
+
+    fn client_signatures(&mut self, batch: &Batch) {
+        let cluster = self.configuration.cluster();
+        self.items.extend(batch.requests().iter().map(|request| request.signature_item(cluster)));
+    }
+
+    fn decided(&mut self, decided: Decided) -> Result<Payload, Invalid> {
+        let Decided { certificate, batch } = decided;
+        self.epoch(certificate.statement.epoch)?;
+        self.certificate(&certificate)?;
+        let batch = Batch::parse(batch.into_bytes(), self.configuration)?;
+        if batch.digest() != certificate.statement.digest {
+            return Err(Invalid::Digest);
+        }
+        // The certificate names the batch, and a correct member among its voters checked the clients' signatures.
+        Ok(Payload::Decided(certificate, batch))
+    }
+
+    fn view_change(&mut self, signed: SignedViewChange) -> Result<CheckedViewChange, Invalid> {
+        let content: ViewChange = decode(signed.body.bytes())?;
+        self.epoch(content.epoch)?;
+        let digest = view_change_digest(self.configuration.cluster(), &signed.body);
+        self.signature_of_digest(digest, content.replica, signed.signature)?;
+        if content.view == View::ZERO {
+            return Err(Invalid::Form("nobody asks for view 0"));
+        }
+        if let Some(certificate) = &content.stable {
+            self.stable(certificate)?;
+        }
+        self.prepared(&content)?;
+        self.cast(&content)?;
+        Ok(CheckedViewChange { content, signed, digest })
+    }
+
+    /// Every certificate is of this epoch, a view below the new one, and a slot within the window. (PROTOCOL §7.1)
+    fn prepared(&mut self, view_change: &ViewChange) -> Result<(), Invalid> {
+        let certificates: &[PreparedCertificate] = &view_change.prepared;
+        if !certificates.is_sorted_by(|left, right| left.statement.sequence < right.statement.sequence) {
+            return Err(Invalid::Form("certificates out of order"));
+        }
+        for certificate in certificates {
+            let Prepare { epoch, view, sequence, .. } = certificate.statement;
+            self.epoch(epoch)?;
+            if view >= view_change.view || !self.is_within_window(view_change, sequence) {
+                return Err(Invalid::Form("a certificate outside the window or of a view not below the new one"));
+            }
+            self.certificate(certificate)?;
+        }
+        Ok(())
+    }
+
+    fn cast(&self, view_change: &ViewChange) -> Result<(), Invalid> {
+        if !view_change.cast.is_sorted_by(|left, right| left.sequence < right.sequence) {
+            return Err(Invalid::Form("votes out of order"));
+        }
+        let is_valid = |vote: &crate::message::Cast| {
+            vote.view < view_change.view && self.is_within_window(view_change, vote.sequence)
+        };
+        if view_change.cast.iter().all(is_valid) {
+            Ok(())
+        } else {
+            Err(Invalid::Form("a vote outside the window or of a view not below the new one"))
+        }
+    }
+
+    fn is_within_window(&self, view_change: &ViewChange, sequence: Sequence) -> bool {
+        let low = view_change.stable_sequence();
+        sequence > low && sequence <= low.saturating_add(self.configuration.parameters().window)
+    }
+
+    fn new_view(&mut self, signed: SignedNewView) -> Result<CheckedNewView, Invalid> {
+        let content: NewView = decode(signed.body.bytes())?;
+        self.epoch(content.epoch)?;
+        let digest = new_view_digest(self.configuration.cluster(), &signed.body);
+        self.signature_of_digest(digest, self.configuration.primary(content.view), signed.signature)?;
+        if content.view == View::ZERO {
+            return Err(Invalid::Form("view 0 begins without a new view"));
+        }
+        let named = &content.view_changes;
+        if named.len() != self.configuration.quorum() || !named.is_sorted_by(|left, right| left.replica < right.replica)
+        {
+            return Err(Invalid::Form("a new view does not rest on exactly a quorum in order"));
+        }
+        if named.iter().any(|view_change| self.configuration.member(view_change.replica).is_none()) {
+            return Err(Invalid::Form("a new view rests on somebody who is no member"));
+        }
+        Ok(CheckedNewView { content, signed, digest })
+    }
+}
