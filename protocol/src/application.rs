@@ -69,6 +69,13 @@ pub trait Application {
     /// # Errors
     /// [`NotAState`]: the state is then undefined until the next successful call.
     fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState>;
+
+    /// The answer to `query` as of the last checkpoint, with a proof that leads to its root; `None` if the application
+    /// proves nothing, or the query means nothing. (PROTOCOL §8, proved reads)
+    fn prove(&self, query: &Blob) -> Option<Blob> {
+        let _ = query;
+        None
+    }
 }
 
 /// A request that is to run: not a duplicate, within its session's window.

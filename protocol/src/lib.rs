@@ -8,6 +8,7 @@ extern crate std;
 pub mod application;
 pub mod batch;
 pub mod certificate;
+pub mod client;
 pub mod codec;
 pub mod configuration;
 pub mod evidence;

@@ -90,7 +90,7 @@ impl Sequence {
 
 /// The index of a member in the configuration, below [`ReplicaId::COUNT_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-pub struct ReplicaId(u8);
+pub struct ReplicaId(pub u8);
 
 impl ReplicaId {
     /// Most members of a configuration: a set of members fits the bits of a `u32`, and f is 10.

@@ -56,6 +56,11 @@ impl Outbox {
         self.durable = self.durable.max(number);
     }
 
+    /// Whether the record `number` is durable.
+    pub(crate) fn is_durable(&self, number: RecordNumber) -> bool {
+        number <= self.durable
+    }
+
     /// The next vote whose record is durable: it is now to be broadcast and counted.
     pub(crate) fn release(&mut self) -> Option<Message> {
         if self.waiting.front()?.0 > self.durable {

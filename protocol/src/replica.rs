@@ -155,6 +155,8 @@ struct ViewChanges {
     incomplete: Vec<Option<Incomplete>>,
     /// The new view by which this replica entered its view, and the view changes that it rests on. None in view 0.
     entered: Option<(SharedNewView, Vec<SharedViewChange>)>,
+    /// The record of that new view: until it is durable nobody is shown it, or a crash could make its primary sign another.
+    entered_record: RecordNumber,
     /// This replica's own, once it is durable: only then is it sent.
     own: Option<SharedViewChange>,
     /// Proposals of a view that this replica is about to enter. Bound: the pipeline's default, a member.

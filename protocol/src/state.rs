@@ -8,11 +8,9 @@
 //! the bucket as well as what is not. Between two checkpoints the buckets stay as they are and the values that were
 //! overwritten are kept, so what is proved is always the state at the last checkpoint, while writing goes on.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::borrow::Borrow;
-use core::cmp::Ordering;
 use core::fmt;
 use core::hash::{Hash, Hasher as StdHasher};
 use core::ops::Bound;
@@ -24,8 +22,10 @@ use quorate_crypto::merkle::Tree;
 use crate::application::{Change, Image, NotAState};
 use crate::message::Entry;
 
+mod key;
 mod proof;
 
+use key::Key;
 pub use proof::{BucketTooFull, InvalidProof, PROVABLE_ENTRIES_MAX, Proof};
 use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
 
@@ -34,23 +34,16 @@ use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
 #[derive(Clone)]
 pub struct StateMap {
     /// All entries. The owner bounds their number and bytes.
-    records: BTreeSet<Record>,
-    /// What [`StateMap::records`] take: keys and values, nothing else.
+    entries: BTreeMap<Key, Bytes>,
+    /// The bytes of all keys and values.
     raw_bytes: u64,
     /// The keys written since the last checkpoint, with what they held at it. At most one for each key written.
-    touched: BTreeMap<Bytes, Option<Record>>,
+    touched: BTreeMap<Key, Option<Bytes>>,
     /// The entries of the last checkpoint by the first bits of their keys' digests, in ascending order. Exactly 2^depth.
     buckets: Vec<Vec<Fingerprint>>,
     tree: Tree,
     /// The root of `tree`, which is that of the last checkpoint.
     root: Digest,
-}
-
-/// Key and value in one allocation: half the overhead of two. Ordered by key.
-#[derive(Clone)]
-struct Record {
-    bytes: Bytes,
-    key_length: usize,
 }
 
 /// A changed entry on its way into its bucket.
@@ -67,7 +60,7 @@ impl StateMap {
     pub fn new(depth: u8) -> Self {
         let mut tree = Tree::new(depth);
         Self {
-            records: BTreeSet::new(),
+            entries: BTreeMap::new(),
             raw_bytes: 0,
             touched: BTreeMap::new(),
             buckets: vec![Vec::new(); 1 << depth],
@@ -78,12 +71,12 @@ impl StateMap {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.entries.len()
     }
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.entries.is_empty()
     }
 
     /// The bytes of all keys and values.
@@ -98,42 +91,41 @@ impl StateMap {
 
     /// The value of `key`, shared.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.records.get(key).map(Record::value_bytes)
+        self.entries.get(key).cloned()
     }
 
     /// The bytes of the value of `key`.
     pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
-        self.records.get(key).map(Record::value)
+        self.entries.get(key).map(|value| &value[..])
     }
 
     /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
     /// batch in memory for as long as the entry lives.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let record = Record::new(key, value);
-        self.raw_bytes = self.raw_bytes.saturating_add(record.raw_bytes());
-        let before = self.records.replace(record);
+        self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
+        let key = Key::from(key);
+        let before = self.entries.insert(key.clone(), Bytes::copy_from_slice(value));
         self.left(key, before)
     }
 
     /// Removes `key` and its value, and says whether there was one.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let before = self.records.take(key);
-        before.is_some() && self.left(key, before)
+        let before = self.entries.remove(key);
+        before.is_some() && self.left(Key::from(key), before)
     }
 
     /// Remembers what a write left behind, if it is the first since the checkpoint, and says whether it was a value.
-    fn left(&mut self, key: &[u8], before: Option<Record>) -> bool {
+    fn left(&mut self, key: Key, before: Option<Bytes>) -> bool {
         let was_there = before.is_some();
-        self.raw_bytes = self.raw_bytes.saturating_sub(before.as_ref().map_or(0, Record::raw_bytes));
-        if !self.touched.contains_key(key) {
-            self.touched.insert(Bytes::copy_from_slice(key), before);
-        }
+        let bytes = before.as_ref().map_or(0, |value| raw_bytes(key.as_slice(), value));
+        self.raw_bytes = self.raw_bytes.saturating_sub(bytes);
+        self.touched.entry(key).or_insert(before);
         was_there
     }
 
     /// All entries in ascending order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.records.iter().map(|record| (record.key(), record.value()))
+        self.entries.iter().map(|(key, value)| (key.as_slice(), &value[..]))
     }
 
     /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
@@ -142,10 +134,8 @@ impl StateMap {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
         };
-        let candidates = self.records.range::<[u8], _>((start, Bound::Unbounded));
-        candidates
-            .take_while(move |record| record.key().starts_with(prefix))
-            .map(|record| (record.key(), record.value()))
+        let candidates = self.entries.range::<[u8], _>((start, Bound::Unbounded));
+        candidates.map(|(key, value)| (key.as_slice(), &value[..])).take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Brings the root up to date and gives it with the entries that differ from the checkpoint before, in ascending order
@@ -153,9 +143,9 @@ impl StateMap {
     pub fn checkpoint(&mut self) -> Image {
         let mut changes: Vec<Change> = Vec::new();
         for (key, before) in core::mem::take(&mut self.touched) {
-            let now = self.records.get(&key[..]);
-            if now.map(Record::value) != before.as_ref().map(Record::value) {
-                changes.push((key, now.map(Record::value_bytes)));
+            let now = self.entries.get(key.as_slice());
+            if now != before.as_ref() {
+                changes.push((Bytes::copy_from_slice(key.as_slice()), now.cloned()));
             }
         }
         let mut updates: Vec<Update> = changes
@@ -202,101 +192,57 @@ impl StateMap {
     pub fn restore_checked(
         &mut self,
         entries: &mut dyn Iterator<Item = Entry>,
-        mut check: impl FnMut(&Entry) -> Result<(), &'static str>,
+        check: impl FnMut(&Entry) -> Result<(), &'static str>,
     ) -> Result<Digest, NotAState> {
         *self = Self::new(self.tree.depth());
-        let mut restored = Self::new(self.tree.depth());
+        if let Err(error) = self.fill(entries, check) {
+            *self = Self::new(self.tree.depth());
+            return Err(error);
+        }
+        for (index, bucket) in (0..).zip(&mut self.buckets) {
+            bucket.sort_unstable();
+            bucket.shrink_to_fit();
+            self.tree.set(index, bucket_leaf(bucket));
+        }
+        self.root = self.tree.root();
+        Ok(self.root)
+    }
+
+    /// Takes in the entries and puts their fingerprints into their buckets, unsorted.
+    fn fill(
+        &mut self,
+        entries: &mut dyn Iterator<Item = Entry>,
+        mut check: impl FnMut(&Entry) -> Result<(), &'static str>,
+    ) -> Result<(), NotAState> {
+        let depth = self.tree.depth();
         let mut previous: Option<Bytes> = None;
-        let records = (0..).zip(entries).map(|(index, entry)| {
+        let entries = (0..).zip(entries).map(|(index, entry)| {
             check(&entry).map_err(|reason| NotAState { index, reason })?;
             if previous.as_ref().is_some_and(|previous| previous[..] >= entry.key[..]) {
                 return Err(NotAState { index, reason: "its key is not greater than the one before" });
             }
-            let record = Record::new(&entry.key, &entry.value);
+            self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(&entry.key, &entry.value));
+            let fingerprint = Fingerprint { key: key_digest(&entry.key), value: value_digest(&entry.value) };
+            self.buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
+            let copy = (Key::from(&entry.key[..]), Bytes::copy_from_slice(&entry.value));
             previous = Some(entry.key.into_bytes());
-            restored.raw_bytes = restored.raw_bytes.saturating_add(record.raw_bytes());
-            let fingerprint = record.fingerprint();
-            let bucket = bucket_index(&fingerprint.key, restored.tree.depth());
-            restored.buckets[bucket as usize].push(fingerprint);
-            Ok(record)
+            Ok(copy)
         });
-        restored.records = records.collect::<Result<_, _>>()?;
-        for (index, bucket) in (0..).zip(&mut restored.buckets) {
-            bucket.sort_unstable();
-            bucket.shrink_to_fit();
-            restored.tree.set(index, bucket_leaf(bucket));
-        }
-        restored.root = restored.tree.root();
-        *self = restored;
-        Ok(self.root)
+        self.entries = entries.collect::<Result<_, _>>()?;
+        Ok(())
     }
 }
 
-impl Record {
-    fn new(key: &[u8], value: &[u8]) -> Self {
-        Self { bytes: Bytes::from([key, value].concat()), key_length: key.len() }
-    }
-
-    fn key(&self) -> &[u8] {
-        &self.bytes[..self.key_length]
-    }
-
-    fn value(&self) -> &[u8] {
-        &self.bytes[self.key_length..]
-    }
-
-    fn value_bytes(&self) -> Bytes {
-        self.bytes.slice(self.key_length..)
-    }
-
-    const fn raw_bytes(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        Fingerprint { key: key_digest(self.key()), value: value_digest(self.value()) }
-    }
-}
-
-impl PartialEq for Record {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Record {}
-
-impl PartialOrd for Record {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Record {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(other.key())
-    }
-}
-
-impl Borrow<[u8]> for Record {
-    fn borrow(&self) -> &[u8] {
-        self.key()
-    }
-}
-
-impl StateMap {
-    /// What the map consists of; the rest follows from it.
-    fn touched_values(&self) -> impl Iterator<Item = (&Bytes, Option<&[u8]>)> {
-        self.touched.iter().map(|(key, before)| (key, before.as_ref().map(Record::value)))
-    }
+const fn raw_bytes(key: &[u8], value: &[u8]) -> u64 {
+    key.len() as u64 + value.len() as u64
 }
 
 impl PartialEq for StateMap {
     fn eq(&self, other: &Self) -> bool {
         self.tree.depth() == other.tree.depth()
             && self.root == other.root
-            && self.iter().eq(other.iter())
-            && self.touched_values().eq(other.touched_values())
+            && self.entries == other.entries
+            && self.touched == other.touched
     }
 }
 
@@ -305,8 +251,9 @@ impl Eq for StateMap {}
 impl Hash for StateMap {
     fn hash<H: StdHasher>(&self, state: &mut H) {
         self.root.hash(state);
-        self.touched_values().for_each(|touched| touched.hash(state));
-        self.touched.keys().for_each(|key| self.get_slice(key).hash(state));
+        // The root stands for the entries of the last checkpoint, so only what was written since is added.
+        self.touched.hash(state);
+        self.touched.keys().for_each(|key| self.entries.get(key.as_slice()).hash(state));
     }
 }
 
@@ -323,7 +270,7 @@ impl fmt::Debug for StateMap {
 
 #[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeMap;
+    use alloc::collections::BTreeSet;
     use alloc::vec::Vec;
     use std::string::ToString;
 
@@ -336,6 +283,7 @@ mod tests {
     use crate::codec::Blob;
 
     type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+    type Write = (Vec<u8>, Option<Vec<u8>>);
 
     fn write(map: &mut StateMap, model: &mut Model, key: &[u8], value: Option<&[u8]>) {
         let before = match value {
@@ -361,14 +309,14 @@ mod tests {
     }
 
     /// What differs between two models, in order.
-    fn difference(old: &Model, new: &Model) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    fn difference(old: &Model, new: &Model) -> Vec<Write> {
         let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
         let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
         changed.map(|key| (key.clone(), new.get(key).cloned())).collect()
     }
 
     /// Rounds of writes with a checkpoint after each, few keys, few values.
-    fn rounds() -> impl Strategy<Value = Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>>> {
+    fn rounds() -> impl Strategy<Value = Vec<Vec<Write>>> {
         let key = vec(proptest::sample::select(&[0_u8, 1, 0xff][..]), 0..4);
         vec(vec((key, option::weighted(0.7, vec(0..3_u8, 0..3))), 0..30), 1..6)
     }
@@ -478,9 +426,9 @@ mod tests {
     fn two_entries_never_have_the_root_of_two_others() {
         let root_of = |entries: &[(&[u8], &[u8])]| {
             let mut map = StateMap::new(0);
-            entries.iter().for_each(|(key, value)| {
+            for (key, value) in entries {
                 map.insert(key, value);
-            });
+            }
             map.checkpoint().root
         };
         assert_ne!(root_of(&[(b"ab", b"c")]), root_of(&[(b"a", b"bc")]), "the border of key and value counts");

@@ -45,7 +45,7 @@ impl Store {
         self.state.prove(key)
     }
 
-    fn run(&mut self, operation: &Operation, bytes_max: usize) -> Output {
+    pub(super) fn run(&mut self, operation: &Operation, bytes_max: usize) -> Output {
         match operation {
             Operation::Step(step) => self.run_alone(step, bytes_max),
             Operation::CompareAndSet { key, expect, set } => {
@@ -196,16 +196,13 @@ impl Application for Store {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeMap;
     use alloc::vec;
     use alloc::vec::Vec;
     use std::string::ToString;
 
-    use proptest::collection::vec as many;
-    use proptest::prelude::{Just, Strategy, any};
-    use proptest::sample::select;
-    use proptest::{option, prop_assert, prop_assert_eq, prop_oneof, proptest};
     use quorate_crypto::SigningKey;
 
     use super::*;
@@ -214,7 +211,7 @@ mod tests {
     use crate::number::Sequence;
     use crate::time::WallTime;
 
-    fn run_bytes(store: &mut Store, operation: &Blob, result_bytes_max: usize) -> Output {
+    pub(super) fn run_bytes(store: &mut Store, operation: &Blob, result_bytes_max: usize) -> Output {
         let client = SigningKey::from_seed([7; 32]).public_key();
         let surroundings = Surroundings { sequence: Sequence::new(1), time: WallTime::ZERO, client, result_bytes_max };
         let result = store.execute(&surroundings, operation);
@@ -222,16 +219,21 @@ mod tests {
         Output::decode(&result).expect("the store's own")
     }
 
-    fn run_within(store: &mut Store, operation: &Operation, result_bytes_max: usize) -> Output {
+    pub(super) fn run_within(store: &mut Store, operation: &Operation, result_bytes_max: usize) -> Output {
         run_bytes(store, &operation.encode().expect("within the bounds"), result_bytes_max)
     }
 
-    fn run(store: &mut Store, operation: &Operation) -> Output {
+    pub(super) fn run(store: &mut Store, operation: &Operation) -> Output {
         run_within(store, operation, RESULT_BYTES_MAX)
     }
 
-    fn store_of(entries: &[(&[u8], &[u8])]) -> Store {
-        let mut store = Store::default();
+    /// An empty store with a small tree, so that it is quickly made and compared.
+    fn small_store(limit_bytes: u64) -> Store {
+        Store { state: StateMap::new(4), limit_bytes }
+    }
+
+    pub(super) fn store_of(entries: &[(&[u8], &[u8])]) -> Store {
+        let mut store = small_store(LIMIT_BYTES_DEFAULT);
         for (key, value) in entries {
             assert_eq!(run(&mut store, &Operation::put(key, value)), done(false));
         }
@@ -254,7 +256,7 @@ mod tests {
         Step::Get { key: key.into() }
     }
 
-    fn transaction(conditions: Vec<Condition>, then: Vec<Step>, otherwise: Vec<Step>) -> Operation {
+    pub(super) fn transaction(conditions: Vec<Condition>, then: Vec<Step>, otherwise: Vec<Step>) -> Operation {
         let bounded = "as many as allowed";
         Operation::Transaction(Transaction {
             conditions: List::new(conditions).expect(bounded),
@@ -277,155 +279,22 @@ mod tests {
             };
             assert!(entries.len() <= limit as usize);
             assert!(!more || !entries.is_empty(), "pages lead to the end");
-            keys.extend(entries.iter().map(|entry| entry.key.to_vec()));
+            for entry in entries.iter() {
+                assert!(keys.last().is_none_or(|last| last[..] < entry.key[..]), "pages go on");
+                keys.push(entry.key.to_vec());
+            }
             if !more {
                 return keys;
             }
         }
     }
 
-    type Model = BTreeMap<Vec<u8>, Vec<u8>>;
-
-    fn model_step(model: &mut Model, step: &Step) -> StepOutput {
-        match step {
-            Step::Put { key, value } => {
-                StepOutput::Done { replaced: model.insert(key.to_vec(), value.to_vec()).is_some() }
-            }
-            Step::Get { key } => StepOutput::Value(model.get(&key[..]).map(|value| Blob::from(&value[..]))),
-            Step::Delete { key } => StepOutput::Deleted(model.remove(&key[..]).is_some()),
-        }
-    }
-
-    fn model_run(model: &mut Model, operation: &Operation) -> Output {
-        let read = |model: &Model, key: &Blob| model.get(&key[..]).map(|value| Blob::from(&value[..]));
-        match operation {
-            Operation::Step(step) => Output::Step(model_step(model, step)),
-            Operation::CompareAndSet { key, expect, set } => {
-                let equal = read(model, key) == *expect;
-                if equal {
-                    model.remove(&key[..]);
-                    model.extend(set.iter().map(|value| (key.to_vec(), value.to_vec())));
-                }
-                Output::Swapped(equal)
-            }
-            Operation::Range(range) => {
-                let all = model.iter().filter(|(key, _)| key.starts_with(&range.prefix));
-                let all = all.filter(|(key, _)| range.after.as_ref().is_none_or(|after| key[..] > after[..]));
-                let mut entries: Vec<Entry> =
-                    all.map(|(key, value)| Entry { key: key[..].into(), value: value[..].into() }).collect();
-                let more = entries.len() > range.limit as usize;
-                entries.truncate(range.limit as usize);
-                Output::Entries { entries: List::new(entries).expect("few"), more }
-            }
-            Operation::Transaction(transaction) => {
-                let succeeded = transaction.conditions.iter().all(|condition| match condition {
-                    Condition::Equals { key, value } => read(model, key).as_ref() == Some(value),
-                    Condition::Exists { key } => model.contains_key(&key[..]),
-                    Condition::Absent { key } => !model.contains_key(&key[..]),
-                });
-                let steps = if succeeded { &transaction.then } else { &transaction.otherwise };
-                let outputs = steps.iter().map(|step| model_step(model, step)).collect();
-                Output::Transaction { succeeded, outputs: List::new(outputs).expect("as many as steps") }
-            }
-        }
-    }
-
-    fn any_key() -> impl Strategy<Value = Blob> {
-        many(select(&[0_u8, b'a', 0xff][..]), 1..4).prop_map(Blob::from)
-    }
-
-    fn any_value() -> impl Strategy<Value = Blob> {
-        many(0..2_u8, 0..3).prop_map(Blob::from)
-    }
-
-    fn any_step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            3 => (any_key(), any_value()).prop_map(|(key, value)| Step::Put { key, value }),
-            1 => any_key().prop_map(|key| Step::Get { key }),
-            1 => any_key().prop_map(|key| Step::Delete { key }),
-        ]
-    }
-
-    fn any_condition() -> impl Strategy<Value = Condition> {
-        prop_oneof![
-            (any_key(), any_value()).prop_map(|(key, value)| Condition::Equals { key, value }),
-            any_key().prop_map(|key| Condition::Exists { key }),
-            any_key().prop_map(|key| Condition::Absent { key }),
-        ]
-    }
-
-    fn any_operation() -> impl Strategy<Value = Operation> {
-        let branch = || many(any_step(), 0..4);
-        let prefix = prop_oneof![Just(Blob::EMPTY), any_key()];
-        prop_oneof![
-            6 => any_step().prop_map(Operation::Step),
-            2 => (any_key(), option::of(any_value()), option::of(any_value()))
-                .prop_map(|(key, expect, set)| Operation::CompareAndSet { key, expect, set }),
-            1 => (prefix, option::of(any_key()), 1..5_u32)
-                .prop_map(|(prefix, after, limit)| Operation::Range(Range { prefix, after, limit })),
-            2 => (many(any_condition(), 0..3), branch(), branch())
-                .prop_map(|(conditions, then, otherwise)| transaction(conditions, then, otherwise)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn a_store_is_a_map_and_its_checkpoints_add_up_to_it(rounds in many(many(any_operation(), 0..30), 1..5)) {
-            let (mut store, mut model, mut replayed) = (Store::default(), Model::new(), Model::new());
-            for round in rounds {
-                for operation in round {
-                    let before = store.clone();
-                    prop_assert_eq!(run(&mut store, &operation), model_run(&mut model, &operation));
-                    prop_assert!(!operation.is_read() || store == before);
-                }
-                let image = store.checkpoint();
-                for (key, value) in image.changes {
-                    replayed.remove(&key[..]);
-                    replayed.extend(value.map(|value| (key.to_vec(), value.to_vec())));
-                }
-                prop_assert_eq!(&replayed, &model);
-                let mut restored = Store::default();
-                let mut entries = replayed.iter().map(|(key, value)| Entry { key: key[..].into(), value: value[..].into() });
-                prop_assert_eq!(restored.restore(&mut entries), Ok(image.root));
-            }
-        }
-
-        #[test]
-        fn bytes_that_are_no_operation_give_invalid_and_change_nothing(
-            bytes in many(any::<u8>(), 0..40), operation in any_operation(), cut in 1..20_usize,
-        ) {
-            let mut store = store_of(&[(b"a", b"1")]);
-            let before = store.clone();
-            let mut whole = operation.encode().expect("within the bounds").to_vec();
-            let mut longer = whole.clone();
-            longer.push(0);
-            whole.truncate(whole.len().saturating_sub(cut));
-            for bytes in [bytes, whole, longer] {
-                if Operation::decode(&Blob::from(&bytes[..])).is_err() {
-                    prop_assert_eq!(run_bytes(&mut store, &bytes.into(), RESULT_BYTES_MAX), Output::Invalid);
-                }
-            }
-            prop_assert_eq!(store, before);
-        }
-
-        #[test]
-        fn no_result_exceeds_its_bound_and_the_bound_changes_no_state(
-            operations in many((any_operation(), 0..60_usize), 0..40),
-        ) {
-            let (mut store, mut free) = (Store::default(), Store::default());
-            for (operation, result_bytes_max) in operations {
-                let bounded = run_within(&mut store, &operation, result_bytes_max);
-                let whole = run(&mut free, &operation);
-                let length = whole.encode(usize::MAX).len();
-                prop_assert!(length > result_bytes_max || bounded == whole, "what fits is given");
-                prop_assert_eq!(&store, &free);
-            }
-        }
-    }
-
     #[test]
     fn the_root_of_a_small_store_never_changes() {
-        let mut store = store_of(&[(b"apple", b"red"), (b"banana", b"yellow"), (b"cherry", b"")]);
+        let mut store = Store::default();
+        for (key, value) in [(&b"apple"[..], &b"red"[..]), (b"banana", b"yellow"), (b"cherry", b"")] {
+            run(&mut store, &Operation::put(key, value));
+        }
         let expected = "fb40ebb65436031f6255c4b5fade7f391c11e2ac4aee2d920a88b25a6684027d";
         assert_eq!(store.checkpoint().root.to_string(), expected);
         let empty = "6914bdc5f6daaf0a5b6ff04e3e994a6d3042f54a37514755b4bcbb5037d33d1b";
@@ -434,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_value_is_set_only_over_the_one_expected() {
-        let mut store = Store::default();
+        let mut store = store_of(&[]);
         let mut swap = |expect: Option<&[u8]>, set: Option<&[u8]>| {
             let (expect, set) = (expect.map(Blob::from), set.map(Blob::from));
             run(&mut store, &Operation::CompareAndSet { key: b"k"[..].into(), expect, set })
@@ -497,8 +366,8 @@ mod tests {
 
     #[test]
     fn a_page_ends_where_its_bytes_or_its_entries_do() {
-        let mut store = Store::default();
-        for number in 0..RANGE_ENTRIES_MAX + 1 {
+        let mut store = store_of(&[]);
+        for number in 0..=RANGE_ENTRIES_MAX {
             run(&mut store, &Operation::put(&number.to_be_bytes(), &[0; 1000]));
         }
         let all = pages(&mut store, b"", RANGE_ENTRIES_MAX, RESULT_BYTES_MAX);
@@ -542,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_full_store_takes_nothing_more_until_something_goes() {
-        let mut store = Store::new(2 * (ENTRY_OVERHEAD_BYTES + 4));
+        let mut store = small_store(2 * (ENTRY_OVERHEAD_BYTES + 4));
         assert_eq!(run(&mut store, &Operation::put(b"a", b"123")), done(false));
         assert_eq!(run(&mut store, &Operation::put(b"b", b"123")), done(false));
         let full = store.clone();
@@ -565,7 +434,7 @@ mod tests {
     #[test]
     fn entries_that_no_operation_could_have_written_are_no_state() {
         let entry = |key: usize, value: usize| Entry { key: vec![1; key].into(), value: vec![1; value].into() };
-        let mut store = Store::new(1 << 20);
+        let mut store = small_store(1 << 20);
         for (wrong, reason) in [
             (entry(0, 0), "a key of no bytes or of too many"),
             (entry(1025, 0), "a key of no bytes or of too many"),

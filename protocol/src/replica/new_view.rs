@@ -184,9 +184,10 @@ impl Replica {
         let signed = List::new(signed).expect("a quorum is at most the number of members");
         let record = Record::NewView(view, NewViewRecord { new_view: new_view.signed.clone(), view_changes: signed });
         if self.configuration.primary(view) == self.id {
-            self.outbox.send_after(record, Message::NewView(new_view.signed.clone()));
+            self.view_changes.entered_record =
+                self.outbox.send_after(record, Message::NewView(new_view.signed.clone()));
         } else {
-            self.outbox.append(record);
+            self.view_changes.entered_record = self.outbox.append(record);
         }
         self.view = view;
         self.mode = Mode::Normal;

@@ -9,7 +9,7 @@ use quorate_crypto::Digest;
 
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
 use crate::batch::Batch;
-use crate::certificate::CommittedCertificate;
+use crate::certificate::{CommittedCertificate, StableCertificate};
 use crate::codec::{CodecError, decode};
 use crate::configuration::Configuration;
 use crate::log::Log;
@@ -90,6 +90,12 @@ impl Replica {
         if let Some(checkpoint) = checkpoint {
             replica.recover_checkpoint(checkpoint)?;
         }
+        // The watermarks first: which votes are to be taken up depends on them, and a cut writes them after older votes.
+        for (_, recovered) in &records {
+            if let Recovered::Whole(Record::Stable(certificate)) = recovered {
+                replica.recover_stable(certificate);
+            }
+        }
         let mut lost = None;
         for (number, recovered) in records {
             replica.recover(number, recovered, &mut lost).map_err(|source| StartError::Record { number, source })?;
@@ -132,6 +138,7 @@ impl Replica {
                 latest: none(members),
                 incomplete: (0..members).map(|_| None).collect(),
                 entered: None,
+                entered_record: RecordNumber::ZERO,
                 own: None,
                 early: (0..members).map(|_| VecDeque::new()).collect(),
             },
@@ -193,11 +200,7 @@ impl Replica {
             Recovered::Whole(Record::Learned(certificate, batch)) => {
                 self.recover_decided(number, certificate, Some(batch));
             }
-            Recovered::Whole(Record::Stable(certificate)) => {
-                if certificate.statement.sequence > self.log.low() {
-                    self.log.advance(certificate, self.execution.executed);
-                }
-            }
+            Recovered::Whole(Record::Stable(_)) => {}
             Recovered::Whole(Record::ViewChange(view, signed)) => {
                 let view_change = Arc::new(self.checked_view_change(signed)?);
                 if view > self.wanted_view() {
@@ -206,10 +209,16 @@ impl Replica {
                     self.view_changes.own = Some(view_change);
                 }
             }
-            Recovered::Whole(Record::NewView(view, record)) => self.recover_new_view(view, record)?,
+            Recovered::Whole(Record::NewView(view, record)) => self.recover_new_view(number, view, record)?,
             Recovered::ViewChangeLost(view) | Recovered::NewViewLost(view) => *lost = (*lost).max(Some(view)),
         }
         Ok(())
+    }
+
+    fn recover_stable(&mut self, certificate: &StableCertificate) {
+        if certificate.statement.sequence > self.log.low() {
+            self.log.advance(certificate.clone(), self.execution.executed);
+        }
     }
 
     /// Slots are recovered within what the watermarks and execution allow; others are behind this replica.
@@ -249,7 +258,7 @@ impl Replica {
         slot.committed = Some(certificate);
     }
 
-    fn recover_new_view(&mut self, view: View, record: NewViewRecord) -> Result<(), CodecError> {
+    fn recover_new_view(&mut self, number: RecordNumber, view: View, record: NewViewRecord) -> Result<(), CodecError> {
         let new_view = Arc::new(self.checked_new_view(record.new_view)?);
         let view_changes = record.view_changes.into_vec().into_iter();
         let view_changes: Vec<SharedViewChange> =
@@ -259,6 +268,7 @@ impl Replica {
             self.mode = Mode::Normal;
             self.view_changes.own = None;
             self.view_changes.entered = Some((new_view, view_changes));
+            self.view_changes.entered_record = number;
         }
         Ok(())
     }

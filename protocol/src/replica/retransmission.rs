@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Mode, Replica};
-use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, Status};
+use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status};
 use crate::number::{ReplicaId, Sequence, View};
 use crate::output::Output;
 use crate::refusal::Refusal;
@@ -45,7 +45,7 @@ impl Replica {
         let is_behind = status.view < self.view || (status.view == self.view && !status.entered);
         let is_stuck = previous
             .is_some_and(|previous| previous.view < self.view || (previous.view == self.view && !previous.entered));
-        let entered = self.view_changes.entered.as_ref().map(|(new_view, _)| new_view.signed.clone());
+        let entered = self.durable_new_view();
         if let Some(new_view) = entered.filter(|_| is_behind && is_stuck) {
             self.send(to, Message::NewView(new_view));
         }
@@ -56,6 +56,12 @@ impl Replica {
         if let Some(own) = own.filter(|_| !is_entered && !is_heard) {
             self.send(to, Message::ViewChange(own.signed.clone()));
         }
+    }
+
+    /// The new view by which this replica entered its view, once its record is durable.
+    fn durable_new_view(&self) -> Option<SignedNewView> {
+        let (new_view, _) = self.view_changes.entered.as_ref()?;
+        self.outbox.is_durable(self.view_changes.entered_record).then(|| new_view.signed.clone())
     }
 
     fn resend_checkpoints(&mut self, to: ReplicaId, status: &Status) {
@@ -137,8 +143,7 @@ impl Replica {
                 }
             }
             Fetch::NewView { view } => {
-                let entered = self.view_changes.entered.as_ref().filter(|_| self.view >= view);
-                let Some(signed) = entered.map(|(new_view, _)| new_view.signed.clone()) else {
+                let Some(signed) = self.durable_new_view().filter(|_| self.view >= view) else {
                     return self.refuse(Refusal::Nothing);
                 };
                 if self.spend(from, signed.body.len()) {
@@ -169,7 +174,9 @@ impl Replica {
     pub(super) fn fetch_due(&self) -> Option<crate::time::Time> {
         let asked = self.catching_up.asked.map(|(_, _, at)| at);
         let parted = self.catching_up.transfer.as_ref().map(super::state_transfer::Transfer::last_part);
-        asked.into_iter().chain(parted).min().map(|at| at.after(self.fetch_patience()))
+        // What is overdue already is looked at with every status, not at once again.
+        let due = asked.into_iter().chain(parted).map(|at| at.after(self.fetch_patience()));
+        due.filter(|at| *at > self.now.monotonic).min()
     }
 
     /// How long an answer may take before somebody else is asked.

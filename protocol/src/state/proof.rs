@@ -45,13 +45,13 @@ impl StateMap {
     /// # Errors
     /// [`BucketTooFull`].
     pub fn prove(&self, key: &[u8]) -> Result<Proof, BucketTooFull> {
-        let record = match self.touched.get(key) {
-            Some(before) => before.as_ref(),
-            None => self.records.get(key),
+        let value = match self.touched.get(key) {
+            Some(before) => before.clone(),
+            None => self.get(key),
         };
         let index = bucket_index(&key_digest(key), self.tree.depth());
         Ok(Proof {
-            value: record.map(|record| Blob::from(record.value_bytes())),
+            value: value.map(Blob::from),
             bucket: List::new(self.buckets[index as usize].clone()).ok_or(BucketTooFull)?,
             path: List::new(self.tree.path(index)).expect("a tree is no deeper than the bound"),
         })
