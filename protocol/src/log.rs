@@ -10,7 +10,7 @@ use crate::number::Sequence;
 use crate::slot::Slot;
 
 /// Bytes of decided batches that are kept below the low watermark for peers that lag a little.
-const HISTORY_BYTES_MAX: usize = 32 << 20;
+const HISTORY_BYTES_MAX: usize = 64 << 20;
 
 /// What a replica knows of each slot, and the certificate that makes everything below stable.
 #[derive(Debug, Clone)]

@@ -93,12 +93,13 @@ impl Client {
     }
 
     pub(super) fn on_link_up(&mut self, replica: ReplicaId) {
-        self.links_down.remove(replica);
-        if self.is_member(replica) {
-            // Answers went lost with the link, too: what was due to all is asked of this one again.
-            self.hand_where(replica, |sending| sending.retries > 0);
-            self.redirect();
+        if !self.is_member(replica) {
+            return;
         }
+        self.links_down.remove(replica);
+        // Answers went lost with the link, too: what was due to all is asked of this one again.
+        self.hand_where(replica, |sending| sending.retries > 0);
+        self.redirect();
     }
 
     pub(super) fn on_link_down(&mut self, replica: ReplicaId) {

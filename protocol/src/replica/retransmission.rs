@@ -19,6 +19,9 @@ const DECIDED_MAX: u64 = 16;
 /// What an answer without a batch counts for against a peer's budget, in bytes.
 const SMALL_ANSWER_BYTES: usize = 1024;
 
+/// What a part of a transferred state counts for, in bytes: about what hosts put into one.
+const PART_BYTES: usize = 256 << 10;
+
 impl Replica {
     /// Sends `to` again what its status lacks. What was merely under way is not sent twice: only a peer that stands where
     /// its status before stood lacks something.
@@ -151,7 +154,7 @@ impl Replica {
                 }
             }
             Fetch::Part { sequence, cursor } => {
-                if self.spend(from, crate::application::RESULT_BYTES_MAX) {
+                if self.spend(from, PART_BYTES) {
                     self.outbox.push(Output::SendPart { to: from, sequence, cursor });
                 }
             }

@@ -27,6 +27,8 @@ const CLOCK_KEY: &[u8] = b"t";
 pub(super) struct Transfer {
     target: StableCertificate,
     source: ReplicaId,
+    /// Whether all parts came from one source: only then is it known who lied if the whole is wrong.
+    has_one_source: bool,
     /// Where the part begins that was asked for.
     cursor: Blob,
     last_part: Time,
@@ -65,6 +67,11 @@ impl Transfer {
 impl Replica {
     /// Begins the transfer of the stable checkpoint, if this replica is behind it or diverged from it.
     pub(super) fn begin_transfer(&mut self) {
+        let last = self.catching_up.transfer.as_ref().map(|transfer| transfer.source);
+        self.begin_transfer_after(last);
+    }
+
+    fn begin_transfer_after(&mut self, last: Option<ReplicaId>) {
         let Some(target) = self.log.stable().cloned() else { return };
         if target.statement.sequence <= self.execution.executed && !self.execution.is_diverged {
             return;
@@ -72,12 +79,17 @@ impl Replica {
         if !self.execution.in_execution.is_empty() {
             return;
         }
-        let last = self.catching_up.transfer.as_ref().map(|transfer| transfer.source);
         let Some(source) = self.next_holder(target.statement.sequence, last) else { return };
         let sequence = target.statement.sequence;
         let now = self.now.monotonic;
-        self.catching_up.transfer =
-            Some(Transfer { target, source, cursor: Blob::EMPTY, last_part: now, stage: Stage::Fetching });
+        self.catching_up.transfer = Some(Transfer {
+            target,
+            source,
+            has_one_source: true,
+            cursor: Blob::EMPTY,
+            last_part: now,
+            stage: Stage::Fetching,
+        });
         self.outbox.push(Output::Notice(Notice::TransferBegan { sequence, source }));
         self.outbox.push(Output::StageBegin { sequence });
         self.send(source, Message::Fetch(Fetch::Part { sequence, cursor: Blob::EMPTY }));
@@ -95,16 +107,31 @@ impl Replica {
         order.filter(|id| *id != self.id).find(holds)
     }
 
-    /// Replaces a source that does not answer, and a target that the others have left behind.
+    /// Replaces a source that does not answer: the next one goes on where it stopped. Begins anew if nobody holds the
+    /// target any more.
     pub(super) fn watch_transfer(&mut self) {
+        let now = self.now.monotonic;
         let Some(transfer) = &self.catching_up.transfer else { return };
-        let is_fetching = matches!(transfer.stage, Stage::Fetching);
-        let is_late = self.now.monotonic.since(transfer.last_part) >= self.fetch_patience();
-        if is_fetching && is_late {
-            let source = transfer.source;
-            self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: false }));
-            self.begin_transfer();
+        let is_late = now.since(transfer.last_part) >= self.fetch_patience();
+        if !matches!(transfer.stage, Stage::Fetching) || !is_late {
+            return;
         }
+        let (sequence, late) = (transfer.target(), transfer.source);
+        let Some(next) = self.next_holder(sequence, Some(late)) else {
+            if self.log.low() > sequence {
+                self.begin_transfer();
+            }
+            return;
+        };
+        let Some(transfer) = &mut self.catching_up.transfer else { return };
+        transfer.has_one_source &= next == late || transfer.cursor.is_empty();
+        transfer.source = next;
+        transfer.last_part = now;
+        let cursor = transfer.cursor.clone();
+        if next != late {
+            self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: late, lied: false }));
+        }
+        self.send(next, Message::Fetch(Fetch::Part { sequence, cursor }));
     }
 
     pub(super) fn on_part(&mut self, from: ReplicaId, part: Part) {
@@ -151,14 +178,10 @@ impl Replica {
 
     fn replace_lying_source(&mut self) {
         let Some(transfer) = &self.catching_up.transfer else { return };
-        let source = transfer.source;
-        self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: true }));
-        self.begin_transfer();
-        let is_same = self.catching_up.transfer.as_ref().is_some_and(|transfer| transfer.source == source);
-        if is_same {
-            // Nobody else holds it at the moment: the transfer ends, and begins anew when somebody does.
-            self.catching_up.transfer = None;
-        }
+        let (source, lied) = (transfer.source, transfer.has_one_source);
+        self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied }));
+        let before = core::mem::take(&mut self.catching_up.transfer);
+        self.begin_transfer_after(before.map(|transfer| transfer.source));
     }
 
     pub(super) fn on_state_installed(&mut self, sequence: Sequence) {

@@ -63,6 +63,7 @@ fn each_of_many_outstanding_requests_goes_to_all_once_and_not_in_one_burst() {
     let end = bench.now.after(TIMEOUT / 2);
     let mut moments = Vec::new();
     while bench.next_deadline().expect("none is answered") <= end {
+        assert!(moments.len() < 64, "more than one sending each");
         let outputs = bench.wake();
         assert!(sent(&outputs).iter().all(|(to, _)| to.is_none()));
         moments.push(outputs.len());
@@ -193,6 +194,30 @@ fn a_busy_primary_is_asked_again_after_a_while() {
     let waited = bench.now.since(before);
     assert!((Duration::from_millis(40)..=Duration::from_millis(50)).contains(&waited), "{waited:?}");
     assert_eq!((bench.statistics().resent_after_busy, bench.statistics().retries), (1, 0));
+}
+
+#[test]
+fn a_busy_primary_is_asked_again_once_and_saying_it_twice_does_not_put_that_off() {
+    let mut bench = Bench::open(8);
+    bench.submit(1);
+    let timeout = bench.next_deadline();
+    bench.step(busy(0, 1, 40));
+    let resend = bench.next_deadline();
+    bench.pass(Duration::from_millis(30));
+    bench.step(busy(0, 1, 90));
+    assert_eq!(bench.next_deadline(), resend);
+    assert_eq!(bench.wake().len(), 1);
+    assert_eq!(bench.next_deadline(), timeout);
+}
+
+#[test]
+fn what_the_next_primary_was_given_does_not_wait_for_the_busy_one() {
+    let mut bench = Bench::open(8);
+    bench.submit(1);
+    let timeout = bench.next_deadline();
+    bench.step(busy(0, 1, 40));
+    bench.step(ClientInput::LinkDown(replica(0)));
+    assert_eq!(bench.next_deadline(), timeout);
 }
 
 #[test]

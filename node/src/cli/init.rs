@@ -1,0 +1,134 @@
+//! `quorate init`: founds a cluster: its genesis, a folder a replica, and one for a client.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, value_parser};
+use quorate_protocol::configuration::MEMBERS_MIN;
+use quorate_protocol::number::ReplicaId;
+use serde::Serialize;
+
+use super::Output;
+use crate::configuration::ParameterChange;
+use crate::configuration::network::{BASE_PORT_MAX, Network, Plan};
+use crate::error::{Exit, Problem};
+
+/// Replicas of a cluster when nothing else is said.
+pub(super) const REPLICAS_DEFAULT: u8 = 4;
+
+const _: () = assert!(MEMBERS_MIN == 4 && ReplicaId::COUNT_MAX == 31, "the range that clap checks and shows");
+
+/// Found a cluster: write its genesis and a folder for each replica and for a client
+#[derive(Debug, Args)]
+#[command(after_help = "Examples: four replicas on this machine, and four on machines of their own
+  quorate init --replicas 4 --dir net
+  quorate init --dir net --host 10.0.0.1 --host 10.0.0.2 --host 10.0.0.3 --host 10.0.0.4
+
+The k-th replica on a host, from 0, takes the ports P+2k for the other replicas, P+2k+1 for clients, both UDP, and on
+the loopback P+100+k for its operator, TCP, where P is the base port. A folder replica-<i> belongs on that replica's
+machine together with genesis.toml beside it, and nowhere else: it holds a private key.")]
+pub(super) struct Arguments {
+    /// Replicas of the cluster, 4 to 31; n of them tolerate (n-1)/3 that lie [default: 4, or one a host]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(4..=31))]
+    replicas: Option<u8>,
+    /// The folder to make; it must not exist, or be empty
+    #[arg(long, value_name = "FOLDER")]
+    dir: PathBuf,
+    /// The first port
+    #[arg(long, value_name = "PORT", default_value_t = 4100,
+          value_parser = value_parser!(u16).range(1..=i64::from(BASE_PORT_MAX)))]
+    base_port: u16,
+    /// The host of a replica, a name or an address; once for each replica [default: 127.0.0.1 for all]
+    #[arg(long = "host", value_name = "ADDR")]
+    hosts: Vec<String>,
+    /// Change a parameter of the cluster from its default, for instance window=256; repeatable
+    #[arg(long = "parameter", value_name = "NAME=VALUE")]
+    parameters: Vec<ParameterChange>,
+}
+
+pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    let Arguments { replicas, dir, base_port, hosts, parameters } = arguments;
+    let mut plan = if hosts.is_empty() {
+        Plan::on_loopback(replicas.unwrap_or(REPLICAS_DEFAULT).into(), base_port)
+    } else {
+        check_hosts(&hosts, replicas)?;
+        Plan::on_hosts(&hosts, base_port)
+    };
+    change_parameters(&mut plan, &parameters)?;
+    let addresses = plan.addresses.clone();
+    let network = Network::create(&dir, plan)?;
+    let replicas = network.genesis().configuration().replicas().zip(addresses).map(|(id, addresses)| Founded {
+        id: id.value(),
+        dir: network.replica_folder(id),
+        peer: addresses.peer,
+        client: addresses.client,
+        admin: addresses.admin,
+    });
+    output.show(&Initialised {
+        cluster: network.genesis().cluster().digest().to_string(),
+        replicas: replicas.collect(),
+        genesis: network.genesis_path(),
+        client: network.client_folder(),
+        dir: network.folder().to_owned(),
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Applies what was given with `--parameter`.
+pub(super) fn change_parameters(plan: &mut Plan, changes: &[ParameterChange]) -> Result<(), Problem> {
+    for change in changes {
+        plan.parameters = change.apply(plan.parameters.clone()).map_err(|error| {
+            Problem::usage(format!("--parameter {change}: {error}"), "see the parameters in any genesis.toml")
+        })?;
+    }
+    Ok(())
+}
+
+fn check_hosts(hosts: &[String], replicas: Option<u8>) -> Result<(), Problem> {
+    let mend = "give --host once for each replica, for example --host 10.0.0.1";
+    if replicas.is_some_and(|replicas| usize::from(replicas) != hosts.len()) {
+        let count = replicas.unwrap_or_default();
+        return Err(Problem::usage(format!("{} hosts for {count} replicas", hosts.len()), mend));
+    }
+    if !(MEMBERS_MIN..=ReplicaId::COUNT_MAX).contains(&hosts.len()) {
+        return Err(Problem::usage(format!("{} hosts: a cluster has 4 to 31 replicas", hosts.len()), mend));
+    }
+    match hosts.iter().find(|host| Plan::refuse_host(host).is_some()) {
+        Some(host) => {
+            Err(Problem::usage(format!("--host {host}: not a host"), "give a name or an address, without a port"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What was founded.
+#[derive(Debug, Serialize)]
+struct Initialised {
+    cluster: String,
+    dir: PathBuf,
+    genesis: PathBuf,
+    client: PathBuf,
+    replicas: Vec<Founded>,
+}
+
+#[derive(Debug, Serialize)]
+struct Founded {
+    id: u8,
+    dir: PathBuf,
+    peer: String,
+    client: String,
+    admin: String,
+}
+
+impl fmt::Display for Initialised {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(formatter, "founded cluster {} of {} replicas", self.cluster, self.replicas.len())?;
+        writeln!(formatter, "  {}  public: every replica and client has a copy", self.genesis.display())?;
+        for Founded { dir, peer, client, .. } in &self.replicas {
+            writeln!(formatter, "  {}  peers at {peer}, clients at {client}", dir.display())?;
+        }
+        writeln!(formatter, "  {}  to connect with", self.client.display())?;
+        let first = self.replicas.first().map_or(&self.dir, |replica| &replica.dir);
+        write!(formatter, "start each replica, for example: quorate replica --dir {}", super::quote(first))
+    }
+}

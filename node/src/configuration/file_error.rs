@@ -1,0 +1,133 @@
+//! [`FileError`]: what can be wrong with a file of a cluster, where, and how to mend it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use quorate_crypto::KeyError;
+
+/// Why a file or folder of a cluster cannot be used or made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// A call to the system failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is too large to be what it should be.
+    #[error("{}: larger than {bytes_max} bytes, so not what it should be", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// Most bytes that are read.
+        bytes_max: u64,
+    },
+    /// The file as a whole, or a line of it, is not what it should be.
+    #[error("{}:{line}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong there.
+        problem: Box<str>,
+        /// How to mend it.
+        mend: Box<str>,
+    },
+    /// The value of a key is wrong.
+    #[error("{}:{line}: key `{key}` is {value}: {problem}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key with the tables that it is in; members count from 0.
+        key: Box<str>,
+        /// The value as it stands there.
+        value: Box<str>,
+        /// What is wrong with it.
+        problem: Box<str>,
+        /// How to mend it.
+        mend: Box<str>,
+    },
+    /// Others than the owner can read a private key.
+    #[error("{}: mode {mode:04o}: others than its owner can use this private key", path.display())]
+    KeyMode {
+        /// The key file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A key file holds no private key.
+    #[error("{}: not a private key file", path.display())]
+    PrivateKey {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: KeyError,
+    },
+    /// Something stands already where a cluster is to be founded.
+    #[error("{} exists already and is not overwritten", path.display())]
+    Exists {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The system gave no randomness.
+    #[error("the system gave no randomness for a new key")]
+    Randomness {
+        /// What it said.
+        #[source]
+        source: getrandom::Error,
+    },
+    /// The cluster as planned is not a configuration.
+    #[error("this is no cluster")]
+    Plan {
+        /// The relation that does not hold.
+        #[source]
+        source: quorate_protocol::configuration::ConfigurationError,
+    },
+}
+
+impl FileError {
+    /// For `map_err`: `action`, a verb, failed on `path`.
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// What the reader can do about it, where that is known.
+    pub fn mend(&self) -> Option<String> {
+        match self {
+            Self::Io { path, source, .. } => mend_io(path, source.kind()),
+            Self::TooLarge { .. } => Some("check that the path is the right one".to_owned()),
+            Self::Content { mend, .. } | Self::Key { mend, .. } => Some(mend.to_string()),
+            Self::KeyMode { path, .. } => {
+                Some(format!("chmod 600 {}; if somebody may have read it, found a new cluster", path.display()))
+            }
+            Self::PrivateKey { .. } => {
+                Some("restore the file: it holds one Ed25519 key in PKCS#8, as PEM, not encrypted".to_owned())
+            }
+            Self::Exists { .. } => Some("choose another folder with --dir, or move this one away".to_owned()),
+            Self::Randomness { .. } => None,
+            Self::Plan { .. } => Some("change the number of replicas, or what is given with --parameter".to_owned()),
+        }
+    }
+}
+
+fn mend_io(path: &Path, kind: io::ErrorKind) -> Option<String> {
+    match kind {
+        io::ErrorKind::NotFound => {
+            Some(format!("check the path {}; `quorate init` makes all files of a new cluster", path.display()))
+        }
+        io::ErrorKind::PermissionDenied => Some("run as the owner of that file or folder".to_owned()),
+        io::ErrorKind::StorageFull => Some("free some space on that disk".to_owned()),
+        io::ErrorKind::NotADirectory => Some("a part of that path is a file, not a folder".to_owned()),
+        _ => None,
+    }
+}

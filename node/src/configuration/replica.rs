@@ -1,0 +1,287 @@
+//! `replica.toml`: which replica a folder belongs to, and what concerns its machine alone.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use quorate_crypto::SigningKey;
+use quorate_protocol::number::ReplicaId;
+use serde::Deserialize;
+
+use super::address;
+use super::document::Document;
+use super::file_error::FileError;
+use super::genesis::Genesis;
+use super::key_file;
+use super::quantity::Size;
+
+/// The file's name in the replica's folder.
+pub(super) const FILE: &str = "replica.toml";
+
+/// Largest datagram that is ever tried, in bytes: above it a burst of them no longer fits what the kernel takes at once.
+const MTU_MAX: u16 = 6500;
+
+/// Smallest datagram that QUIC works with, in bytes. (RFC 9000 §14)
+const MTU_MIN: u16 = 1200;
+
+/// Most threads of a runtime.
+const THREADS_MAX: usize = 64;
+
+/// What a block of a log segment takes, in bytes.
+const BLOCK_BYTES: u64 = 4096;
+
+/// What a replica may use of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Length of a segment of the log: a multiple of 4 KiB, at least 1 MiB and at most 1 GiB.
+    pub log_segment_bytes: Size,
+    /// Most that the log takes on disk: at least three segments.
+    pub disk_bytes_max: Size,
+    /// Largest datagram that is tried, in bytes: 1200 to 6500. Above 1452 only where all links carry it.
+    pub mtu_max: u16,
+    /// Threads of the runtime, 1 to 64; `None` is one a processor.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self {
+            log_segment_bytes: Size::new(64 << 20),
+            disk_bytes_max: Size::new(4 << 30),
+            mtu_max: 1452,
+            threads: None,
+        }
+    }
+}
+
+impl Resources {
+    /// Threads of the runtime on this machine.
+    pub fn threads(&self) -> usize {
+        let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.map_or_else(processors, NonZeroUsize::get).min(THREADS_MAX)
+    }
+}
+
+/// Everything that a replica starts with.
+#[derive(Debug)]
+pub struct ReplicaConfiguration {
+    /// Which member it is.
+    pub id: ReplicaId,
+    /// The cluster that it belongs to.
+    pub genesis: Genesis,
+    /// Its private key: the one whose public half the genesis lists.
+    pub key: SigningKey,
+    /// The folder of its log and checkpoints.
+    pub data: PathBuf,
+    /// `host:port` on which it listens for other replicas.
+    pub listen_peer: String,
+    /// `host:port` on which it listens for clients.
+    pub listen_client: String,
+    /// `host:port` of its endpoint for the operator, if it has one.
+    pub admin: Option<String>,
+    /// What it may use of its machine.
+    pub resources: Resources,
+}
+
+impl ReplicaConfiguration {
+    /// Reads and checks `replica.toml` in `folder`, and the genesis and the key that it names.
+    ///
+    /// # Errors
+    /// [`FileError`] says what is wrong in which file and how to mend it.
+    pub fn load(folder: &Path) -> Result<Self, FileError> {
+        let document = Document::read(&folder.join(FILE))?;
+        let file: ReplicaFile = document.parse()?;
+        let resources = file.resources.check(&document)?;
+        let genesis = Genesis::load(&folder.join(&file.genesis))?;
+        let id = ReplicaId::new(file.replica);
+        let Some(member) = genesis.configuration().member(id) else {
+            let problem = format!("the genesis lists the members 0 to {}", genesis.configuration().size() - 1);
+            return Err(document.refuse_key("replica", problem, "give each machine the folder of its own replica"));
+        };
+        let key = key_file::load(&folder.join(&file.key))?;
+        if key.public_key() != member.key {
+            let problem = format!("it holds the key {}, but replica {id} has {}", key.public_key(), member.key);
+            return Err(document.refuse_key("key", problem, "give each machine the folder of its own replica"));
+        }
+        Ok(Self {
+            listen_peer: listen(&document, "listen.peer", file.listen.peer, &member.peer_address)?,
+            listen_client: listen(&document, "listen.client", file.listen.client, &member.client_address)?,
+            admin: file.admin.map(|admin| checked(&document, "admin", admin)).transpose()?,
+            data: folder.join(&file.data),
+            id,
+            key,
+            genesis,
+            resources,
+        })
+    }
+}
+
+/// The text of `replica.toml` for replica `id`.
+pub(super) fn to_toml(id: ReplicaId, admin: &str, resources: &Resources) -> String {
+    let Resources { log_segment_bytes, disk_bytes_max, mtu_max, threads } = resources;
+    let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
+    format!(
+        "\
+# Replica {id}: what concerns its machine alone. Paths are relative to this folder.
+
+replica = {id}
+genesis = \"../genesis.toml\"
+key = \"replica.key\"
+data = \"data\"
+
+# Where the operator asks for metrics, health and status. It is not protected: keep it on the loopback or a private net.
+admin = \"{admin}\"
+
+# Where it listens, if that differs from its addresses in the genesis, for instance behind a translation of addresses.
+[listen]
+# peer = \"0.0.0.0:4100\"
+# client = \"0.0.0.0:4101\"
+
+[resources]
+# A segment of the log, and the most that all of them take on disk.
+log_segment_bytes = \"{log_segment_bytes}\"
+disk_bytes_max = \"{disk_bytes_max}\"
+# Largest datagram to try, in bytes. Up to 6500 where every link between the replicas carries it, else 1452.
+mtu_max = {mtu_max}
+# Threads of the runtime; one a processor if it is not set.
+{threads}
+"
+    )
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReplicaFile {
+    replica: u8,
+    genesis: PathBuf,
+    key: PathBuf,
+    data: PathBuf,
+    admin: Option<String>,
+    #[serde(default)]
+    listen: ListenTable,
+    #[serde(default)]
+    resources: ResourcesTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ListenTable {
+    peer: Option<String>,
+    client: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResourcesTable {
+    log_segment_bytes: Option<Size>,
+    disk_bytes_max: Option<Size>,
+    mtu_max: Option<u16>,
+    threads: Option<usize>,
+}
+
+impl ResourcesTable {
+    fn check(self, document: &Document) -> Result<Resources, FileError> {
+        let default = Resources::default();
+        let log_segment_bytes = self.log_segment_bytes.unwrap_or(default.log_segment_bytes);
+        let disk_bytes_max = self.disk_bytes_max.unwrap_or(default.disk_bytes_max);
+        let mtu_max = self.mtu_max.unwrap_or(default.mtu_max);
+        let segment = log_segment_bytes.bytes();
+        let segment_fits = (1 << 20..=1 << 30).contains(&segment) && segment.is_multiple_of(BLOCK_BYTES);
+        let relations = [
+            ("log_segment_bytes", "must be a multiple of 4KiB from 1MiB to 1GiB", segment_fits),
+            ("disk_bytes_max", "must be at least three segments", disk_bytes_max.bytes() / 3 >= segment),
+            ("mtu_max", "must be 1200 to 6500", (MTU_MIN..=MTU_MAX).contains(&mtu_max)),
+            ("threads", "must be 1 to 64", self.threads.is_none_or(|threads| (1..=THREADS_MAX).contains(&threads))),
+        ];
+        if let Some((name, relation, _)) = relations.into_iter().find(|(_, _, holds)| !holds) {
+            let mend = "correct it, or remove the line to have the default";
+            return Err(document.refuse_key(&format!("resources.{name}"), relation, mend));
+        }
+        Ok(Resources { log_segment_bytes, disk_bytes_max, mtu_max, threads: self.threads.and_then(NonZeroUsize::new) })
+    }
+}
+
+fn listen(document: &Document, key: &str, own: Option<String>, stated: &str) -> Result<String, FileError> {
+    own.map_or_else(|| Ok(stated.to_owned()), |own| checked(document, key, own))
+}
+
+fn checked(document: &Document, key: &str, text: String) -> Result<String, FileError> {
+    match address::refuse(&text) {
+        Some(problem) => Err(document.refuse_key(key, problem, address::MEND)),
+        None => Ok(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::configuration::network::{Network, Plan};
+
+    fn network() -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        Network::create(&root.path().join("net"), Plan::on_loopback(4, 4100)).unwrap();
+        root
+    }
+
+    /// What is said of replica 0's file with `from` replaced by `to`, from the line number on.
+    fn problem_after(from: &str, to: &str) -> String {
+        let root = network();
+        let folder = root.path().join("net/replica-0");
+        let text = fs::read_to_string(folder.join(FILE)).unwrap();
+        assert!(text.contains(from), "{from} in {text}");
+        fs::write(folder.join(FILE), text.replacen(from, to, 1)).unwrap();
+        let error = ReplicaConfiguration::load(&folder).unwrap_err();
+        assert!(error.mend().is_some(), "{error}");
+        error.to_string().replace(&format!("{}:", folder.join(FILE).display()), "")
+    }
+
+    #[test]
+    fn the_folder_of_a_replica_says_all_that_it_starts_with() {
+        let root = network();
+        let replica = ReplicaConfiguration::load(&root.path().join("net/replica-2")).unwrap();
+        assert_eq!(replica.id, ReplicaId::new(2));
+        assert_eq!((&*replica.listen_peer, &*replica.listen_client), ("127.0.0.1:4104", "127.0.0.1:4105"));
+        assert_eq!(replica.admin.as_deref(), Some("127.0.0.1:4202"));
+        assert_eq!(replica.resources, Resources::default());
+        assert_eq!(replica.key.public_key(), replica.genesis.configuration().members()[2].key);
+        assert!(replica.data.is_dir());
+    }
+
+    #[test]
+    fn an_address_to_listen_on_may_differ_from_the_one_in_the_genesis() {
+        let root = network();
+        let folder = root.path().join("net/replica-0");
+        let text = fs::read_to_string(folder.join(FILE)).unwrap();
+        fs::write(folder.join(FILE), text.replace("# peer =", "peer =")).unwrap();
+        let replica = ReplicaConfiguration::load(&folder).unwrap();
+        assert_eq!((&*replica.listen_peer, &*replica.listen_client), ("0.0.0.0:4100", "127.0.0.1:4101"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_line_key_and_value() {
+        for (from, to, expected) in [
+            ("# peer = \"0.0.0.0:4100\"", "peer = \"1.2.3\"", "13: key `listen.peer` is \"1.2.3\": not an address"),
+            ("127.0.0.1:4200", "here", "9: key `admin` is \"here\": not an address"),
+            ("replica = 0", "replica = 4", "3: key `replica` is 4: the genesis lists the members 0 to 3"),
+            ("mtu_max = 1452", "mtu_max = 9000", "21: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
+            ("\"64MiB\"", "\"64MB\"", "18: key `resources.log_segment_bytes` is \"64MB\": `MB` is no unit"),
+            ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
+            ("\"4GiB\"", "\"128MiB\"", "19: key `resources.disk_bytes_max` is \"128MiB\": must be at least three"),
+            ("# threads = 2", "threads = 0", "23: key `resources.threads` is 0: must be 1 to 64"),
+            ("data = ", "date = ", "6: unknown field `date`"),
+        ] {
+            let problem = problem_after(from, to);
+            assert!(problem.starts_with(expected), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_folder_with_another_replicas_number_is_refused_by_its_key() {
+        let problem = problem_after("replica = 0", "replica = 1");
+        assert!(problem.starts_with("5: key `key` is \"replica.key\": it holds the key "), "{problem}");
+    }
+}

@@ -1,0 +1,156 @@
+//! What the core asks for, done. In order, and nothing here waits.
+
+use quorate_protocol::Machine as _;
+use quorate_protocol::evidence::Evidence;
+use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
+use quorate_protocol::number::{RecordNumber, ReplicaId};
+use quorate_protocol::output::{Notice, Output};
+use quorate_protocol::record::Record;
+
+use super::Host;
+use super::executor::Command;
+use crate::storage::log;
+use crate::transport::Lane;
+
+/// Proofs kept of one replica: the first says it all.
+const EVIDENCE_MAX: usize = 16;
+
+impl Host {
+    /// Does all that the machine has asked for.
+    pub(super) fn carry_out(&mut self) -> anyhow::Result<()> {
+        while let Some(output) = self.machine.poll_output() {
+            self.carry_out_one(output)?;
+        }
+        Ok(())
+    }
+
+    fn carry_out_one(&mut self, output: Output) -> anyhow::Result<()> {
+        match output {
+            Output::Append { number, record } => self.append(number, &record)?,
+            Output::Cut { before } => self.log.cut(before.value())?,
+            Output::Send { to, message } => self.send(to, &message),
+            Output::Broadcast(message) => self.broadcast(&message),
+            Output::Execute(execution) => self.executor.send(Command::Execute(execution))?,
+            Output::TakeCheckpoint { sequence, protocol } => {
+                self.executor.send(Command::TakeCheckpoint { sequence, protocol })?;
+            }
+            Output::CheckpointStable { certificate, root } => {
+                self.executor.send(Command::Stable { certificate, root })?;
+            }
+            Output::SendPart { to, sequence, cursor } => {
+                self.executor.send(Command::SendPart { to, sequence, cursor })?;
+            }
+            Output::StageBegin { sequence } => self.executor.send(Command::StageBegin { sequence })?,
+            Output::StageEntries { protocol, application } => {
+                self.executor.send(Command::StageEntries { protocol, application })?;
+            }
+            Output::StageEnd => self.executor.send(Command::StageEnd)?,
+            Output::StageInstall => self.executor.send(Command::StageInstall)?,
+            Output::Reply(reply) => self.clients.reply(reply),
+            Output::Busy { client, number, retry_after_ms } => {
+                self.counters.busy += 1;
+                self.clients.tell(&client, &ReplicaMessage::Busy { client, number, retry_after_ms });
+            }
+            Output::Evidence(evidence) => self.keep_evidence(&evidence),
+            Output::Notice(notice) => self.note(notice),
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, number: RecordNumber, record: &Record) -> anyhow::Result<()> {
+        self.unqueued.push_back((number, record.encode()));
+        self.queue_records()
+    }
+
+    /// Hands records to the log as far as its queue has room. What has none waits here: it was accepted, and is not lost.
+    pub(super) fn queue_records(&mut self) -> anyhow::Result<()> {
+        while let Some((number, record)) = self.unqueued.front() {
+            match self.log.append(number.value(), record.head.clone(), record.body.clone()) {
+                Ok(()) => {
+                    self.unqueued.pop_front();
+                }
+                Err(log::Error::QueueFull) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send(&mut self, to: ReplicaId, message: &Message) {
+        match to_frame(message) {
+            Ok(frame) => self.send_frame(to, message, frame),
+            Err(error) => tracing::error!(%error, "a message that cannot be encoded"),
+        }
+    }
+
+    fn broadcast(&mut self, message: &Message) {
+        let Ok(frame) = to_frame(message) else {
+            return tracing::error!("a message that cannot be encoded");
+        };
+        let own = self.machine.id();
+        for to in self.configuration.replicas().filter(|to| *to != own) {
+            self.send_frame(to, message, frame.clone());
+        }
+    }
+
+    /// What does not go out is counted by the transport, and sent again when a status shows that it is missed.
+    fn send_frame(&self, to: ReplicaId, message: &Message, frame: bytes::Bytes) {
+        let _ = self.peers.send(to, lane(message), frame);
+    }
+
+    fn keep_evidence(&mut self, evidence: &Evidence) {
+        let accused = evidence.accused();
+        let kept = self.counters.evidence.entry(accused).or_default();
+        if *kept >= EVIDENCE_MAX {
+            return;
+        }
+        *kept += 1;
+        tracing::error!(%accused, ?evidence, "proof of misbehaviour");
+        let folder = self.data.join("evidence");
+        let file = folder.join(format!("replica-{accused}-{kept}.bin"));
+        let Ok(bytes) = to_frame(evidence) else { return };
+        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, &bytes));
+        if let Err(error) = written {
+            tracing::error!(path = %file.display(), %error, "the proof could not be written");
+        }
+    }
+
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::ViewWanted { view, reason } => {
+                self.counters.view_changes += 1;
+                tracing::warn!(%view, ?reason, "asks for a view");
+            }
+            Notice::ViewEntered { view } => tracing::info!(%view, "entered a view"),
+            Notice::Stable { sequence } => tracing::debug!(%sequence, "stable checkpoint"),
+            Notice::Diverged { sequence, certified, own } => {
+                tracing::error!(%sequence, %certified, %own, "this replica's state differs from the certified one");
+            }
+            Notice::TransferBegan { sequence, source } => tracing::info!(%sequence, %source, "state transfer began"),
+            Notice::TransferSourceReplaced { source, lied } => {
+                tracing::warn!(%source, lied, "state transfer: source replaced");
+            }
+            Notice::TransferEnded { sequence } => tracing::info!(%sequence, "state transfer ended"),
+            other => tracing::info!(?other, "notice"),
+        }
+    }
+}
+
+/// Votes and what is as small and as urgent go before the rest.
+fn lane(message: &Message) -> Lane {
+    match message {
+        Message::Prepare(_)
+        | Message::Commit(_)
+        | Message::Checkpoint(_)
+        | Message::Status(_)
+        | Message::Fetch(_) => Lane::Votes,
+        Message::Request(_)
+        | Message::PrePrepare(_)
+        | Message::Stable(_)
+        | Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::Batch(_)
+        | Message::Decided(_)
+        | Message::Part(_) => Lane::Bulk,
+    }
+}

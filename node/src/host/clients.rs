@@ -1,0 +1,228 @@
+//! Clients: who is connected, whose replies go where, and what is taken from them. (PROTOCOL §4.1, §12)
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_crypto::{PublicKey, Signature, verify};
+use quorate_protocol::Input;
+use quorate_protocol::codec::Encode;
+use quorate_protocol::message::{ClientMessage, Reply, ReplicaMessage, attach_digest, from_frame, to_frame};
+use quorate_protocol::verify::Invalid;
+
+use super::Host;
+use super::executor::{Command, Question};
+use super::verification::{CheckedRequest, REQUESTS_MAX, Received};
+use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
+
+/// Keys that one connection serves, at most.
+const KEYS_MAX: usize = 1024;
+
+/// Connections that get the replies to one key, at most; the oldest gives way.
+const CONNECTIONS_PER_KEY_MAX: usize = 4;
+
+/// Requests that wait to be checked: beyond it a client is told to come back.
+const UNCHECKED_MAX: usize = 8192;
+
+/// Jobs of requests at the pool at once: those that wait meanwhile make the next one larger.
+const CHECKS_MAX: usize = 2;
+
+/// Codes of the reasons for which a connection is closed.
+const CODE_MALFORMED: u16 = 1;
+const CODE_SIGNATURE: u16 = 2;
+const CODE_KEYS: u16 = 3;
+
+/// The clients' side of the host.
+pub(super) struct Clients {
+    server: ClientServer,
+    cluster: quorate_protocol::configuration::ClusterId,
+    /// Bound: the transport's connections.
+    connections: BTreeMap<ConnectionId, Connection>,
+    /// Bound: [`KEYS_MAX`] a connection.
+    by_key: BTreeMap<PublicKey, Vec<ConnectionId>>,
+    /// Bound: [`UNCHECKED_MAX`].
+    unchecked: Vec<Received>,
+}
+
+struct Connection {
+    binding: [u8; 32],
+    /// Bound: [`KEYS_MAX`].
+    keys: BTreeSet<PublicKey>,
+}
+
+impl Clients {
+    pub(super) fn new(server: ClientServer, cluster: quorate_protocol::configuration::ClusterId) -> Self {
+        Self { server, cluster, connections: BTreeMap::new(), by_key: BTreeMap::new(), unchecked: Vec::new() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Sends a reply to wherever its client is connected.
+    pub(super) fn reply(&self, reply: Reply) {
+        let client = reply.client;
+        self.tell(&client, &ReplicaMessage::Reply(reply));
+    }
+
+    pub(super) fn tell(&self, client: &PublicKey, message: &ReplicaMessage) {
+        let Some(connections) = self.by_key.get(client) else { return };
+        let Ok(frame) = to_frame(message) else { return };
+        for connection in connections {
+            let _ = self.server.send(*connection, frame.clone());
+        }
+    }
+
+    pub(super) fn answer(&self, connection: ConnectionId, message: &impl Encode) {
+        if let Ok(frame) = to_frame(message) {
+            let _ = self.server.send(connection, frame);
+        }
+    }
+
+    fn close(&self, connection: ConnectionId, code: u16, text: String) {
+        self.server.close(connection, CloseReason { code, text });
+    }
+
+    fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
+        self.connections.insert(connection, Connection { binding, keys: BTreeSet::new() });
+        self.attach(connection, key);
+    }
+
+    /// A client proved that another key of its own is at this connection: nobody can turn its replies elsewhere.
+    fn on_attach(&mut self, connection: ConnectionId, key: PublicKey, signature: &Signature) {
+        let Some(known) = self.connections.get(&connection) else { return };
+        if known.keys.contains(&key) {
+            return;
+        }
+        if known.keys.len() >= KEYS_MAX {
+            return self.close(connection, CODE_KEYS, format!("more than {KEYS_MAX} keys at one connection"));
+        }
+        if verify(&key, &attach_digest(&self.cluster, &known.binding), signature).is_err() {
+            return self.close(connection, CODE_SIGNATURE, format!("the signature that attaches {key} is not valid"));
+        }
+        self.attach(connection, key);
+    }
+
+    fn attach(&mut self, connection: ConnectionId, key: PublicKey) {
+        let Some(known) = self.connections.get_mut(&connection) else { return };
+        known.keys.insert(key);
+        let connections = self.by_key.entry(key).or_default();
+        connections.push(connection);
+        if connections.len() > CONNECTIONS_PER_KEY_MAX {
+            let oldest = connections.remove(0);
+            if let Some(oldest) = self.connections.get_mut(&oldest) {
+                oldest.keys.remove(&key);
+            }
+        }
+    }
+
+    fn closed(&mut self, connection: ConnectionId) {
+        let Some(gone) = self.connections.remove(&connection) else { return };
+        for key in gone.keys {
+            if let Some(connections) = self.by_key.get_mut(&key) {
+                connections.retain(|other| *other != connection);
+                if connections.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+    }
+
+    fn serves(&self, connection: ConnectionId, key: &PublicKey) -> bool {
+        self.connections.get(&connection).is_some_and(|connection| connection.keys.contains(key))
+    }
+
+    pub(super) async fn shutdown(self) {
+        self.server.shutdown().await;
+    }
+}
+
+impl Host {
+    pub(super) fn on_client(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Connected { connection, key, remote, channel_binding } => {
+                tracing::debug!(?connection, %key, %remote, "client connected");
+                self.clients.connected(connection, key, channel_binding);
+            }
+            ClientEvent::Closed { connection, reason } => {
+                tracing::debug!(?connection, %reason, "client gone");
+                self.clients.closed(connection);
+            }
+            ClientEvent::Frame { connection, bytes, permit } => match from_frame::<ClientMessage>(&bytes) {
+                Ok(message) => self.on_client_message(connection, message, permit),
+                Err(error) => {
+                    self.counters.invalid_from_clients += 1;
+                    self.clients.close(connection, CODE_MALFORMED, format!("a frame that is no message: {error}"));
+                }
+            },
+        }
+    }
+
+    fn on_client_message(&mut self, connection: ConnectionId, message: ClientMessage, permit: Permit) {
+        match message {
+            ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
+            ClientMessage::Request(request) => {
+                if self.clients.unchecked.len() < UNCHECKED_MAX {
+                    self.clients.unchecked.push(Received { connection, request, permit });
+                } else {
+                    self.counters.busy += 1;
+                }
+            }
+            ClientMessage::Status => {
+                let report = self.report();
+                self.clients.answer(connection, &ReplicaMessage::Status(report.into_bytes().into()));
+            }
+            ClientMessage::Prove { number, query } => {
+                let question = Question { connection, number, query };
+                // A question that finds the thread busy is not answered: the client asks another replica.
+                if self.executor.send(Command::Prove(question)).is_err() {
+                    self.counters.busy += 1;
+                }
+            }
+        }
+    }
+
+    /// Hands requests to the pool, as many at once as have come meanwhile.
+    pub(super) fn submit_requests(&mut self) {
+        while !self.clients.unchecked.is_empty() && self.pool.requests_in_check < CHECKS_MAX {
+            let count = self.clients.unchecked.len().min(REQUESTS_MAX);
+            let requests = self.clients.unchecked.drain(..count).collect();
+            if let Err(requests) = self.pool.check_requests(requests) {
+                self.clients.unchecked.splice(0..0, requests);
+                return;
+            }
+        }
+    }
+
+    pub(super) fn on_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
+        self.pool.requests_in_check -= 1;
+        for CheckedRequest { connection, outcome } in checked {
+            match outcome {
+                Ok(request) if self.clients.serves(connection, &request.request.client) => {
+                    self.counters.requests_received += 1;
+                    self.handle(Input::Request(request))?;
+                }
+                Ok(request) => {
+                    let client = request.request.client;
+                    let reason = format!("the key {client} is not attached to this connection");
+                    self.clients.answer(connection, &ReplicaMessage::Refused { reason: reason.into_bytes().into() });
+                }
+                Err(invalid) => self.refuse_request(connection, &invalid),
+            }
+        }
+        self.submit_requests();
+        Ok(())
+    }
+
+    fn refuse_request(&mut self, connection: ConnectionId, invalid: &Invalid) {
+        self.counters.invalid_from_clients += 1;
+        match invalid {
+            Invalid::Signature => {
+                self.clients.close(connection, CODE_SIGNATURE, "a request whose signature is not valid".to_owned());
+            }
+            Invalid::Codec(_) => self.clients.close(connection, CODE_MALFORMED, invalid.to_string()),
+            _ => {
+                let reason = invalid.to_string().into_bytes().into();
+                self.clients.answer(connection, &ReplicaMessage::Refused { reason });
+            }
+        }
+    }
+}

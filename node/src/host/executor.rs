@@ -1,0 +1,206 @@
+//! The application's own thread: slots execute here in order, while the host goes on.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use quorate_protocol::application::{Change, Execution, execute};
+use quorate_protocol::certificate::StableCertificate;
+use quorate_protocol::codec::Blob;
+use quorate_protocol::input::StagedState;
+use quorate_protocol::message::{Entry, ReplicaMessage, StateRoot};
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Event;
+use super::keeper::{Keep, Keeper};
+use super::start::{Build, Replicated};
+use crate::transport::ConnectionId;
+
+/// Commands that wait. The core has at most 32 slots in execution and one checkpoint between two of them; questions for
+/// proofs beyond this bound are refused.
+const COMMANDS_MAX: usize = 1024;
+
+/// Most questions for proofs that wait for the next stable checkpoint.
+const QUESTIONS_MAX: usize = 64;
+
+/// What the host asks of the application's thread.
+pub(super) enum Command {
+    Execute(Execution),
+    TakeCheckpoint { sequence: Sequence, protocol: Vec<Change> },
+    Stable { certificate: StableCertificate, root: StateRoot },
+    SendPart { to: ReplicaId, sequence: Sequence, cursor: Blob },
+    StageBegin { sequence: Sequence },
+    StageEntries { protocol: Vec<Entry>, application: Vec<Entry> },
+    StageEnd,
+    StageInstall,
+    Prove(Question),
+}
+
+/// A client's question for a value with its proof.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) connection: ConnectionId,
+    pub(super) number: RequestNumber,
+    pub(super) query: Blob,
+}
+
+/// The application's thread, as the host sees it.
+pub(super) struct Executor {
+    commands: SyncSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// What the thread owns.
+struct Executing {
+    build: Build,
+    application: Replicated,
+    keeper: Keeper,
+    events: UnboundedSender<Event>,
+    /// The slot of the last checkpoint taken: what proofs are of.
+    taken: Sequence,
+    /// The certificate and what its root is made of, of the last stable checkpoint.
+    stable: Option<(StableCertificate, StateRoot)>,
+    /// Bound: [`QUESTIONS_MAX`].
+    questions: Vec<Question>,
+    staged: Option<Staged>,
+}
+
+/// A state that is being put together.
+struct Staged {
+    sequence: Sequence,
+    application: Vec<Entry>,
+    protocol: Vec<Entry>,
+    /// The application rebuilt from the entries, once all are here.
+    rebuilt: Option<Replicated>,
+}
+
+impl Executor {
+    pub(super) fn start(
+        build: Build,
+        application: Replicated,
+        taken: Sequence,
+        keeper: Keeper,
+        events: UnboundedSender<Event>,
+    ) -> std::io::Result<Self> {
+        let (commands, waiting) = sync_channel(COMMANDS_MAX);
+        let executing =
+            Executing { build, application, keeper, events, taken, stable: None, questions: Vec::new(), staged: None };
+        let thread = std::thread::Builder::new().name("execute".into()).spawn(move || executing.work(&waiting))?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Hands a command over.
+    ///
+    /// # Errors
+    /// The thread has ended, or far more waits than the core ever has outstanding.
+    pub(super) fn send(&self, command: Command) -> anyhow::Result<()> {
+        self.commands.try_send(command).map_err(|error| anyhow::anyhow!("the application's thread: {error}"))
+    }
+
+    /// Ends the thread after what it has begun.
+    pub(super) fn close(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("the application's thread panicked");
+        }
+    }
+}
+
+impl Executing {
+    fn work(mut self, waiting: &Receiver<Command>) {
+        while let Ok(command) = waiting.recv() {
+            if let Err(error) = self.on_command(command) {
+                let _ = self.events.send(Event::Failed(error));
+                break;
+            }
+        }
+        self.keeper.close();
+    }
+
+    fn on_command(&mut self, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Execute(execution) => {
+                let results = execute(&mut *self.application, &execution);
+                self.report(Event::Executed { sequence: execution.sequence, results });
+            }
+            Command::TakeCheckpoint { sequence, protocol } => {
+                let image = self.application.checkpoint();
+                self.taken = sequence;
+                self.report(Event::CheckpointTaken { sequence, application_root: image.root });
+                self.keeper.send(Keep::Apply { sequence, application: image.changes, protocol })?;
+            }
+            Command::Stable { certificate, root } => {
+                self.keeper.send(Keep::Stable(certificate.statement.sequence))?;
+                self.stable = Some((certificate, root));
+                for question in std::mem::take(&mut self.questions) {
+                    self.prove(question);
+                }
+            }
+            Command::SendPart { to, sequence, cursor } => self.keeper.send(Keep::SendPart { to, sequence, cursor })?,
+            Command::Prove(question) => self.prove(question),
+            Command::StageBegin { sequence } => {
+                self.staged =
+                    Some(Staged { sequence, application: Vec::new(), protocol: Vec::new(), rebuilt: None });
+            }
+            Command::StageEntries { protocol, application } => {
+                if let Some(staged) = &mut self.staged {
+                    staged.protocol.extend(protocol);
+                    staged.application.extend(application);
+                }
+            }
+            Command::StageEnd => self.stage_end(),
+            Command::StageInstall => self.stage_install()?,
+        }
+        Ok(())
+    }
+
+    fn report(&self, event: Event) {
+        // The host ends before its threads do: what it no longer hears is of no use.
+        let _ = self.events.send(event);
+    }
+
+    /// Rebuilds the application beside the one that runs and says what its root is.
+    fn stage_end(&mut self) {
+        let Some(staged) = &mut self.staged else { return };
+        let mut rebuilt = (self.build)();
+        let restored = rebuilt.restore(&mut staged.application.iter().cloned());
+        if let Err(error) = &restored {
+            tracing::warn!(%error, "the transferred state is not one of this application");
+        }
+        staged.rebuilt = Some(rebuilt);
+        let event = StagedState {
+            sequence: staged.sequence,
+            application_root: restored.ok(),
+            protocol: staged.protocol.clone(),
+        };
+        self.report(Event::Staged(event));
+    }
+
+    fn stage_install(&mut self) -> anyhow::Result<()> {
+        let Some(Staged { sequence, application, protocol, rebuilt: Some(rebuilt) }) = self.staged.take() else {
+            return Ok(());
+        };
+        self.application = rebuilt;
+        self.taken = sequence;
+        self.keeper.send(Keep::Install { sequence, application, protocol })
+    }
+
+    /// Answers with a proof if the last checkpoint is the stable one; otherwise the question waits for it.
+    fn prove(&mut self, question: Question) {
+        let stable = self.stable.as_ref().filter(|(certificate, _)| certificate.statement.sequence == self.taken);
+        let Some((certificate, state)) = stable else {
+            if self.questions.len() < QUESTIONS_MAX {
+                self.questions.push(question);
+            }
+            return;
+        };
+        let Some(proof) = self.application.prove(&question.query) else { return };
+        let message = ReplicaMessage::Proved {
+            number: question.number,
+            certificate: Some(certificate.clone()),
+            state: *state,
+            proof,
+        };
+        self.report(Event::Proved { connection: question.connection, message: message.into() });
+    }
+}

@@ -1,0 +1,182 @@
+//! The checkpoint store's own thread: what it writes never holds up execution.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use quorate_protocol::application::Change;
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
+use quorate_protocol::number::{ReplicaId, Sequence};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::Event;
+use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
+
+/// Commands that wait; the window bounds how many checkpoints there are, the peers' budgets how many parts.
+const COMMANDS_MAX: usize = 4096;
+
+/// Bytes of entries in one part of a transferred state, about.
+const PART_BYTES: usize = 256 << 10;
+
+/// How long a checkpoint below the stable one stays readable after a peer last read a part of it.
+const READ_LATELY: Duration = Duration::from_secs(5);
+
+/// What the store is asked to do.
+pub(super) enum Keep {
+    Apply { sequence: Sequence, application: Vec<Change>, protocol: Vec<Change> },
+    Stable(Sequence),
+    SendPart { to: ReplicaId, sequence: Sequence, cursor: Blob },
+    Install { sequence: Sequence, application: Vec<Entry>, protocol: Vec<Entry> },
+}
+
+/// The store's thread, as the application's sees it.
+pub(super) struct Keeper {
+    commands: SyncSender<Keep>,
+    thread: JoinHandle<()>,
+}
+
+struct Keeping {
+    store: CheckpointStore,
+    events: UnboundedSender<Event>,
+    /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
+    /// Bound: one an interval in the window, and one.
+    snapshots: Vec<Kept>,
+    stable: Option<Sequence>,
+}
+
+/// A state that stays readable.
+struct Kept {
+    sequence: Sequence,
+    snapshot: Snapshot,
+    read: Option<Instant>,
+}
+
+impl Keeper {
+    pub(super) fn start(store: CheckpointStore, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
+        let mut keeping = Keeping { store, events, snapshots: Vec::new(), stable: None };
+        if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
+            keeping.keep_snapshot(sequence)?;
+        }
+        let (commands, waiting) = sync_channel(COMMANDS_MAX);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || keeping.work(&waiting))?;
+        Ok(Self { commands, thread })
+    }
+
+    pub(super) fn send(&self, command: Keep) -> anyhow::Result<()> {
+        self.commands.try_send(command).map_err(|error| anyhow::anyhow!("the checkpoint store's thread: {error}"))
+    }
+
+    pub(super) fn close(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("the checkpoint store's thread panicked");
+        }
+    }
+}
+
+impl Keeping {
+    fn work(mut self, waiting: &Receiver<Keep>) {
+        while let Ok(command) = waiting.recv() {
+            if let Err(error) = self.on_command(command) {
+                let _ = self.events.send(Event::Failed(error));
+                return;
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Keep) -> anyhow::Result<()> {
+        match command {
+            Keep::Apply { sequence, application, protocol } => {
+                self.store
+                    .apply(sequence.value(), &[], application, protocol)
+                    .with_context(|| format!("writing the checkpoint at slot {sequence}"))?;
+                self.keep_snapshot(sequence)?;
+                let _ = self.events.send(Event::CheckpointDurable { sequence });
+            }
+            Keep::Stable(sequence) => {
+                self.stable = Some(sequence);
+                let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
+                self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
+            }
+            Keep::SendPart { to, sequence, cursor } => {
+                if let Some(part) = self.part(sequence, cursor)? {
+                    let message = Message::Part(part).into();
+                    let _ = self.events.send(Event::Part { to, message });
+                }
+            }
+            Keep::Install { sequence, application, protocol } => {
+                let mut reception = self.store.receive()?;
+                reception.put(Map::Application, entries(application))?;
+                reception.put(Map::Protocol, entries(protocol))?;
+                self.store
+                    .install(reception, sequence.value(), &[])
+                    .with_context(|| format!("installing the state at slot {sequence}"))?;
+                self.snapshots.clear();
+                self.keep_snapshot(sequence)?;
+                let _ = self.events.send(Event::Installed { sequence });
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_snapshot(&mut self, sequence: Sequence) -> anyhow::Result<()> {
+        let snapshot = self.store.snapshot().context("taking a snapshot of the checkpoint store")?;
+        self.snapshots.push(Kept { sequence, snapshot, read: None });
+        Ok(())
+    }
+
+    /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
+    /// letter and the last key sent.
+    fn part(&mut self, sequence: Sequence, cursor: Blob) -> anyhow::Result<Option<Part>> {
+        if self.stable.is_none_or(|stable| stable < sequence) {
+            return Ok(None);
+        }
+        let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
+        kept.read = Some(Instant::now());
+        let snapshot = &kept.snapshot;
+        let (map, after) = match cursor.split_first() {
+            None => (Map::Protocol, None),
+            Some((b'p', after)) => (Map::Protocol, Some(after)),
+            Some((b'a', [])) => (Map::Application, None),
+            Some((b'a', after)) => (Map::Application, Some(after)),
+            Some(_) => return Ok(None),
+        };
+        let mut map = map;
+        let mut found = snapshot.read_part(map, after, PART_BYTES)?;
+        if found.is_empty() && map == Map::Protocol {
+            map = Map::Application;
+            found = snapshot.read_part(map, None, PART_BYTES)?;
+        }
+        found.truncate(PART_ENTRIES_MAX);
+        let letter = if map == Map::Protocol { b'p' } else { b'a' };
+        let next = found.last().map(|(key, _)| cursor_at(letter, key));
+        let found: Vec<Entry> =
+            found.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() }).collect();
+        let found = List::new(found).unwrap_or(List::empty());
+        let (protocol, application) = match map {
+            Map::Protocol => (found, List::empty()),
+            Map::Application => (List::empty(), found),
+        };
+        Ok(Some(Part { sequence, cursor, protocol, application, next }))
+    }
+}
+
+impl Kept {
+    fn is_read_lately(&self) -> bool {
+        self.read.is_some_and(|read| read.elapsed() < READ_LATELY)
+    }
+}
+
+fn cursor_at(map: u8, key: &[u8]) -> Blob {
+    let mut cursor = Vec::with_capacity(key.len() + 1);
+    cursor.push(map);
+    cursor.extend_from_slice(key);
+    cursor.into()
+}
+
+fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
+    entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
+}

@@ -1,0 +1,158 @@
+//! A replica's account of itself, as `quorate status` shows it.
+
+use std::collections::BTreeMap;
+
+use quorate_protocol::number::ReplicaId;
+use quorate_protocol::replica::Mode;
+use serde::Serialize;
+
+use super::Host;
+use crate::transport::LinkPhase;
+
+/// What the host counts.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) requests_received: u64,
+    pub(super) requests_executed: u64,
+    pub(super) invalid_from_peers: u64,
+    pub(super) invalid_from_clients: u64,
+    pub(super) unwanted: u64,
+    pub(super) busy: u64,
+    pub(super) view_changes: u64,
+    pub(super) is_disk_full: bool,
+    /// Proofs kept, by whom they accuse. Bound: one a member.
+    pub(super) evidence: BTreeMap<ReplicaId, usize>,
+}
+
+/// One link as `quorate status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkReport {
+    /// The other replica.
+    pub peer: u8,
+    /// `up`, `connecting` or `waiting`.
+    pub state: &'static str,
+    /// Round-trip time, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// How often the link came up again.
+    pub reconnects: u64,
+    /// Frames that found no room or no connection.
+    pub drops: u64,
+    /// Why it went down the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A replica as `quorate status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Its number.
+    pub id: u8,
+    /// `primary` or `backup`.
+    pub role: &'static str,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its view.
+    pub view: u64,
+    /// The primary of its view.
+    pub primary: u8,
+    /// `normal`, or what it is busy with instead.
+    pub mode: String,
+    /// The last slot that it executed.
+    pub executed: u64,
+    /// The slot of its stable checkpoint.
+    pub stable: u64,
+    /// The root of its state at the stable checkpoint, if it has got there itself.
+    pub state_root: Option<String>,
+    /// Slots above the stable checkpoint of which it knows something.
+    pub log_length: usize,
+    /// Requests that wait to be ordered.
+    pub queue: usize,
+    /// Open sessions.
+    pub sessions: usize,
+    /// Connected clients.
+    pub clients: usize,
+    /// Requests executed since it was started.
+    pub requests_executed: u64,
+    /// Requests of clients since it was started.
+    pub requests_received: u64,
+    /// Clients that were told to come back later.
+    pub busy: u64,
+    /// Views that it asked for since it was started.
+    pub view_changes: u64,
+    /// Messages of peers that counted for nothing.
+    pub invalid_from_peers: u64,
+    /// Messages of clients that counted for nothing.
+    pub invalid_from_clients: u64,
+    /// Messages of peers that came too late to matter.
+    pub unwanted: u64,
+    /// Whether the disk is full.
+    pub disk_full: bool,
+    /// Its links to the other replicas.
+    pub links: Vec<LinkReport>,
+    /// Replicas that it holds proofs of misbehaviour against.
+    pub evidence: Vec<u8>,
+    /// Why messages were not acted on, and how often.
+    pub refusals: BTreeMap<String, u64>,
+}
+
+impl Host {
+    /// The account, as JSON.
+    pub(super) fn report(&self) -> String {
+        serde_json::to_string(&self.account()).unwrap_or_default()
+    }
+
+    fn account(&self) -> Report {
+        let machine = &self.machine;
+        let primary = self.configuration.primary(machine.view());
+        let mode = match machine.mode() {
+            _ if machine.is_diverged() => "diverged".to_owned(),
+            _ if machine.transfer_target().is_some() => "state transfer".to_owned(),
+            Mode::Normal => "normal".to_owned(),
+            Mode::ViewChange { to } => format!("view change to {to}"),
+        };
+        let counters = &self.counters;
+        Report {
+            id: machine.id().value(),
+            role: if primary == machine.id() { "primary" } else { "backup" },
+            epoch: self.configuration.epoch().value(),
+            view: machine.view().value(),
+            primary: primary.value(),
+            mode,
+            executed: machine.executed().value(),
+            stable: machine.stable().value(),
+            state_root: machine.state_root_at(machine.stable()).map(|root| root.to_string()),
+            log_length: machine.log_length(),
+            queue: machine.queue_length(),
+            sessions: machine.session_count(),
+            clients: self.clients.count(),
+            requests_executed: counters.requests_executed,
+            requests_received: counters.requests_received,
+            busy: counters.busy,
+            view_changes: counters.view_changes,
+            invalid_from_peers: counters.invalid_from_peers,
+            invalid_from_clients: counters.invalid_from_clients,
+            unwanted: counters.unwanted,
+            disk_full: counters.is_disk_full,
+            links: self.links(),
+            evidence: counters.evidence.keys().map(|id| id.value()).collect(),
+            refusals: machine.refusals().iter().map(|(refusal, count)| (format!("{refusal:?}"), *count)).collect(),
+        }
+    }
+
+    fn links(&self) -> Vec<LinkReport> {
+        let link = |status: crate::transport::LinkStatus| LinkReport {
+            peer: status.peer.value(),
+            state: match status.phase {
+                LinkPhase::Up => "up",
+                LinkPhase::Connecting => "connecting",
+                LinkPhase::Waiting => "waiting",
+            },
+            rtt_ms: status.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            reconnects: status.reconnects,
+            drops: status.drops,
+            last_error: status.last_error.map(|error| error.to_string()),
+        };
+        self.peers.links().into_iter().map(link).collect()
+    }
+}

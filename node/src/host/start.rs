@@ -1,0 +1,257 @@
+//! Starting a replica: folder, log, state, sockets, threads; and its orderly end.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use quorate_crypto::Digest;
+use quorate_protocol::application::Application;
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::message::Entry;
+use quorate_protocol::number::{RecordNumber, Sequence};
+use quorate_protocol::record::Recovered;
+use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
+use tokio::sync::mpsc;
+
+use super::clients::Clients;
+use super::executor::Executor;
+use super::keeper::Keeper;
+use super::report::Counters;
+use super::verification::Pool;
+use super::{Clock, Event, Host, Sources};
+use crate::configuration::ReplicaConfiguration;
+use crate::storage::checkpoint::{CheckpointStore, Map};
+use crate::storage::log::{self, Identity, Log};
+use crate::storage::lock::FolderLock;
+use crate::transport::{
+    ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
+};
+
+/// Events of peers that wait for the host.
+const PEER_EVENTS_MAX: usize = 16_384;
+
+/// Events of clients that wait for the host.
+const CLIENT_EVENTS_MAX: usize = 65_536;
+
+/// An application as the host runs it.
+pub type Replicated = Box<dyn Application + Send>;
+
+/// Makes an application without any state: once at the start, and for each transferred state.
+pub type Build = Arc<dyn Fn() -> Replicated + Send + Sync>;
+
+/// What a replica is started with.
+pub struct ReplicaOptions {
+    /// The files of its folder, read and checked.
+    pub configuration: ReplicaConfiguration,
+    /// Makes the application.
+    pub build: Build,
+}
+
+impl std::fmt::Debug for ReplicaOptions {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ReplicaOptions").field("configuration", &self.configuration).finish_non_exhaustive()
+    }
+}
+
+/// What was durable, read back.
+struct Opened {
+    log: Log,
+    store: CheckpointStore,
+    application: Replicated,
+    checkpoint: Option<DurableCheckpoint>,
+    records: Vec<(RecordNumber, Recovered)>,
+    first_record: RecordNumber,
+}
+
+/// Runs a replica until `stop` ends. `ready` is called once its state is recovered and its sockets are bound.
+///
+/// # Errors
+/// What keeps it from starting, or from going on: each with the path and what was being done.
+pub async fn run(
+    options: ReplicaOptions,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
+    let ReplicaOptions { configuration, build } = options;
+    let data = &configuration.data;
+    std::fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+    let lock = FolderLock::acquire(data)?;
+    let (events, own) = mpsc::unbounded_channel();
+    let configuration = Arc::new(configuration);
+    let opened = {
+        let (configuration, build, events) = (Arc::clone(&configuration), Arc::clone(&build), events.clone());
+        tokio::task::spawn_blocking(move || open(&configuration, &build, &events)).await??
+    };
+    let (host, sources) = assemble(&configuration, build, opened, events, own)?;
+    ready();
+    let host = host.serve(sources, stop).await?;
+    host.end().await?;
+    drop(lock);
+    Ok(())
+}
+
+/// Reads back what was durable. Blocks.
+fn open(
+    configuration: &ReplicaConfiguration,
+    build: &Build,
+    events: &mpsc::UnboundedSender<Event>,
+) -> anyhow::Result<Opened> {
+    let folder = configuration.data.join("state");
+    let store = CheckpointStore::open(&folder).with_context(|| format!("opening the state in {}", folder.display()))?;
+    let mut application = build();
+    let checkpoint = load(&store, &mut application).with_context(|| format!("reading {}", folder.display()))?;
+    let (log, records, next) = open_log(configuration, events)?;
+    let first_record = RecordNumber::new(next.unwrap_or(1));
+    let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
+    tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
+    Ok(Opened { log, store, application, checkpoint, records, first_record })
+}
+
+type Records = Vec<(RecordNumber, Recovered)>;
+
+fn open_log(
+    configuration: &ReplicaConfiguration,
+    events: &mpsc::UnboundedSender<Event>,
+) -> anyhow::Result<(Log, Records, Option<u64>)> {
+    let folder = configuration.data.join("log");
+    let protocol = configuration.genesis.configuration();
+    let identity =
+        Identity { cluster: *protocol.cluster().digest().as_bytes(), replica: configuration.id.value().into() };
+    let mut options = log::Options::new(folder.clone(), identity);
+    options.segment_bytes = configuration.resources.log_segment_bytes.bytes();
+    options.disk_bytes_max = configuration.resources.disk_bytes_max.bytes();
+    let mut records = Vec::new();
+    let mut unknown = None;
+    let mut on_record = |found: log::Recovered| match Recovered::decode(&found.head, found.body.as_ref(), protocol) {
+        Ok(record) => records.push((RecordNumber::new(found.number), record)),
+        Err(error) => unknown = unknown.take().or(Some((found.number, error))),
+    };
+    let events = events.clone();
+    let on_event = Box::new(move |event| {
+        let _ = events.send(Event::Log(event));
+    });
+    let (log, recovery) = Log::open(&options, &mut on_record, on_event)?;
+    if let Some((number, error)) = unknown {
+        bail!("{}: record {number} is none of this version: {error}", folder.display());
+    }
+    if !recovery.missing.is_empty() {
+        bail!(
+            "{}: records are missing before the end of the log: {:?}. What this replica signed may be lost, so it must \
+             not vote again under its key",
+            folder.display(),
+            recovery.missing
+        );
+    }
+    if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {
+        let (bodies, heads) = (recovery.damaged_bodies, recovery.repaired_heads);
+        tracing::warn!(bodies, heads, "the log is damaged: votes were read from their second copy, batches are fetched");
+    }
+    Ok((log, records, recovery.next))
+}
+
+/// Rebuilds the application and the protocol's entries from the store.
+fn load(store: &CheckpointStore, application: &mut Replicated) -> anyhow::Result<Option<DurableCheckpoint>> {
+    let Some(latest) = store.latest() else { return Ok(None) };
+    let snapshot = store.snapshot()?;
+    let mut failed = None;
+    let application_root = {
+        let mut entries = snapshot.entries(Map::Application, None).map_while(|entry| match entry {
+            Ok((key, value)) => Some(Entry { key: key.into(), value: value.into() }),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
+        });
+        application.restore(&mut entries)
+    };
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let application_root: Digest = application_root?;
+    let protocol = snapshot
+        .entries(Map::Protocol, None)
+        .map(|entry| entry.map(|(key, value)| Entry { key: key.into(), value: value.into() }))
+        .collect::<Result<_, _>>()?;
+    Ok(Some(DurableCheckpoint { sequence: Sequence::new(latest.sequence), application_root, protocol }))
+}
+
+/// Puts the parts together.
+fn assemble(
+    files: &ReplicaConfiguration,
+    build: Build,
+    opened: Opened,
+    events: mpsc::UnboundedSender<Event>,
+    own: mpsc::UnboundedReceiver<Event>,
+) -> anyhow::Result<(Host, Sources)> {
+    let Opened { log, store, application, checkpoint, records, first_record } = opened;
+    let configuration = Arc::new(files.genesis.configuration().clone());
+    let (peers, peer_events) = start_peers(files, &configuration)?;
+    let (clients, client_events) = start_clients(files, &configuration)?;
+    let taken = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
+    let keeper = Keeper::start(store, events.clone())?;
+    let executor = Executor::start(build, application, taken, keeper, events.clone())?;
+    let threads = files.resources.threads().div_ceil(2);
+    let pool = Pool::start(threads, &configuration, &events)?;
+    let clock = Clock { start: Instant::now() };
+    let start = Start {
+        id: files.id,
+        configuration: Arc::clone(&configuration),
+        signer: Arc::new(files.key.clone()),
+        checkpoint,
+        records,
+        first_record,
+    };
+    let machine = Replica::start(start, clock.now())?;
+    let host = Host {
+        machine,
+        clients: Clients::new(clients, *configuration.cluster()),
+        configuration,
+        clock,
+        peers,
+        log,
+        unqueued: std::collections::VecDeque::new(),
+        executor,
+        pool,
+        counters: Counters::default(),
+        data: files.data.clone(),
+    };
+    Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+fn start_peers(
+    files: &ReplicaConfiguration,
+    configuration: &Configuration,
+) -> anyhow::Result<(PeerNetwork, mpsc::Receiver<PeerEvent>)> {
+    let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let members = configuration.replicas().zip(configuration.members());
+    let members = members
+        .map(|(id, member)| Ok(Member { id, key: member.key, address: resolve(&member.peer_address)? }))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let listen = resolve(&files.listen_peer)?;
+    let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
+    options.mtu_upper_bound = files.resources.mtu_max;
+    let network =
+        PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
+    Ok((network, received))
+}
+
+fn start_clients(
+    files: &ReplicaConfiguration,
+    configuration: &Configuration,
+) -> anyhow::Result<(ClientServer, mpsc::Receiver<ClientEvent>)> {
+    let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let listen = resolve(&files.listen_client)?;
+    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster);
+    options.mtu_upper_bound = files.resources.mtu_max;
+    let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
+    Ok((server, received))
+}
+
+/// The first address that a `host:port` stands for.
+fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
+    let mut found = address.to_socket_addrs().with_context(|| format!("resolving {address}"))?;
+    found.next().with_context(|| format!("{address} stands for no address"))
+}

@@ -1,0 +1,237 @@
+//! The checkpoint store: the state of a replica at its latest checkpoint (PROTOCOL §5, §9), in an embedded store.
+//!
+//! The state is two ordered maps from bytes to bytes, the application's and the protocol's own. A checkpoint is what
+//! changed since the last one and becomes durable as a whole or not at all: one batch, one sync. A [`Snapshot`] keeps the
+//! state of one checkpoint readable while later ones are stored, for as long as it lives.
+//!
+//! ```text
+//! folder
+//!   state-<16 hexadecimal digits>    a database of fjall; the one with the highest number counts, others are removed
+//!   state.new                        a state being received; removed at the next start
+//!
+//! database
+//!   keyspaces `application`, `protocol`    the two maps
+//!   keyspace `meta`, key `checkpoint`      8 bytes sequence number, little endian; then what the caller gave as `meta`
+//! ```
+//!
+//! A state received from peers is written to `state.new`, whole and synced with its checkpoint; then one rename makes it
+//! the highest. A crash leaves either the old state or the new one.
+
+mod folder;
+mod reception;
+mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use fjall::{Keyspace, OwnedWriteBatch, PersistMode};
+
+use self::folder::{list, remove_folder, state_name, sync_folder, sync_tree};
+pub use self::reception::Reception;
+pub use self::snapshot::Snapshot;
+use self::state::State;
+
+/// Longest key, in bytes: what the store takes.
+pub const KEY_BYTES_MAX: usize = 65_535;
+
+/// Longest value, in bytes: far below what the store takes, and it fits into a message.
+pub const VALUE_BYTES_MAX: usize = 16 << 20;
+
+const RECEIVED: &str = "state.new";
+
+/// One of the two maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Map {
+    /// What the application keeps.
+    Application,
+    /// What the protocol keeps beside it: sessions, configuration.
+    Protocol,
+}
+
+/// A change of a map: the key's new value, or `None` to remove it.
+pub type Change = (Bytes, Option<Bytes>);
+
+/// A key and its value.
+pub type Entry = (Bytes, Bytes);
+
+/// Which checkpoint a state belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// Its sequence number.
+    pub sequence: u64,
+    /// What the caller stored with it.
+    pub meta: Bytes,
+}
+
+/// Why the store could not do what was asked. After an error of `apply` or `install` what the disk holds is unknown: the
+/// process has to end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call to the system failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was being done: a verb.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The embedded store failed, or found its files damaged.
+    #[error("the store in {} failed", folder.display())]
+    Store {
+        /// Folder of its database.
+        folder: PathBuf,
+        /// What it said.
+        #[source]
+        source: Box<fjall::Error>,
+    },
+    /// The record that names the checkpoint is too short.
+    #[error("the record of the checkpoint in {} has {bytes} bytes", folder.display())]
+    Meta {
+        /// Folder of the database.
+        folder: PathBuf,
+        /// Length of the record.
+        bytes: usize,
+    },
+    /// A key is empty or too long, or a value is too long. Nothing of what it came with was stored.
+    #[error("an entry with a key of {key} and a value of {value} bytes cannot be stored")]
+    Entry {
+        /// Length of the key, in bytes.
+        key: usize,
+        /// Length of the value, in bytes.
+        value: usize,
+    },
+    /// A checkpoint does not come after the latest one.
+    #[error("checkpoint {found} cannot follow checkpoint {latest}")]
+    NotLater {
+        /// The latest one.
+        latest: u64,
+        /// The one given.
+        found: u64,
+    },
+}
+
+/// The state at the latest checkpoint.
+#[derive(Debug)]
+pub struct CheckpointStore {
+    folder: PathBuf,
+    state: Arc<State>,
+    /// Number in the name of the database's folder.
+    serial: u64,
+    latest: Option<Latest>,
+}
+
+impl CheckpointStore {
+    /// Opens the store in its folder, which is made if it is missing and whose owner holds a
+    /// [`FolderLock`](super::FolderLock) above it. Removes what an interrupted [`install`](Self::install) left behind.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(|source| io_error("make", folder, source))?;
+        remove_folder(&folder.join(RECEIVED))?;
+        let mut serials = list(folder)?;
+        let serial = serials.pop().unwrap_or(1);
+        for older in serials {
+            remove_folder(&folder.join(state_name(older)))?;
+        }
+        let state = Arc::new(State::open(folder.join(state_name(serial)))?);
+        sync_folder(folder)?;
+        let latest = state.latest(&state.database.snapshot())?;
+        Ok(Self { folder: folder.to_owned(), state, serial, latest })
+    }
+
+    /// The checkpoint that is stored; `None` before the first.
+    pub fn latest(&self) -> Option<&Latest> {
+        self.latest.as_ref()
+    }
+
+    /// Stores the checkpoint at `sequence`, later than the latest: what changed in each map since, a key at most once. All is
+    /// durable when this returns, or none of it is stored. Blocks on the disk.
+    pub fn apply(
+        &mut self,
+        sequence: u64,
+        meta: &[u8],
+        application: Vec<Change>,
+        protocol: Vec<Change>,
+    ) -> Result<(), Error> {
+        if let Some(latest) = self.latest.as_ref().filter(|latest| sequence <= latest.sequence) {
+            return Err(Error::NotLater { latest: latest.sequence, found: sequence });
+        }
+        for (key, value) in application.iter().chain(&protocol) {
+            refuse_entry(key, value.as_deref().unwrap_or_default())?;
+        }
+        let changes = application.len() + protocol.len() + 1;
+        let mut batch = OwnedWriteBatch::with_capacity(self.state.database.clone(), changes);
+        put_changes(&mut batch, &self.state.application, application);
+        put_changes(&mut batch, &self.state.protocol, protocol);
+        let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
+        self.state.put_latest(&mut batch, &latest);
+        self.state.checked(batch.durability(Some(PersistMode::SyncData)).commit())?;
+        self.latest = Some(latest);
+        Ok(())
+    }
+
+    /// The state as it is now, which stays readable whatever is applied or installed later. While it lives, what it
+    /// shows takes space on the disk.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        Snapshot::take(&self.state)
+    }
+
+    /// Begins to receive a whole state from elsewhere. What an earlier reception left is removed.
+    pub fn receive(&self) -> Result<Reception, Error> {
+        let path = self.folder.join(RECEIVED);
+        remove_folder(&path)?;
+        Reception::begin(path)
+    }
+
+    /// Replaces the whole state by a received one, the state of the checkpoint at `sequence`, later than the latest. It is
+    /// durable when this returns. Snapshots of the old state stay readable. Only the last begun reception can be installed.
+    pub fn install(&mut self, received: Reception, sequence: u64, meta: &[u8]) -> Result<(), Error> {
+        if let Some(latest) = self.latest.as_ref().filter(|latest| sequence <= latest.sequence) {
+            return Err(Error::NotLater { latest: latest.sequence, found: sequence });
+        }
+        let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
+        received.finish(&latest)?;
+        let serial = self.serial.saturating_add(1);
+        let (from, to) = (self.folder.join(RECEIVED), self.folder.join(state_name(serial)));
+        sync_tree(&from)?;
+        fs::rename(&from, &to).map_err(|source| io_error("rename", &from, source))?;
+        sync_folder(&self.folder)?;
+        let state = Arc::new(State::open(to)?);
+        self.state.obsolete.store(true, Ordering::Release);
+        self.state = state;
+        self.serial = serial;
+        self.latest = Some(latest);
+        Ok(())
+    }
+}
+
+fn put_changes(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, changes: Vec<Change>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => batch.insert(keyspace, key.as_ref(), value.as_ref()),
+            None => batch.remove(keyspace, key.as_ref()),
+        }
+    }
+}
+
+fn refuse_entry(key: &[u8], value: &[u8]) -> Result<(), Error> {
+    let fits = (1..=KEY_BYTES_MAX).contains(&key.len()) && value.len() <= VALUE_BYTES_MAX;
+    if fits { Ok(()) } else { Err(Error::Entry { key: key.len(), value: value.len() }) }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> Error {
+    Error::Io { action, path: path.to_owned(), source }
+}
+
+fn store_error(folder: &Path, source: fjall::Error) -> Error {
+    Error::Store { folder: folder.to_owned(), source: Box::new(source) }
+}

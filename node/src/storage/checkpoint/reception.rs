@@ -1,0 +1,52 @@
+//! A state received from peers, on its way into the store (PROTOCOL §9).
+
+use std::path::PathBuf;
+
+use fjall::PersistMode;
+
+use super::state::State;
+use super::{Entry, Error, Latest, Map, refuse_entry};
+
+/// A received state is written in batches of about this many bytes.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// A state on its way in.
+#[derive(Debug)]
+pub struct Reception {
+    state: State,
+    /// Bytes put since the last sync to the system.
+    bytes: usize,
+}
+
+impl Reception {
+    pub(super) fn begin(folder: PathBuf) -> Result<Self, Error> {
+        Ok(Self { state: State::open(folder)?, bytes: 0 })
+    }
+
+    /// Takes some entries of a map, in any order, each key once. Bounds memory by itself.
+    pub fn put(&mut self, map: Map, entries: Vec<Entry>) -> Result<(), Error> {
+        for (key, value) in &entries {
+            refuse_entry(key, value)?;
+        }
+        let mut batch = self.state.database.batch();
+        for (key, value) in entries {
+            self.bytes += key.len() + value.len();
+            batch.insert(self.state.map(map), key.as_ref(), value.as_ref());
+            if self.bytes >= BATCH_BYTES {
+                self.bytes = 0;
+                let full = std::mem::replace(&mut batch, self.state.database.batch());
+                self.state.checked(full.commit())?;
+            }
+        }
+        self.state.checked(batch.commit())
+    }
+
+    /// Everything durable, files closed.
+    pub(super) fn finish(self, latest: &Latest) -> Result<(), Error> {
+        let state = self.state;
+        let mut batch = state.database.batch();
+        state.put_latest(&mut batch, latest);
+        state.checked(batch.durability(Some(PersistMode::SyncAll)).commit())?;
+        state.checked(state.database.persist(PersistMode::SyncAll))
+    }
+}

@@ -1,0 +1,201 @@
+//! Tests of the checkpoint store.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn put(key: &str, value: &str) -> Change {
+    (bytes(key), Some(bytes(value)))
+}
+
+fn entries(snapshot: &Snapshot, map: Map) -> Vec<(String, String)> {
+    let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    snapshot.entries(map, None).map(|entry| entry.map(|(key, value)| (text(key), text(value))).unwrap()).collect()
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn a_checkpoint_is_found_again_with_both_maps_and_its_meta() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    assert_eq!(store.latest(), None);
+    store.apply(128, b"root", vec![put("a", "1"), put("b", "2")], vec![put("a", "session")]).unwrap();
+    store.apply(256, b"later", vec![(bytes("a"), None), put("c", "3")], vec![]).unwrap();
+    drop(store);
+    let store = CheckpointStore::open(folder.path()).unwrap();
+    assert_eq!(store.latest(), Some(&Latest { sequence: 256, meta: bytes("later") }));
+    let snapshot = store.snapshot().unwrap();
+    assert_eq!(entries(&snapshot, Map::Application), pairs(&[("b", "2"), ("c", "3")]));
+    assert_eq!(entries(&snapshot, Map::Protocol), pairs(&[("a", "session")]));
+    assert_eq!(snapshot.get(Map::Application, b"c").unwrap(), Some(bytes("3")));
+    assert_eq!(snapshot.get(Map::Application, b"a").unwrap(), None);
+}
+
+#[test]
+fn a_snapshot_keeps_its_checkpoint_whatever_is_stored_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(1, b"", vec![put("a", "1"), put("b", "1")], vec![]).unwrap();
+    let first = store.snapshot().unwrap();
+    store.apply(2, b"", vec![put("a", "2"), (bytes("b"), None)], vec![]).unwrap();
+    let second = store.snapshot().unwrap();
+    let mut received = store.receive().unwrap();
+    received.put(Map::Application, vec![(bytes("z"), bytes("9"))]).unwrap();
+    store.install(received, 3, b"").unwrap();
+    store.apply(4, b"", vec![put("y", "8")], vec![]).unwrap();
+    assert_eq!(first.latest().map(|latest| latest.sequence), Some(1));
+    assert_eq!(entries(&first, Map::Application), pairs(&[("a", "1"), ("b", "1")]));
+    assert_eq!(entries(&second, Map::Application), pairs(&[("a", "2")]));
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), pairs(&[("y", "8"), ("z", "9")]));
+    assert_eq!(list(folder.path()).unwrap().len(), 2);
+    drop((first, second));
+    assert_eq!(list(folder.path()).unwrap().len(), 1, "a replaced state goes when nobody reads it");
+}
+
+#[test]
+fn an_earlier_checkpoint_and_entries_out_of_bounds_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(10, b"", vec![], vec![]).unwrap();
+    for sequence in [0, 9, 10] {
+        let refused = store.apply(sequence, b"", vec![], vec![]);
+        assert!(matches!(refused, Err(Error::NotLater { latest: 10, found }) if found == sequence));
+    }
+    let long = Bytes::from(vec![0; KEY_BYTES_MAX + 1]);
+    for key in [Bytes::new(), long] {
+        let refused = store.apply(11, b"", vec![put("a", "1"), (key, None)], vec![]);
+        assert!(matches!(refused, Err(Error::Entry { value: 0, .. })));
+    }
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), []);
+    let received = store.receive().unwrap();
+    assert!(matches!(store.install(received, 10, b""), Err(Error::NotLater { .. })));
+}
+
+#[test]
+fn the_longest_key_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    let key = Bytes::from(vec![7; KEY_BYTES_MAX]);
+    store.apply(1, b"", vec![(key.clone(), Some(bytes("value")))], vec![]).unwrap();
+    drop(store);
+    let store = CheckpointStore::open(folder.path()).unwrap();
+    assert_eq!(store.snapshot().unwrap().get(Map::Application, &key).unwrap(), Some(bytes("value")));
+}
+
+#[test]
+fn a_received_state_replaces_everything_and_survives_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(1, b"", vec![put("old", "1")], vec![put("old", "1")]).unwrap();
+    let mut received = store.receive().unwrap();
+    let large = "x".repeat(3 << 20);
+    received.put(Map::Protocol, vec![(bytes("new"), bytes("2")), (bytes("large"), bytes(&large))]).unwrap();
+    received.put(Map::Application, vec![(bytes("other"), bytes(&large))]).unwrap();
+    store.install(received, 128, b"root").unwrap();
+    drop(store);
+    let store = CheckpointStore::open(folder.path()).unwrap();
+    assert_eq!(store.latest(), Some(&Latest { sequence: 128, meta: bytes("root") }));
+    let snapshot = store.snapshot().unwrap();
+    assert_eq!(entries(&snapshot, Map::Protocol), pairs(&[("large", &large), ("new", "2")]));
+    assert_eq!(entries(&snapshot, Map::Application), pairs(&[("other", &large)]));
+}
+
+#[test]
+fn a_crash_while_receiving_or_before_the_old_state_is_removed_leaves_one_whole_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(1, b"", vec![put("old", "1")], vec![]).unwrap();
+    let mut received = store.receive().unwrap();
+    received.put(Map::Application, vec![(bytes("half"), bytes("2"))]).unwrap();
+    drop((received, store));
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    assert!(!folder.path().join(RECEIVED).exists());
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), pairs(&[("old", "1")]));
+
+    let mut received = store.receive().unwrap();
+    received.put(Map::Application, vec![(bytes("whole"), bytes("2"))]).unwrap();
+    let old = Arc::clone(&store.state);
+    store.install(received, 2, b"").unwrap();
+    // As after a crash: the old folder is still there.
+    old.obsolete.store(false, Ordering::Release);
+    drop((old, store));
+    assert_eq!(list(folder.path()).unwrap().len(), 2);
+    let store = CheckpointStore::open(folder.path()).unwrap();
+    assert_eq!(list(folder.path()).unwrap().len(), 1);
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), pairs(&[("whole", "2")]));
+}
+
+#[test]
+fn parts_of_a_bounded_size_add_up_to_the_whole_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    let changes = (0..100).map(|number| put(&format!("{number:03}"), &"v".repeat(number * 3))).collect();
+    store.apply(1, b"", changes, vec![]).unwrap();
+    let snapshot = store.snapshot().unwrap();
+    let mut parts = Vec::new();
+    let mut after: Option<Bytes> = None;
+    loop {
+        let part = snapshot.read_part(Map::Application, after.as_deref(), 200).unwrap();
+        let Some((key, _)) = part.last() else { break };
+        let size: usize = part.iter().map(|(key, value)| key.len() + value.len()).sum();
+        assert!(size <= 200 || part.len() == 1, "{size} bytes in {} entries", part.len());
+        after = Some(key.clone());
+        parts.extend(part);
+    }
+    let whole: Vec<Entry> = snapshot.entries(Map::Application, None).map(Result::unwrap).collect();
+    assert_eq!(parts, whole);
+    assert_eq!(parts.len(), 100);
+}
+
+fn changes() -> impl Strategy<Value = Vec<(u8, Option<Vec<u8>>)>> {
+    prop::collection::vec((0..40_u8, prop::option::of(prop::collection::vec(any::<u8>(), 0..50))), 0..30)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_store_holds_what_a_map_would(
+        checkpoints in prop::collection::vec((changes(), changes(), any::<bool>()), 1..8),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = CheckpointStore::open(folder.path()).unwrap();
+        let mut model = [BTreeMap::new(), BTreeMap::new()];
+        for (sequence, (application, protocol, reopen)) in (1..).zip(checkpoints) {
+            let mut given = [Vec::new(), Vec::new()];
+            for (changes, (model, given)) in [application, protocol].into_iter().zip(model.iter_mut().zip(&mut given)) {
+                for (key, value) in changes.into_iter().collect::<BTreeMap<_, _>>() {
+                    let key = Bytes::from(vec![key]);
+                    let value = value.map(Bytes::from);
+                    match &value {
+                        Some(value) => model.insert(key.clone(), value.clone()),
+                        None => model.remove(&key),
+                    };
+                    given.push((key, value));
+                }
+            }
+            let [application, protocol] = given;
+            store.apply(sequence, &[sequence.to_le_bytes()[0]], application, protocol).unwrap();
+            if reopen {
+                drop(store);
+                store = CheckpointStore::open(folder.path()).unwrap();
+            }
+            let snapshot = store.snapshot().unwrap();
+            prop_assert_eq!(snapshot.latest().map(|latest| latest.sequence), Some(sequence));
+            for (map, model) in [Map::Application, Map::Protocol].into_iter().zip(&model) {
+                let found: Vec<Entry> = snapshot.entries(map, None).map(Result::unwrap).collect();
+                let expected: Vec<Entry> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+                prop_assert_eq!(found, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Between those who append to the log and the thread that writes it: a queue with a bound on records and on bytes.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::log::Error;
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+pub(super) struct Append {
+    pub(super) number: u64,
+    pub(super) head: Bytes,
+    pub(super) body: Bytes,
+}
+
+impl Append {
+    /// What it counts for in the queue, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Write this record.
+    Append(Append),
+    /// Give back segments of records before this number.
+    Cut(u64),
+}
+
+/// Between the callers and the writer.
+#[derive(Debug)]
+pub(super) struct Queue {
+    records_max: usize,
+    bytes_max: usize,
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    /// At most `records_max` records of at most `bytes_max` bytes; of two cuts in a row the later one stays.
+    commands: VecDeque<Command>,
+    /// Records queued or being written.
+    records: usize,
+    /// Bytes queued or being written.
+    bytes: usize,
+    next: Option<u64>,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(records_max: usize, bytes_max: usize, next: Option<u64>) -> Self {
+        let state = Mutex::new(QueueState { next, ..QueueState::default() });
+        Self { records_max, bytes_max, state, changed: Condvar::new() }
+    }
+
+    /// As [`Log::append`](super::Log::append), for a record within its bounds.
+    pub(super) fn append(&self, append: Append) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::Stopped);
+        }
+        let expected = state.next.unwrap_or(append.number);
+        let next = append.number.checked_add(1).filter(|_| append.number == expected);
+        let Some(next) = next else { return Err(Error::OutOfOrder { expected, found: append.number }) };
+        let bytes = state.bytes.saturating_add(append.bytes());
+        // A record larger than the whole bound may pass alone, or it never would.
+        let crowded = state.records > 0 && bytes > self.bytes_max;
+        if state.records >= self.records_max || crowded {
+            return Err(Error::QueueFull);
+        }
+        state.records += 1;
+        state.bytes = bytes;
+        state.next = Some(next);
+        state.commands.push_back(Command::Append(append));
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// As [`Log::cut`](super::Log::cut).
+    pub(super) fn cut(&self, before: u64) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::Stopped);
+        }
+        if let Some(Command::Cut(earlier)) = state.commands.back_mut() {
+            *earlier = before.max(*earlier);
+        } else {
+            state.commands.push_back(Command::Cut(before));
+        }
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Refuses everything from now on. The writer still gets what is queued.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Refuses everything from now on and drops what is queued.
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.commands.clear();
+        self.changed.notify_all();
+    }
+
+    /// Waits for commands and takes them all; `None` when the queue is closed and empty.
+    pub(super) fn take(&self) -> Option<VecDeque<Command>> {
+        let state = self.lock();
+        let idle = |state: &mut QueueState| state.commands.is_empty() && !state.closed;
+        let mut state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let commands = std::mem::take(&mut state.commands);
+        (!commands.is_empty()).then_some(commands)
+    }
+
+    /// So much of what was taken is done.
+    pub(super) fn done(&self, records: usize, bytes: usize) {
+        let mut state = self.lock();
+        state.records = state.records.saturating_sub(records);
+        state.bytes = state.bytes.saturating_sub(bytes);
+    }
+
+    /// Waits for the queue to be closed, at most for `patience`.
+    pub(super) fn is_closed_within(&self, patience: Duration) -> bool {
+        let open = |state: &mut QueueState| !state.closed;
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, open);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

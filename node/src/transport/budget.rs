@@ -1,0 +1,103 @@
+//! How much of what was received may be held at a time, by whom. A reader takes from the budget before it reads a
+//! frame's payload; the frame's [`Permit`] gives it back when the host drops it. While a budget is empty its reader
+//! stands still, and QUIC's flow control makes the sender wait: so who floods blocks himself and nobody else.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Least bytes that a frame counts for: about what it costs to hold one.
+const FRAME_CHARGE_MIN: u32 = 256;
+
+/// A received frame's share of the budget of whoever sent it. Hold it for as long as the frame's bytes, then drop it.
+#[derive(Debug)]
+#[must_use = "dropping it says that the frame was dealt with"]
+pub struct Permit {
+    _own: OwnedSemaphorePermit,
+    _shared: Option<OwnedSemaphorePermit>,
+}
+
+/// The budget of one lane of one link.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    own: Arc<Semaphore>,
+    charge_min: u32,
+    charge_max: u32,
+    shared: Option<Arc<Semaphore>>,
+}
+
+impl Budget {
+    /// At most `bytes_max` bytes in at most `frames_max` frames.
+    pub(crate) fn new(bytes_max: u32, frames_max: u32) -> Self {
+        let charge_min = bytes_max.div_ceil(frames_max.max(1)).max(FRAME_CHARGE_MIN).min(bytes_max);
+        let own = Arc::new(Semaphore::new(usize::try_from(bytes_max).expect("32 bits fit into a usize")));
+        Self { own, charge_min, charge_max: bytes_max, shared: None }
+    }
+
+    /// Frames count against this budget of all links as well, from when they are whole.
+    pub(crate) fn with_shared(self, shared: Arc<Semaphore>) -> Self {
+        Self { shared: Some(shared), ..self }
+    }
+
+    /// What a frame counts for, in bytes.
+    fn charge(&self, frame_bytes: u32) -> u32 {
+        frame_bytes.clamp(self.charge_min, self.charge_max)
+    }
+
+    /// Waits until a frame of that size may be held.
+    pub(crate) async fn admit(&self, frame_bytes: u32) -> Permit {
+        let own = acquire(&self.own, self.charge(frame_bytes)).await;
+        Permit { _own: own, _shared: None }
+    }
+
+    /// Waits until a frame that is whole may be handed on. Only now does it count against the budget of all: who starts
+    /// a frame and lets it hang takes nothing from the others.
+    pub(crate) async fn admit_whole(&self, permit: Permit, frame_bytes: u32) -> Permit {
+        let Some(shared) = &self.shared else { return permit };
+        Permit { _shared: Some(acquire(shared, self.charge(frame_bytes)).await), ..permit }
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_many_owned(bytes).await.expect("nobody closes these semaphores")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_free(budget: &Budget, frame_bytes: u32) -> bool {
+        budget.own.available_permits() >= budget.charge(frame_bytes) as usize
+    }
+
+    #[tokio::test]
+    async fn a_budget_is_bounded_in_bytes_and_comes_back_with_the_permit() {
+        let budget = Budget::new(100_000, 1000);
+        let permit = budget.admit(99_000).await;
+        assert!(is_free(&budget, 1000) && !is_free(&budget, 1001));
+        drop(permit);
+        assert!(is_free(&budget, 100_000));
+    }
+
+    #[tokio::test]
+    async fn a_budget_is_bounded_in_frames_however_small_they_are() {
+        let budget = Budget::new(100_000, 3);
+        let mut permits = Vec::new();
+        while is_free(&budget, 1) {
+            permits.push(budget.admit(1).await);
+        }
+        assert!(permits.len() <= 3 && permits.len() >= 2);
+    }
+
+    #[tokio::test]
+    async fn the_shared_budget_is_taken_only_by_whole_frames() {
+        let shared = Arc::new(Semaphore::new(10_000));
+        let budget = Budget::new(10_000, 10).with_shared(Arc::clone(&shared));
+        let permit = budget.admit(5000).await;
+        assert_eq!(shared.available_permits(), 10_000);
+        let permit = budget.admit_whole(permit, 5000).await;
+        assert_eq!(shared.available_permits(), 5000);
+        drop(permit);
+        assert_eq!((shared.available_permits(), budget.own.available_permits()), (10_000, 10_000));
+    }
+}

@@ -1,0 +1,355 @@
+//! A replica's side towards clients: an endpoint and a port of their own, so that no number of clients touches the links
+//! between replicas (PROTOCOL §12: admission is bounded per client and in total).
+//!
+//! A client opens one stream for its frames, the replica one for its own. A client that reads too slowly for the bound
+//! of its queue is closed; one that sends faster than the host takes is made to wait.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::Endpoint;
+use quorate_crypto::{PublicKey, SigningKey};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+use crate::transport::admission::{AdmissionLimits, Gate};
+use crate::transport::budget::Permit;
+use crate::transport::close::{CloseReason, LinkError, Violation};
+use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
+use crate::transport::frame::StreamRole;
+use crate::transport::handshake::{Arrival, accept_all};
+use crate::transport::identity::Identity;
+use crate::transport::lanes::{Dropped, LaneLimits};
+use crate::transport::link::{ChannelBinding, Deadlines, Link, LinkEvents};
+use crate::transport::peers::{end, incoming, outgoing};
+use crate::transport::refusals::{ConnectionRefusal, Refusals};
+use crate::transport::status::LinkState;
+use crate::transport::tls::{self, ALPN_CLIENT, AcceptedKeys};
+
+/// Bytes under way on a client's stream and connection, and unacknowledged replies. Small, because it may be multiplied
+/// by the number of connections.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+const SEND_WINDOW_BYTES: u32 = 1 << 20;
+/// Least share of the event queue that each connection has: one frame, and its `Connected` and `Closed`.
+const EVENTS_PER_CONNECTION_MIN: usize = 3;
+
+/// One connection of a client; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Bounds towards clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientLimits {
+    /// Largest frame of a client, in bytes.
+    pub request_bytes_max: u32,
+    /// Largest frame to a client, in bytes.
+    pub reply_bytes_max: u32,
+    /// Bytes and frames that may wait for one client; beyond that the connection is closed.
+    pub queue_bytes_max: usize,
+    /// See `queue_bytes_max`.
+    pub queue_frames_max: usize,
+    /// Bytes of one connection that the host may hold. At least `request_bytes_max`.
+    pub held_bytes_max: u32,
+    /// Bytes of all connections that the host may hold. At least `held_bytes_max`.
+    pub held_bytes_total_max: usize,
+    /// Of connections and handshakes.
+    pub admission: AdmissionLimits,
+    /// Patience with a client.
+    pub deadlines: Deadlines,
+    /// Silence after which a connection is given up; clients keep theirs alive.
+    pub idle: Duration,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            request_bytes_max: 320 << 10,
+            reply_bytes_max: 1 << 20,
+            queue_bytes_max: 4 << 20,
+            queue_frames_max: 8192,
+            held_bytes_max: 1 << 20,
+            held_bytes_total_max: 128 << 20,
+            admission: AdmissionLimits {
+                connections_max: 1024,
+                per_source_max: 256,
+                half_open_max: 256,
+                half_open_before_retry: 64,
+            },
+            deadlines: Deadlines::default(),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a replica's endpoint for clients starts from.
+#[derive(Clone, Debug)]
+pub struct ClientServerOptions {
+    /// The replica's key.
+    pub key: SigningKey,
+    /// Where to listen; port 0 for any.
+    pub listen: SocketAddr,
+    /// Whose connections are taken.
+    pub accepted: AcceptedKeys,
+    /// Digest of the genesis file.
+    pub cluster: [u8; 32],
+    /// Bounds.
+    pub limits: ClientLimits,
+    /// What packets may grow to, in bytes of UDP payload.
+    pub mtu_upper_bound: u16,
+}
+
+impl ClientServerOptions {
+    /// Options with the default limits, for clients with any key.
+    pub fn new(key: SigningKey, listen: SocketAddr, cluster: [u8; 32]) -> Self {
+        let (accepted, limits) = (AcceptedKeys::Any, ClientLimits::default());
+        Self { key, listen, accepted, cluster, limits, mtu_upper_bound: MTU_DEFAULT }
+    }
+}
+
+/// What clients do. `Connected`, `Frame`s and `Closed` of one connection come in this order.
+#[derive(Debug)]
+pub enum ClientEvent {
+    /// A client is connected.
+    Connected {
+        /// Its name from now on.
+        connection: ConnectionId,
+        /// The key that it proved to hold.
+        key: PublicKey,
+        /// Where it comes from.
+        remote: SocketAddr,
+        /// What a client signs with its other keys to prove that they are at this connection.
+        channel_binding: ChannelBinding,
+    },
+    /// A frame came.
+    Frame {
+        /// On which connection.
+        connection: ConnectionId,
+        /// Its payload.
+        bytes: Bytes,
+        /// Its share of the budgets.
+        permit: Permit,
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which one.
+        connection: ConnectionId,
+        /// Why.
+        reason: LinkError,
+    },
+}
+
+/// Tells the host what one client does.
+struct ClientHost {
+    connection: ConnectionId,
+    key: PublicKey,
+    remote: SocketAddr,
+}
+
+impl LinkEvents for ClientHost {
+    type Event = ClientEvent;
+
+    fn up(&self, channel_binding: ChannelBinding) -> ClientEvent {
+        let Self { connection, key, remote } = *self;
+        ClientEvent::Connected { connection, key, remote, channel_binding }
+    }
+
+    fn frame(&self, _role: StreamRole, bytes: Bytes, permit: Permit) -> ClientEvent {
+        ClientEvent::Frame { connection: self.connection, bytes, permit }
+    }
+
+    fn down(&self, reason: LinkError) -> ClientEvent {
+        ClientEvent::Closed { connection: self.connection, reason }
+    }
+}
+
+type ClientLink = Link<ClientHost>;
+
+/// What all connections of clients share.
+struct Shared {
+    cluster: [u8; 32],
+    limits: ClientLimits,
+    frames_max: u32,
+    held: Arc<Semaphore>,
+    events: mpsc::Sender<ClientEvent>,
+    refusals: Arc<Refusals>,
+    last_connection: AtomicU64,
+    /// At most `connections_max` entries: each holds a ticket of the gate.
+    links: Mutex<HashMap<ConnectionId, Arc<ClientLink>>>,
+}
+
+/// A replica's endpoint for clients. Dropping it ends all connections without a farewell; see [`Self::shutdown`].
+pub struct ClientServer {
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+impl ClientServer {
+    /// Listens. Needs a tokio runtime with time and net.
+    ///
+    /// Events go into `events`; its capacity is divided among `connections_max`, so that no client can fill it. 65,536
+    /// is a good one: it costs nothing while it is empty, and gives each of 1,024 clients 62 frames.
+    pub fn start(options: ClientServerOptions, events: mpsc::Sender<ClientEvent>) -> Result<Self, StartError> {
+        let limits = options.limits;
+        let connections_max = limits.admission.connections_max.max(1);
+        let capacity = events.max_capacity();
+        at_least("the capacity of the event queue", capacity, connections_max * EVENTS_PER_CONNECTION_MIN)?;
+        at_least("the budget of received bytes in total", limits.held_bytes_total_max, limits.held_bytes_max as usize)?;
+        incoming(StreamRole::Requests, requests(&limits), 1)?;
+        let frames_max = u32::try_from(capacity / connections_max - 2).unwrap_or(u32::MAX);
+        let identity = Identity::new(&options.key)?;
+        let refusals = Arc::new(Refusals::default());
+        let transport = transport_config(&tuning(&options))?;
+        let tls = tls::server(&identity, ALPN_CLIENT, options.accepted, &refusals)?;
+        let server = server_config(tls, transport);
+        let endpoint = bind(options.listen, &identity, options.mtu_upper_bound, Some(server))?;
+        let shared = Arc::new(Shared {
+            cluster: options.cluster,
+            limits,
+            frames_max,
+            held: Arc::new(Semaphore::new(limits.held_bytes_total_max.min(Semaphore::MAX_PERMITS))),
+            events,
+            refusals: Arc::clone(&refusals),
+            last_connection: AtomicU64::new(0),
+            links: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        let settle = {
+            let shared = Arc::clone(&shared);
+            move |arrival| Arc::clone(&shared).serve(arrival)
+        };
+        let gate = Gate::new(limits.admission);
+        tasks.spawn(accept_all(endpoint.clone(), gate, limits.deadlines.handshake, refusals, settle));
+        Ok(Self { endpoint, shared, tasks })
+    }
+
+    /// Queues a frame for a client. Never waits. If the client is too slow for its queue the connection is closed.
+    pub fn send(&self, connection: ConnectionId, frame: Bytes) -> Result<(), Dropped> {
+        let link = self.shared.links().get(&connection).cloned().ok_or(Dropped::Unknown)?;
+        let sent = link.send(StreamRole::Replies, frame);
+        if sent == Err(Dropped::QueueFull) {
+            let bytes_max = self.shared.limits.queue_bytes_max;
+            link.state.close(Violation::SlowReader { bytes_max }.into());
+        }
+        sent
+    }
+
+    /// Closes a connection; the client gets the reason, the host a `Closed`. No effect on one that is gone.
+    pub fn close(&self, connection: ConnectionId, reason: CloseReason) {
+        let link = self.shared.links().get(&connection).cloned();
+        if let Some(link) = link {
+            link.state.close(LinkError::ClosedHere(reason));
+        }
+    }
+
+    /// How many clients are connected.
+    pub fn connection_count(&self) -> usize {
+        self.shared.links().len()
+    }
+
+    /// How many connections were refused for that reason.
+    pub fn refused(&self, reason: ConnectionRefusal) -> u64 {
+        self.shared.refusals.of(reason)
+    }
+
+    /// Where it listens. Fails only if the operating system has lost the socket.
+    pub fn listen_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    /// Tells all clients and ends; `Closed` may be missing for some.
+    pub async fn shutdown(self) {
+        end(self.endpoint, self.tasks).await;
+    }
+}
+
+impl std::fmt::Debug for ClientServer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ClientServer").field("connections", &self.connection_count()).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn links(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<ClientLink>>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lives on a client's connection until it ends.
+    async fn serve(self: Arc<Self>, arrival: Arrival) {
+        let Some(link) = self.new_link(&arrival) else { return };
+        let _registered = Registered::new(&self, &link);
+        link.run(&arrival.connection).await;
+    }
+
+    fn new_link(&self, arrival: &Arrival) -> Option<Arc<ClientLink>> {
+        let connection = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
+        let host = ClientHost { connection, key: arrival.key, remote: arrival.connection.remote_address() };
+        // The limits were found consistent at the start, so that this gives a lane.
+        let mut requests = incoming(StreamRole::Requests, requests(&self.limits), self.frames_max).ok()?;
+        requests.budget = requests.budget.with_shared(Arc::clone(&self.held));
+        Some(Arc::new(Link {
+            cluster: self.cluster,
+            outgoing: vec![outgoing(StreamRole::Replies, 0, replies(&self.limits))],
+            incoming: vec![requests],
+            deadlines: self.limits.deadlines,
+            host,
+            events: self.events.clone(),
+            refusals: Arc::clone(&self.refusals),
+            state: LinkState::default(),
+        }))
+    }
+}
+
+/// A connection's entry in the table; taken out on drop, also when the task is ended.
+struct Registered<'a> {
+    shared: &'a Shared,
+    connection: ConnectionId,
+}
+
+impl<'a> Registered<'a> {
+    fn new(shared: &'a Shared, link: &Arc<ClientLink>) -> Self {
+        let connection = link.host.connection;
+        shared.links().insert(connection, Arc::clone(link));
+        Self { shared, connection }
+    }
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.shared.links().remove(&self.connection);
+    }
+}
+
+fn requests(limits: &ClientLimits) -> LaneLimits {
+    LaneLimits {
+        frame_bytes_max: limits.request_bytes_max,
+        queue_bytes_max: 0,
+        queue_frames_max: 0,
+        held_bytes_max: limits.held_bytes_max,
+    }
+}
+
+fn replies(limits: &ClientLimits) -> LaneLimits {
+    LaneLimits {
+        frame_bytes_max: limits.reply_bytes_max,
+        queue_bytes_max: limits.queue_bytes_max,
+        queue_frames_max: limits.queue_frames_max,
+        held_bytes_max: 0,
+    }
+}
+
+fn tuning(options: &ClientServerOptions) -> Tuning {
+    Tuning {
+        mtu_upper_bound: options.mtu_upper_bound,
+        streams: 1,
+        stream_window_bytes: STREAM_WINDOW_BYTES,
+        receive_window_bytes: STREAM_WINDOW_BYTES,
+        send_window_bytes: SEND_WINDOW_BYTES,
+        keep_alive: None,
+        idle: options.limits.idle,
+    }
+}

@@ -1,0 +1,116 @@
+//! The program as scripts see it: exit status, stdout, stderr, and what is left in the file system.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn quorate(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it writes text")
+}
+
+fn json(output: &Output) -> Value {
+    assert_eq!(text(&output.stdout).matches('\n').count(), 1, "{output:?}");
+    serde_json::from_slice(&output.stdout).expect("it writes JSON")
+}
+
+#[test]
+fn init_writes_a_cluster_that_genesis_check_finds_valid() {
+    let root = tempfile::tempdir().unwrap();
+    let founded = quorate(&["init", "--replicas", "7", "--dir", "net", "--base-port", "5000", "--json"], root.path());
+    assert_eq!(founded.status.code(), Some(0), "{founded:?}");
+    let founded = json(&founded);
+    assert_eq!(founded["replicas"].as_array().unwrap().len(), 7);
+    assert_eq!(founded["replicas"][6]["peer"], "127.0.0.1:5012");
+    let checked = quorate(&["genesis", "check", "net/genesis.toml", "--json"], root.path());
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let checked = json(&checked);
+    assert_eq!(checked["valid"], true);
+    assert_eq!(checked["cluster"], founded["cluster"]);
+    assert_eq!((&checked["faults_max"], &checked["quorum"]), (&2.into(), &5.into()));
+}
+
+#[test]
+fn init_refuses_to_overwrite_and_says_how_to_mend_it() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("net")).unwrap();
+    fs::write(root.path().join("net/mine"), "mine").unwrap();
+    let refused = quorate(&["init", "--dir", "net"], root.path());
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), ""));
+    let said = text(&refused.stderr);
+    assert!(said.contains("net exists already and is not overwritten\n  mend: "), "{said}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(root.path().join("net")).unwrap().count(), 1);
+}
+
+#[test]
+fn an_edited_genesis_does_not_pass() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(quorate(&["init", "--dir", "net"], root.path()).status.success());
+    let path = root.path().join("net/genesis.toml");
+    let edited = fs::read_to_string(&path).unwrap().replace("heartbeat_ms = 100", "heartbeat_ms = 101");
+    fs::write(&path, edited).unwrap();
+    for arguments in [&["genesis", "check", "net/genesis.toml"][..], &["replica", "--dir", "net/replica-0"]] {
+        let refused = quorate(arguments, root.path());
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("net/") && said.contains("genesis.toml:6: key `cluster` is "), "{said}");
+        assert!(said.contains("it was edited\n  mend: "), "{said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_is_one_json_object_where_json_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = quorate(&["genesis", "check", "none.toml", "--json"], root.path());
+    assert_eq!(refused.status.code(), Some(1));
+    let report = json(&refused);
+    assert!(report["error"].as_str().unwrap().starts_with("cannot open none.toml: "), "{report}");
+    assert!(report["mend"].is_string());
+}
+
+#[test]
+fn wrong_usage_has_its_own_status() {
+    let root = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["init"][..],
+        &["init", "--dir", "net", "--replicas", "3"],
+        &["init", "--dir", "net", "--replicas", "32"],
+        &["init", "--dir", "net", "--host", "a", "--host", "b"],
+        &["init", "--dir", "net", "--replicas", "5", "--host", "a", "--host", "b", "--host", "c", "--host", "d"],
+        &["init", "--dir", "net", "--host", "a:1", "--host", "b", "--host", "c", "--host", "d"],
+        &["init", "--dir", "net", "--base-port", "65535"],
+        &["init", "--dir", "net", "--parameter", "windows=3"],
+        &["testnet", "--bench", "20"],
+        &["testnet", "--malicious", "9=silent"],
+        &["dance"],
+    ] {
+        let refused = quorate(arguments, root.path());
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?} {refused:?}");
+        assert!(text(&refused.stdout).is_empty() && !refused.stderr.is_empty(), "{arguments:?}");
+    }
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn version_and_help_are_results_and_a_reader_may_stop_reading() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(text(&quorate(&["--version"], root.path()).stdout).starts_with("quorate "));
+    assert!(text(&quorate(&["init", "--help"], root.path()).stdout).contains("quorate init --replicas 4 --dir net"));
+    for arguments in [&["completions", "bash"][..], &["--help"], &["init", "--dir", "net"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        let status = command.args(arguments).current_dir(root.path()).stdout(writer).stderr(Stdio::null()).status();
+        assert_eq!(status.unwrap().code(), Some(0), "{arguments:?}");
+    }
+}

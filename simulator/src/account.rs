@@ -1,0 +1,69 @@
+//! What happened, told to a person.
+
+use quorate_protocol::message::{Fetch, Message};
+
+use crate::statement::{new_view, view_change};
+
+/// A message in a few words.
+pub(crate) fn describe(message: &Message) -> String {
+    match message {
+        Message::Request(_) => String::from("Request"),
+        Message::PrePrepare(proposal) => {
+            let vote = proposal.vote.statement;
+            format!("PrePrepare {} in view {}: {:.8}", vote.sequence, vote.view, vote.digest)
+        }
+        Message::Prepare(vote) => {
+            let vote = vote.statement;
+            format!("Prepare {} in view {}: {:.8}", vote.sequence, vote.view, vote.digest)
+        }
+        Message::Commit(vote) => {
+            let vote = vote.statement;
+            format!("Commit {} in view {}: {:.8}", vote.sequence, vote.view, vote.digest)
+        }
+        Message::Checkpoint(vote) => format!("Checkpoint {}", vote.statement.sequence),
+        Message::Stable(certificate) => format!("Stable {}", certificate.statement.sequence),
+        Message::ViewChange(signed) => match view_change(signed) {
+            Some(content) => format!(
+                "ViewChange of {} to {}: stable {}, {} prepared, {} cast",
+                content.replica,
+                content.view,
+                content.stable_sequence(),
+                content.prepared.len(),
+                content.cast.len()
+            ),
+            None => String::from("ViewChange that cannot be read"),
+        },
+        Message::NewView(signed) => match new_view(signed) {
+            Some(content) => {
+                let rests_on: Vec<usize> = content.view_changes.iter().map(|named| named.replica.index()).collect();
+                let slots: Vec<u64> = content.proposals.iter().map(|proposal| proposal.sequence.value()).collect();
+                format!("NewView {} on {rests_on:?}: slots {slots:?}", content.view)
+            }
+            None => String::from("NewView that cannot be read"),
+        },
+        Message::Status(status) => format!(
+            "Status: view {}{}, stable {}, executed {}, {:?}",
+            status.view,
+            if status.entered { "" } else { " wanted" },
+            status.stable,
+            status.executed,
+            status.slots
+        ),
+        Message::Fetch(fetch) => match fetch {
+            Fetch::Batch { sequence, digest } => format!("Fetch batch of {sequence}: {digest:.8}"),
+            Fetch::Decided { after } => format!("Fetch decided after {after}"),
+            Fetch::ViewChange { digest } => format!("Fetch view change {digest:.8}"),
+            Fetch::NewView { view } => format!("Fetch new view {view}"),
+            Fetch::Part { sequence, cursor } => format!("Fetch part of {sequence} from {} bytes", cursor.len()),
+        },
+        Message::Batch(fetched) => format!("Batch of {}", fetched.sequence),
+        Message::Decided(decided) => format!("Decided {}", decided.certificate.statement.sequence),
+        Message::Part(part) => format!(
+            "Part of {}: {} + {} entries{}",
+            part.sequence,
+            part.protocol.len(),
+            part.application.len(),
+            if part.next.is_some() { "" } else { ", the last" }
+        ),
+    }
+}

@@ -1,0 +1,313 @@
+//! What must hold after every step, whatever happens. (PROTOCOL §2)
+//!
+//! Each invariant is a file; each is fed with all that correct replicas take in and give out, and none asks production
+//! code whether it was right: quorum sizes stand in a table here, written by hand.
+
+mod agreement;
+mod amnesia;
+mod checkpoint;
+mod durable_before_sent;
+mod exactly_once;
+mod liveness;
+mod prefix;
+mod validity;
+mod view_change;
+
+use core::fmt;
+use std::collections::BTreeSet;
+
+use quorate_crypto::{Digest, PublicKey};
+use quorate_protocol::Output;
+use quorate_protocol::application::Results;
+use quorate_protocol::batch::Request;
+use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
+use quorate_protocol::record::Recovered;
+use quorate_protocol::time::Time;
+
+use crate::client::Ticket;
+use crate::disk::Disk;
+
+pub use agreement::Agreement;
+pub use amnesia::Amnesia;
+pub use checkpoint::Checkpoints;
+pub use durable_before_sent::DurableBeforeSent;
+pub use exactly_once::ExactlyOnce;
+pub use liveness::Liveness;
+pub use prefix::Prefix;
+pub use validity::Validity;
+pub use view_change::ViewChanges;
+
+/// What must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Invariant {
+    /// No two replicas execute different batches at the same slot. (PROTOCOL §2.1)
+    Agreement,
+    /// Every executed operation was signed by its client, and a quorum committed the batch. (PROTOCOL §2.2)
+    Validity,
+    /// A request executes at most once. (PROTOCOL §2.3)
+    ExactlyOnce,
+    /// Slots execute in order without a gap. (PROTOCOL §2.4)
+    Prefix,
+    /// All roots of the same slot are the same. (PROTOCOL §2.5)
+    Checkpoint,
+    /// No replica contradicts itself. (PROTOCOL §2.6)
+    Amnesia,
+    /// Every vote that is sent is on disk. (PROTOCOL §3)
+    DurableBeforeSent,
+    /// A view change hides nothing, and what is left is left. (PROTOCOL §7.1)
+    ViewChange,
+    /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
+    Liveness,
+    /// Correct replicas understand each other.
+    Understanding,
+    /// A replica uses its host as agreed.
+    Contract,
+}
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one.
+    pub invariant: Invariant,
+    /// The step of the world.
+    pub step: u64,
+    /// When, in true time.
+    pub time: Time,
+    /// What happened, for a person.
+    pub message: String,
+}
+
+/// Something that a checker may want to know. Only correct replicas are observed.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    /// A client signed a request.
+    Signed(&'a Request),
+    /// A client called.
+    Called(Ticket),
+    /// A call was answered.
+    Answered(Ticket),
+    /// A replica was started on what its disk held.
+    Started {
+        /// The replica.
+        replica: ReplicaId,
+        /// The slot of the durable checkpoint.
+        executed: Sequence,
+        /// The log.
+        records: &'a [(RecordNumber, Recovered)],
+    },
+    /// A replica asked something of its host.
+    Did {
+        /// The replica.
+        replica: ReplicaId,
+        /// What.
+        output: &'a Output,
+        /// Its disk as it was just before.
+        disk: &'a Disk,
+    },
+    /// The application ran a slot.
+    Executed {
+        /// The replica.
+        replica: ReplicaId,
+        /// The slot.
+        sequence: Sequence,
+        /// The results.
+        results: &'a [Results],
+    },
+    /// The application's root at a checkpoint was computed.
+    Taken {
+        /// The replica.
+        replica: ReplicaId,
+        /// The slot.
+        sequence: Sequence,
+        /// The root of the application's state.
+        root: Digest,
+    },
+    /// A transferred state replaced the replica's own.
+    Installed {
+        /// The replica.
+        replica: ReplicaId,
+        /// The slot.
+        sequence: Sequence,
+        /// The root of the application's state.
+        root: Digest,
+    },
+    /// A test damaged the state of a replica: what it computes from it does not count until it is mended.
+    Rotted(ReplicaId),
+    /// From now on nothing is lost, and every replica runs.
+    Healed,
+    /// Faults begin again.
+    Broken,
+    /// Time passed.
+    Tick,
+}
+
+/// When something was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Moment {
+    /// The step of the world.
+    pub step: u64,
+    /// True time.
+    pub time: Time,
+}
+
+/// Looks after one invariant.
+pub trait Checker: fmt::Debug {
+    /// Which one.
+    fn invariant(&self) -> Invariant;
+
+    /// Takes note of something.
+    ///
+    /// # Errors
+    /// What is wrong, if the invariant does not hold any more.
+    fn observe(&mut self, moment: Moment, observation: &Observation<'_>) -> Result<(), String>;
+}
+
+/// How many a cluster needs for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quorums {
+    /// The members, n.
+    pub members: usize,
+    /// Two of this size share a correct member.
+    pub quorum: usize,
+    /// One of this size has a correct member.
+    pub weak: usize,
+}
+
+/// n, q and w, written by hand from PROTOCOL §1.
+const QUORUMS: [(usize, usize, usize); 13] = [
+    (4, 3, 2),
+    (5, 4, 2),
+    (6, 4, 2),
+    (7, 5, 3),
+    (8, 6, 3),
+    (9, 6, 3),
+    (10, 7, 4),
+    (11, 8, 4),
+    (12, 8, 4),
+    (13, 9, 5),
+    (16, 11, 6),
+    (19, 13, 7),
+    (31, 21, 11),
+];
+
+impl Quorums {
+    /// Those of a cluster of `members`.
+    ///
+    /// # Panics
+    /// If the table does not list that size.
+    pub fn of(members: usize) -> Self {
+        let row = QUORUMS.iter().find(|row| row.0 == members);
+        let &(members, quorum, weak) = row.expect("a simulated cluster has a size that the table lists");
+        Self { members, quorum, weak }
+    }
+}
+
+/// All checkers of a run.
+#[derive(Debug)]
+pub struct Checkers {
+    checkers: Vec<Box<dyn Checker>>,
+    faulty: BTreeSet<ReplicaId>,
+    violation: Option<Violation>,
+}
+
+impl Checkers {
+    /// Checkers for a cluster of `members` that takes checkpoints every `checkpoint_interval` slots and keeps `window`
+    /// slots, in which every call is answered within `bound` once nothing goes wrong any more.
+    pub fn new(members: usize, checkpoint_interval: u64, window: u64, bound: core::time::Duration) -> Self {
+        let quorums = Quorums::of(members);
+        Self {
+            checkers: vec![
+                Box::new(Agreement::default()),
+                Box::new(Validity::new(quorums)),
+                Box::new(ExactlyOnce::default()),
+                Box::new(Prefix::new(checkpoint_interval)),
+                Box::new(Checkpoints::new(quorums)),
+                Box::new(Amnesia::new(quorums)),
+                Box::new(DurableBeforeSent::new(quorums)),
+                Box::new(ViewChanges::new(window)),
+                Box::new(Liveness::new(bound)),
+            ],
+            faulty: BTreeSet::new(),
+            violation: None,
+        }
+    }
+
+    /// From now on nothing that `replica` does is observed.
+    pub fn exempt(&mut self, replica: ReplicaId) {
+        self.faulty.insert(replica);
+    }
+
+    /// Whether a replica is one that may do anything.
+    pub fn is_faulty(&self, replica: ReplicaId) -> bool {
+        self.faulty.contains(&replica)
+    }
+
+    /// The first violation.
+    pub const fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// Shows something to all checkers. Nothing is shown after the first violation.
+    pub fn observe(&mut self, moment: Moment, observation: &Observation<'_>) {
+        if self.violation.is_some() || observation.replica().is_some_and(|replica| self.is_faulty(replica)) {
+            return;
+        }
+        for checker in &mut self.checkers {
+            if let Err(message) = checker.observe(moment, observation) {
+                let invariant = checker.invariant();
+                self.violation = Some(Violation { invariant, step: moment.step, time: moment.time, message });
+                return;
+            }
+        }
+    }
+
+    /// Notes what the world itself saw.
+    pub fn report(&mut self, moment: Moment, invariant: Invariant, message: String) {
+        let violation = Violation { invariant, step: moment.step, time: moment.time, message };
+        self.violation.get_or_insert(violation);
+    }
+}
+
+impl Observation<'_> {
+    fn replica(&self) -> Option<ReplicaId> {
+        match self {
+            Self::Started { replica, .. }
+            | Self::Did { replica, .. }
+            | Self::Executed { replica, .. }
+            | Self::Taken { replica, .. }
+            | Self::Installed { replica, .. }
+            | Self::Rotted(replica) => Some(*replica),
+            Self::Signed(_) | Self::Called(_) | Self::Answered(_) | Self::Healed | Self::Broken | Self::Tick => None,
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { invariant, step, time, message } = self;
+        let seconds = time.nanoseconds() / 1_000_000_000;
+        let microseconds = time.nanoseconds() / 1_000 % 1_000_000;
+        write!(formatter, "{invariant:?} violated at step {step}, {seconds}.{microseconds:06} s: {message}")
+    }
+}
+
+/// A client's name in an account: the first bytes of its key.
+fn short(key: &PublicKey) -> String {
+    key.to_string().chars().take(8).collect()
+}
+
+/// Shows something to a checker, at no particular time.
+#[cfg(test)]
+fn show(checker: &mut dyn Checker, observation: &Observation<'_>) -> Result<(), String> {
+    checker.observe(Moment::default(), observation)
+}
+
+/// What a checker finds wrong with a history of outputs.
+#[cfg(test)]
+fn violation_of(checker: &mut dyn Checker, history: &[(u8, Output)]) -> Option<String> {
+    let disk = Disk::new(crate::disk::DiskOptions::default());
+    history.iter().find_map(|(replica, output)| {
+        let observation = Observation::Did { replica: ReplicaId::new(*replica), output, disk: &disk };
+        show(checker, &observation).err()
+    })
+}

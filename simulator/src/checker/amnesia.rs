@@ -1,0 +1,92 @@
+//! No amnesia: over all that a replica ever signed, restarts included, it says one thing about one subject. (PROTOCOL §2.6)
+
+use std::collections::BTreeMap;
+
+use quorate_crypto::Digest;
+use quorate_protocol::Output;
+use quorate_protocol::number::ReplicaId;
+
+use super::{Checker, Invariant, Moment, Observation, Quorums};
+use crate::statement::{Said, Subject, in_message};
+
+/// Knows everything that correct replicas ever said.
+#[derive(Debug)]
+pub struct Amnesia {
+    members: u64,
+    said: BTreeMap<(ReplicaId, Subject), Digest>,
+}
+
+impl Amnesia {
+    /// A checker for a cluster of this size.
+    pub const fn new(quorums: Quorums) -> Self {
+        Self { members: quorums.members as u64, said: BTreeMap::new() }
+    }
+}
+
+impl Checker for Amnesia {
+    fn invariant(&self) -> Invariant {
+        Invariant::Amnesia
+    }
+
+    fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
+        let Observation::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), .. } =
+            observation
+        else {
+            return Ok(());
+        };
+        // Statements of others do not count here: they may be faulty.
+        let own = in_message(message, self.members).into_iter().filter(|said| said.replica == *replica);
+        for Said { replica, subject, digest } in own {
+            let before = *self.said.entry((replica, subject)).or_insert(digest);
+            if before != digest {
+                return Err(format!("replica {replica} said {before} about {subject:?}, and now says {digest}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::{show, violation_of};
+    use crate::fabricate::Fabricated;
+    use quorate_protocol::number::Sequence;
+
+    fn checker() -> Amnesia {
+        Amnesia::new(Quorums::of(4))
+    }
+
+    #[test]
+    fn a_second_vote_for_another_batch_is_found_even_after_a_restart() {
+        let fabricated = Fabricated::new();
+        let vote = |batch| (1, Output::Broadcast(fabricated.prepare(1, 1, batch)));
+        assert_eq!(violation_of(&mut checker(), &[vote(1), vote(1)]), None);
+        assert!(violation_of(&mut checker(), &[vote(1), vote(2)]).is_some());
+        let mut checker = checker();
+        assert_eq!(violation_of(&mut checker, &[vote(1)]), None);
+        let start = Observation::Started { replica: ReplicaId::new(1), executed: Sequence::ZERO, records: &[] };
+        show(&mut checker, &start).expect("a start");
+        assert!(violation_of(&mut checker, &[vote(2)]).is_some());
+    }
+
+    #[test]
+    fn votes_of_different_kinds_or_slots_do_not_contradict_each_other() {
+        let fabricated = Fabricated::new();
+        let history = [
+            (1, Output::Broadcast(fabricated.prepare(1, 1, 1))),
+            (1, Output::Broadcast(fabricated.prepare(1, 2, 2))),
+            (1, Output::Broadcast(fabricated.commit(1, 1, 3))),
+            (2, Output::Broadcast(fabricated.prepare(2, 1, 4))),
+        ];
+        assert_eq!(violation_of(&mut checker(), &history), None);
+    }
+
+    #[test]
+    fn a_view_change_that_is_built_anew_is_found() {
+        let fabricated = Fabricated::new();
+        let asks = |slots: &[u64]| (1, Output::Broadcast(fabricated.view_change(1, 1, slots)));
+        assert_eq!(violation_of(&mut checker(), &[asks(&[1]), asks(&[1])]), None);
+        assert!(violation_of(&mut checker(), &[asks(&[1]), asks(&[])]).is_some());
+    }
+}

@@ -1,0 +1,353 @@
+//! The language of tests: a cluster in one line, and what is done to it in one line each.
+//!
+//! ```
+//! use core::time::Duration;
+//! use quorate_simulator::Cluster;
+//!
+//! # fn main() -> Result<(), quorate_simulator::Failure> {
+//! let mut cluster = Cluster::new(4, 7);
+//! let ticket = cluster.client(0).submit(b"hello");
+//! cluster.crash(0);
+//! cluster.run_until_answered(Duration::from_secs(30))?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod builder;
+mod failure;
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use quorate_crypto::Digest;
+use quorate_protocol::codec::Blob;
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::message::{Message, Outcome};
+use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::time::Time;
+
+use crate::client::{Answer, Ticket};
+use crate::disk::Disk;
+use crate::host::Standing;
+use crate::network::{FilterId, LinkOptions, Passage, Verdict};
+use crate::world::{World, WorldCounts};
+
+#[cfg(test)]
+pub(crate) use builder::configuration;
+pub use builder::ClusterBuilder;
+pub use failure::{Failure, Trouble};
+
+/// A cluster of replicas and clients.
+#[derive(Debug)]
+pub struct Cluster {
+    world: World,
+}
+
+/// One client, to call by.
+#[derive(Debug)]
+pub struct ClientHandle<'a> {
+    world: &'a mut World,
+    client: usize,
+}
+
+/// How long a step may at most be looked at: bounds a simulation that goes round in circles.
+const STEPS_MAX: u64 = 20_000_000;
+
+impl Cluster {
+    /// A cluster of `size` replicas, all running, with everything drawn from `seed` and nothing going wrong.
+    pub fn new(size: usize, seed: u64) -> Self {
+        Self::builder(size, seed).build()
+    }
+
+    /// A cluster to be described further.
+    pub fn builder(size: usize, seed: u64) -> ClusterBuilder {
+        ClusterBuilder::new(size, seed)
+    }
+
+    /// The client with this index.
+    pub fn client(&mut self, client: usize) -> ClientHandle<'_> {
+        ClientHandle { world: &mut self.world, client }
+    }
+
+    /// The world below.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// The world below.
+    pub const fn world_mut(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// The configuration of the cluster.
+    pub fn configuration(&self) -> &Configuration {
+        self.world.configuration()
+    }
+
+    /// What has happened so far, counted.
+    pub const fn counts(&self) -> WorldCounts {
+        self.world.counts()
+    }
+
+    /// True time since the start.
+    pub const fn time(&self) -> Time {
+        self.world.time()
+    }
+
+    /// How many replicas there are.
+    pub fn size(&self) -> usize {
+        self.world.configuration().size()
+    }
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// [`Failure`], as soon as an invariant is violated.
+    pub fn run_for(&mut self, duration: Duration) -> Result<(), Failure> {
+        let end = self.world.time().after(duration);
+        self.run_to(end, |_| false)?;
+        Ok(())
+    }
+
+    /// Lets time pass until `condition` holds.
+    ///
+    /// # Errors
+    /// [`Failure`], as soon as an invariant is violated, or if the condition does not hold within `bound`.
+    pub fn run_until(&mut self, condition: impl FnMut(&Self) -> bool, bound: Duration) -> Result<(), Failure> {
+        let end = self.world.time().after(bound);
+        if self.run_to(end, condition)? { Ok(()) } else { Err(self.failure(Trouble::Waited(bound))) }
+    }
+
+    /// Lets time pass until every call is answered.
+    ///
+    /// # Errors
+    /// As [`Cluster::run_until`].
+    pub fn run_until_answered(&mut self, bound: Duration) -> Result<(), Failure> {
+        self.run_until(|cluster| cluster.world.unanswered().is_empty(), bound)
+    }
+
+    /// Lets time pass until all running replicas executed the same slots, at least `sequence`, and nothing is unanswered.
+    ///
+    /// # Errors
+    /// As [`Cluster::run_until`].
+    pub fn run_until_converged(&mut self, bound: Duration) -> Result<(), Failure> {
+        self.run_until(|cluster| cluster.world.unanswered().is_empty() && cluster.is_converged(), bound)
+    }
+
+    /// Whether all running replicas executed the same slots, and those that have a checkpoint of the same slot have the same
+    /// state there.
+    pub fn is_converged(&self) -> bool {
+        let executed: Vec<Sequence> = self.standings().map(|(_, standing)| standing.executed).collect();
+        executed.windows(2).all(|pair| pair[0] == pair[1])
+    }
+
+    /// Checks that all running replicas executed the same slots and have the same state at their durable checkpoints.
+    ///
+    /// # Errors
+    /// [`Failure`], if they do not.
+    pub fn assert_converged(&self) -> Result<(), Failure> {
+        let mut roots: BTreeMap<Sequence, Digest> = BTreeMap::new();
+        for host in self.world.hosts.iter().filter(|host| host.is_running()) {
+            let Some(state) = host.disk.checkpoints.durable() else {
+                continue;
+            };
+            let root = *roots.entry(state.sequence).or_insert(state.application_root);
+            if root != state.application_root {
+                return Err(self.failure(Trouble::NotConverged));
+            }
+        }
+        if self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
+    }
+
+    /// Takes a replica's power.
+    pub fn crash(&mut self, replica: usize) {
+        self.world.crash(id(replica));
+    }
+
+    /// Takes the power of all replicas at once.
+    pub fn crash_all(&mut self) {
+        for replica in 0..self.size() {
+            if self.is_running(replica) {
+                self.crash(replica);
+            }
+        }
+    }
+
+    /// Starts a replica on what its disk holds.
+    ///
+    /// # Errors
+    /// [`Failure`], if it does not start.
+    pub fn restart(&mut self, replica: usize) -> Result<(), Failure> {
+        self.world.start(id(replica)).map_err(|reason| self.failure(Trouble::DoesNotStart(replica, reason)))
+    }
+
+    /// Starts all replicas that are down.
+    ///
+    /// # Errors
+    /// As [`Cluster::restart`].
+    pub fn restart_all(&mut self) -> Result<(), Failure> {
+        (0..self.size()).try_for_each(|replica| if self.is_running(replica) { Ok(()) } else { self.restart(replica) })
+    }
+
+    /// Stops a replica in the middle of what it does.
+    pub fn pause(&mut self, replica: usize) {
+        self.world.pause(id(replica));
+    }
+
+    /// Lets a paused replica go on.
+    pub fn resume(&mut self, replica: usize) {
+        self.world.resume(id(replica));
+    }
+
+    /// Parts the replicas into groups that do not hear each other.
+    pub fn partition(&mut self, groups: &[&[usize]]) {
+        let replicas: Vec<ReplicaId> = self.world.replicas().collect();
+        let groups: Vec<Vec<ReplicaId>> = groups.iter().map(|group| group.iter().copied().map(id).collect()).collect();
+        self.world.network.partition(&replicas, &groups);
+    }
+
+    /// Takes a replica off the network, for clients as well.
+    pub fn isolate(&mut self, replica: usize) {
+        self.world.network.isolate(id(replica));
+    }
+
+    /// Stops what `from` says to `to`.
+    pub fn cut_link(&mut self, from: usize, to: usize) {
+        self.world.network.cut_link(id(from), id(to));
+    }
+
+    /// Makes the network whole again: partitions, cut links and filters end. Delays and losses stay.
+    pub fn heal(&mut self) {
+        self.world.network.heal();
+    }
+
+    /// How all links behave from now on.
+    pub fn set_links(&mut self, options: LinkOptions) {
+        self.world.network.set_options(options);
+    }
+
+    /// Loses every message between replicas for which `is_lost` holds, from now on.
+    pub fn drop_messages(
+        &mut self,
+        mut is_lost: impl FnMut(ReplicaId, ReplicaId, &Message) -> bool + 'static,
+    ) -> FilterId {
+        self.world.network.add_filter(Box::new(move |passage: &Passage<'_>| {
+            if is_lost(passage.from, passage.to, passage.message) { Verdict::Drop } else { Verdict::Pass }
+        }))
+    }
+
+    /// Ends what [`Cluster::drop_messages`] began.
+    pub fn remove_filter(&mut self, filter: FilterId) {
+        self.world.network.remove_filter(filter);
+    }
+
+    /// A replica's disk.
+    pub fn disk(&mut self, replica: usize) -> &mut Disk {
+        &mut self.world.hosts[replica].disk
+    }
+
+    /// Damages what the application of a replica keeps in memory.
+    pub fn rot_state(&mut self, replica: usize) {
+        self.world.rot_application(id(replica), Blob::from(&b"rot"[..]));
+    }
+
+    /// Whether a replica runs.
+    pub fn is_running(&self, replica: usize) -> bool {
+        self.world.is_running(id(replica))
+    }
+
+    /// How far a replica says that it came; `None` while it is down.
+    pub fn standing(&self, replica: usize) -> Option<Standing> {
+        self.world.standing(id(replica))
+    }
+
+    /// The last slot that a replica executed; zero while it is down.
+    pub fn executed(&self, replica: usize) -> u64 {
+        self.standing(replica).map_or(0, |standing| standing.executed.value())
+    }
+
+    /// The low watermark of a replica; zero while it is down.
+    pub fn stable(&self, replica: usize) -> u64 {
+        self.standing(replica).map_or(0, |standing| standing.stable.value())
+    }
+
+    /// The view that a replica is in or asks for; zero while it is down.
+    pub fn view(&self, replica: usize) -> u64 {
+        self.standing(replica).map_or(0, |standing| standing.view.value())
+    }
+
+    /// The highest view that a running replica is in.
+    pub fn highest_view(&self) -> View {
+        self.standings().filter(|(_, standing)| standing.is_in_view).map(|(_, s)| s.view).max().unwrap_or(View::ZERO)
+    }
+
+    /// The primary of the highest view that a running replica is in.
+    pub fn primary(&self) -> usize {
+        self.configuration().primary(self.highest_view()).index()
+    }
+
+    /// What came of a call, once enough replicas answered it.
+    pub fn answer_to(&self, ticket: Ticket) -> Option<&Answer> {
+        self.world.answer_to(ticket)
+    }
+
+    /// The results of a call that executed.
+    pub fn results_of(&self, ticket: Ticket) -> Option<Vec<Vec<u8>>> {
+        match &self.answer_to(ticket)?.outcome {
+            Outcome::Executed { results, .. } => Some(results.iter().map(|result| result.to_vec()).collect()),
+            Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten => None,
+        }
+    }
+
+    /// Declares that nothing goes wrong any more: from now on every call must be answered in time.
+    pub fn declare_healed(&mut self) {
+        self.world.set_healed(true);
+    }
+
+    /// Declares that things may go wrong again.
+    pub fn declare_broken(&mut self) {
+        self.world.set_healed(false);
+    }
+
+    fn standings(&self) -> impl Iterator<Item = (ReplicaId, Standing)> + '_ {
+        self.world.replicas().filter_map(|id| Some((id, self.world.standing(id)?)))
+    }
+
+    fn run_to(&mut self, end: Time, mut condition: impl FnMut(&Self) -> bool) -> Result<bool, Failure> {
+        for _ in 0..STEPS_MAX {
+            if let Some(violation) = self.world.violation() {
+                let violation = violation.clone();
+                return Err(self.failure(Trouble::Violated(violation)));
+            }
+            if condition(self) {
+                return Ok(true);
+            }
+            if self.world.next_time().is_none_or(|next| next > end) {
+                self.world.advance_to(end);
+                return Ok(false);
+            }
+            self.world.step();
+        }
+        Err(self.failure(Trouble::Circles))
+    }
+
+    fn failure(&self, trouble: Trouble) -> Failure {
+        Failure::new(&self.world, trouble)
+    }
+}
+
+impl ClientHandle<'_> {
+    /// Calls for one operation.
+    pub fn submit(&mut self, operation: impl AsRef<[u8]>) -> Ticket {
+        self.submit_all(&[operation.as_ref()])
+    }
+
+    /// Calls for operations that run together, in order.
+    pub fn submit_all(&mut self, operations: &[&[u8]]) -> Ticket {
+        self.world.call(self.client, operations.iter().map(|operation| Blob::from(*operation)).collect())
+    }
+}
+
+fn id(replica: usize) -> ReplicaId {
+    ReplicaId::new(u8::try_from(replica).expect("a cluster has at most 31 replicas"))
+}

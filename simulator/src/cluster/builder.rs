@@ -1,0 +1,123 @@
+//! How a cluster is described before it runs.
+
+use quorate_protocol::codec::List;
+use quorate_protocol::configuration::{Configuration, Member, Parameters};
+use quorate_protocol::number::{Epoch, ReplicaId};
+
+use super::Cluster;
+use crate::host::{ApplicationMaker, Builder};
+use crate::ledger::Ledger;
+use crate::signature::{Holder, Notary, Scheme};
+use crate::world::{World, WorldOptions, cluster_id};
+
+/// A cluster that is being described.
+pub struct ClusterBuilder {
+    size: usize,
+    seed: u64,
+    scheme: Scheme,
+    options: WorldOptions,
+    change_parameters: fn(&mut Parameters),
+    builder: Option<Builder>,
+    make_application: ApplicationMaker,
+    is_started: bool,
+}
+
+impl core::fmt::Debug for ClusterBuilder {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter
+            .debug_struct("ClusterBuilder")
+            .field("size", &self.size)
+            .field("seed", &self.seed)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ClusterBuilder {
+    pub(super) fn new(size: usize, seed: u64) -> Self {
+        Self {
+            size,
+            seed,
+            scheme: Scheme::Ideal,
+            options: WorldOptions::default(),
+            change_parameters: |_| {},
+            builder: None,
+            make_application: Ledger::boxed,
+            is_started: true,
+        }
+    }
+
+    /// Changes the parameters of the configuration: by default those of the protocol, with a checkpoint every 8 slots and a
+    /// window of 32.
+    #[must_use]
+    pub fn parameters(mut self, change: fn(&mut Parameters)) -> Self {
+        self.change_parameters = change;
+        self
+    }
+
+    /// Changes how links, disks, clocks and hosts behave.
+    #[must_use]
+    pub fn options(mut self, change: impl FnOnce(&mut WorldOptions)) -> Self {
+        change(&mut self.options);
+        self
+    }
+
+    /// Which signatures are used.
+    #[must_use]
+    pub const fn scheme(mut self, scheme: Scheme) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    /// What runs on the hosts, instead of replicas.
+    #[must_use]
+    pub fn subjects(mut self, builder: Builder) -> Self {
+        self.builder = Some(builder);
+        self
+    }
+
+    /// Which application is replicated.
+    #[must_use]
+    pub const fn application(mut self, make: ApplicationMaker) -> Self {
+        self.make_application = make;
+        self
+    }
+
+    /// Leaves all replicas down.
+    #[must_use]
+    pub const fn down(mut self) -> Self {
+        self.is_started = false;
+        self
+    }
+
+    /// The cluster, running.
+    ///
+    /// # Panics
+    /// If the parameters are none of a configuration, or a replica does not start on an empty disk.
+    pub fn build(self) -> Cluster {
+        let mut notary = Notary::new(self.scheme);
+        let configuration = configuration(self.size, &mut notary, self.change_parameters);
+        let builder = self.builder.unwrap_or_else(crate::subject::replicas);
+        let mut world =
+            World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
+        if self.is_started {
+            for id in world.replicas() {
+                world.start(id).expect("a replica starts on an empty disk");
+            }
+        }
+        Cluster { world }
+    }
+}
+
+/// A configuration of `size` members whose keys `notary` knows.
+pub(crate) fn configuration(size: usize, notary: &mut Notary, change: fn(&mut Parameters)) -> Configuration {
+    let members = ReplicaId::all(size).map(|id| Member {
+        key: notary.key(Holder::Replica(u64::from(id.value()))).0,
+        peer_address: format!("replica-{id}:1"),
+        client_address: format!("replica-{id}:2"),
+    });
+    let members = List::new(members.collect()).expect("a test asks for at most 31 members");
+    let mut parameters = Parameters { checkpoint_interval: 8, window: 32, ..Parameters::default() };
+    change(&mut parameters);
+    Configuration::new(cluster_id(), Epoch::ZERO, members, parameters).expect("a test asks for valid parameters")
+}

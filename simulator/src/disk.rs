@@ -1,0 +1,92 @@
+//! A replica's disk: a write-ahead log and a store of checkpoints, both slow, both honest about what is durable.
+//!
+//! What was written but not synced is lost in a crash, but for a part of it that chance decides. (PROTOCOL §1, §9)
+
+pub mod checkpoints;
+pub mod log;
+
+use core::time::Duration;
+
+use quorate_protocol::configuration::Configuration;
+
+use crate::random::{Chance, Delay, Random};
+
+pub use checkpoints::{CheckpointStore, State};
+pub use log::Log;
+
+/// How a disk behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskOptions {
+    /// How long a sync of the log takes, however much it covers.
+    pub sync: Delay,
+    /// How long it takes to make a checkpoint durable.
+    pub store: Delay,
+    /// How often a crash tears the first record that was not synced, rather than losing it.
+    pub torn: Chance,
+    /// How many records a segment of the log holds: it is cut by whole segments. At least one.
+    pub segment_records: u64,
+}
+
+impl Default for DiskOptions {
+    fn default() -> Self {
+        Self {
+            sync: Delay::microseconds(50, 200),
+            store: Delay::microseconds(500, 2_000),
+            torn: Chance::percent(80),
+            segment_records: 16,
+        }
+    }
+}
+
+/// A disk, which outlives the replicas that are started on it.
+#[derive(Debug)]
+pub struct Disk {
+    /// The write-ahead log.
+    pub log: Log,
+    /// The checkpoints.
+    pub checkpoints: CheckpointStore,
+    options: DiskOptions,
+    is_stalled: bool,
+}
+
+/// How long a stalled disk makes everybody wait: for ever, as far as a simulation goes.
+const STALLED: Duration = Duration::from_secs(1 << 30);
+
+impl Disk {
+    /// An empty disk.
+    pub fn new(options: DiskOptions) -> Self {
+        Self {
+            log: Log::new(options.segment_records),
+            checkpoints: CheckpointStore::default(),
+            options,
+            is_stalled: false,
+        }
+    }
+
+    /// Makes the disk as slow as `options` say; the size of segments stays.
+    pub fn set_options(&mut self, options: DiskOptions) {
+        self.options = options;
+    }
+
+    /// From now on no sync ends, until the disk is freed or the machine crashes.
+    pub fn stall(&mut self) {
+        self.is_stalled = true;
+    }
+
+    /// How long the sync that begins now takes.
+    pub fn sync_delay(&self, random: &mut Random) -> Duration {
+        if self.is_stalled { STALLED } else { random.delay(self.options.sync) }
+    }
+
+    /// How long the checkpoint that is written from now on takes.
+    pub fn store_delay(&self, random: &mut Random) -> Duration {
+        if self.is_stalled { STALLED } else { random.delay(self.options.store) }
+    }
+
+    /// The machine loses power.
+    pub fn crash(&mut self, random: &mut Random, configuration: &Configuration) {
+        self.log.crash(self.options.torn, random, configuration);
+        self.checkpoints.crash();
+        self.is_stalled = false;
+    }
+}

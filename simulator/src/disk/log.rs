@@ -1,0 +1,314 @@
+//! The write-ahead log: append, sync in groups, cut, and what a crash leaves. (PROTOCOL §9)
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, View};
+use quorate_protocol::record::{Record, Recovered};
+
+use crate::random::{Chance, Random};
+use crate::statement::{Said, Subject, in_record};
+
+/// The number of the first record of an empty log.
+pub const FIRST: RecordNumber = RecordNumber::ZERO;
+
+/// A record on disk.
+#[derive(Debug, Clone)]
+struct Frame {
+    head: Bytes,
+    /// `None` once it is damaged.
+    body: Option<Bytes>,
+    said: Vec<Said>,
+}
+
+/// A replica's log.
+#[derive(Debug)]
+pub struct Log {
+    /// Consecutive; the first has the number `first`.
+    frames: VecDeque<Frame>,
+    first: RecordNumber,
+    /// All below are durable.
+    durable_end: RecordNumber,
+    /// All below are durable once the sync under way ends.
+    syncing_end: Option<RecordNumber>,
+    /// Cuts that wait for what was appended before them: (all below are durable, cut below).
+    cuts: VecDeque<(RecordNumber, RecordNumber)>,
+    /// How many durable records say each statement of the replica's own.
+    durable_said: BTreeMap<Said, u32>,
+    segment_records: u64,
+    appended: u64,
+    syncs: u64,
+}
+
+/// The number of an appended record is not the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("record {given} was appended where {expected} is next")]
+pub struct Gap {
+    /// The number that the record was given.
+    pub given: RecordNumber,
+    /// The next number.
+    pub expected: RecordNumber,
+}
+
+impl Log {
+    pub(super) fn new(segment_records: u64) -> Self {
+        Self {
+            frames: VecDeque::new(),
+            first: FIRST,
+            durable_end: FIRST,
+            syncing_end: None,
+            cuts: VecDeque::new(),
+            durable_said: BTreeMap::new(),
+            segment_records: segment_records.max(1),
+            appended: 0,
+            syncs: 0,
+        }
+    }
+
+    /// The number that the next record gets.
+    pub fn end(&self) -> RecordNumber {
+        self.first.saturating_add(self.frames.len() as u64)
+    }
+
+    /// The number of the oldest record that is kept.
+    pub const fn first(&self) -> RecordNumber {
+        self.first
+    }
+
+    /// How many records are kept.
+    pub fn count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// How many records were appended, and how many syncs ended, since the disk was new.
+    pub const fn totals(&self) -> (u64, u64) {
+        (self.appended, self.syncs)
+    }
+
+    /// Whether a durable record holds this statement of the replica's own.
+    pub fn is_durable(&self, said: &Said) -> bool {
+        self.durable_said.contains_key(said)
+    }
+
+    /// Whether a durable record shows that the replica asked for this view or a later one, or entered it: after a crash it
+    /// would ask for a later one still.
+    pub fn is_past_view(&self, epoch: Epoch, view: View) -> bool {
+        self.durable_said.keys().any(|said| match said.subject {
+            Subject::ViewChange(of, reached) | Subject::NewView(of, reached) => (of, reached) >= (epoch, view),
+            Subject::Prepare(..) | Subject::Commit(..) | Subject::Checkpoint(..) => false,
+        })
+    }
+
+    /// Appends a record, which is not durable yet.
+    ///
+    /// # Errors
+    /// [`Gap`], if its number is not the next one.
+    pub fn append(
+        &mut self,
+        number: RecordNumber,
+        record: &Record,
+        replica: ReplicaId,
+        members: u64,
+    ) -> Result<(), Gap> {
+        if number != self.end() {
+            return Err(Gap { given: number, expected: self.end() });
+        }
+        let encoded = record.encode();
+        let said = in_record(record, replica, members);
+        self.frames.push_back(Frame { head: encoded.head, body: Some(encoded.body), said });
+        self.appended += 1;
+        Ok(())
+    }
+
+    /// Drops all records below `before`, once all that were appended by now are durable.
+    pub fn cut(&mut self, before: RecordNumber) {
+        self.cuts.push_back((self.end(), before));
+        self.apply_cuts();
+    }
+
+    /// Begins a sync of all that was appended by now, unless one is under way or there is nothing to do.
+    pub fn begin_sync(&mut self) -> bool {
+        let is_needed = self.syncing_end.is_none() && self.durable_end < self.end();
+        if is_needed {
+            self.syncing_end = Some(self.end());
+        }
+        is_needed
+    }
+
+    /// Ends the sync under way: the last record that is durable now.
+    pub fn end_sync(&mut self) -> Option<RecordNumber> {
+        let end = self.syncing_end.take()?;
+        self.syncs += 1;
+        self.make_durable(end);
+        self.apply_cuts();
+        Some(end.saturating_sub(1))
+    }
+
+    /// Damages the body of a record, if there is one: it is found at the next start.
+    pub fn rot_body(&mut self, number: RecordNumber) -> bool {
+        let index = number.distance_from(self.first) as usize;
+        match self.frames.get_mut(index) {
+            Some(frame) if number >= self.first && frame.body.as_ref().is_some_and(|body| !body.is_empty()) => {
+                frame.body = None;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Loses what was not synced, but for some records in order, the last of which may be torn.
+    pub(super) fn crash(&mut self, torn: Chance, random: &mut Random, configuration: &Configuration) {
+        let unsynced = self.end().distance_from(self.durable_end);
+        let survives = random.between(0, unsynced);
+        let mut end = self.durable_end.saturating_add(survives);
+        if survives < unsynced && random.happens(torn) && self.tear(end, random, configuration) {
+            end = end.saturating_add(1);
+        }
+        self.frames.truncate(end.distance_from(self.first) as usize);
+        self.syncing_end = None;
+        self.cuts.clear();
+        self.make_durable(end);
+    }
+
+    /// Tears a record: whether anything of it is left. Without its body it is what its head says; with no whole head it
+    /// is not there.
+    fn tear(&mut self, number: RecordNumber, random: &mut Random, configuration: &Configuration) -> bool {
+        let frame = &mut self.frames[number.distance_from(self.first) as usize];
+        let [first_head, body, second_head] = [random.below(2), random.below(2), random.below(2)];
+        if first_head + second_head == 0 {
+            return false;
+        }
+        let is_whole = Recovered::decode(&frame.head, None, configuration)
+            .is_ok_and(|recovered| matches!(recovered, Recovered::Whole(_)));
+        if body == 0 && !is_whole {
+            frame.body = None;
+        }
+        true
+    }
+
+    fn make_durable(&mut self, end: RecordNumber) {
+        let from = self.durable_end.max(self.first);
+        let count = end.distance_from(from) as usize;
+        for frame in self.frames.iter().skip(from.distance_from(self.first) as usize).take(count) {
+            for said in &frame.said {
+                *self.durable_said.entry(*said).or_default() += 1;
+            }
+        }
+        self.durable_end = end;
+    }
+
+    fn apply_cuts(&mut self) {
+        while let Some(&(waits_for, before)) = self.cuts.front() {
+            if waits_for > self.durable_end {
+                return;
+            }
+            self.cuts.pop_front();
+            let segment_first = RecordNumber::new(before.value() - before.value() % self.segment_records);
+            self.drop_below(segment_first.min(self.durable_end));
+        }
+    }
+
+    fn drop_below(&mut self, before: RecordNumber) {
+        while self.first < before {
+            let Some(frame) = self.frames.pop_front() else {
+                return;
+            };
+            self.first = self.first.saturating_add(1);
+            for said in frame.said {
+                if let Some(count) = self.durable_said.get_mut(&said) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.durable_said.remove(&said);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All records, as they are found at a start.
+    pub fn recover(&self, configuration: &Configuration) -> Vec<(RecordNumber, Recovered)> {
+        let decode = |frame: &Frame| {
+            Recovered::decode(&frame.head, frame.body.as_ref(), configuration)
+                .expect("a frame holds what the encoding of a record gave")
+        };
+        let numbers = (self.first.value()..).map(RecordNumber::new);
+        numbers.zip(self.frames.iter().map(decode)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{Disk, DiskOptions};
+    use crate::fabricate::{Fabricated, configuration};
+    use crate::random::Stream;
+
+    fn disk_with(records: u64, synced: u64) -> Disk {
+        let fabricated = Fabricated::new();
+        let mut disk = Disk::new(DiskOptions { segment_records: 4, ..DiskOptions::default() });
+        for number in 0..records {
+            let record = fabricated.accepted(0, number + 1);
+            disk.log.append(RecordNumber::new(number), &record, ReplicaId::new(0), 4).expect("the next number");
+            if number + 1 == synced {
+                disk.log.begin_sync();
+                disk.log.end_sync();
+            }
+        }
+        disk
+    }
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_some_of_the_rest_in_order() {
+        let configuration = configuration();
+        let mut kept = Vec::new();
+        for seed in 0..200 {
+            let mut disk = disk_with(10, 5);
+            disk.crash(&mut Random::new(seed, Stream::Disk), &configuration);
+            let records = disk.log.recover(&configuration);
+            assert!(records.len() >= 5 && records.len() <= 10);
+            let torn = records.iter().filter(|(_, record)| !matches!(record, Recovered::Whole(_))).count();
+            let last_is_torn = matches!(records.last(), Some((_, Recovered::AcceptedWithoutBatch(_))));
+            assert_eq!(torn, usize::from(last_is_torn), "only the last record is ever torn");
+            kept.push((records.len(), last_is_torn));
+        }
+        assert!(kept.contains(&(5, false)) && kept.contains(&(10, false)) && kept.iter().any(|(_, torn)| *torn));
+    }
+
+    #[test]
+    fn a_cut_waits_for_what_was_appended_before_it_and_spares_the_segment() {
+        let mut disk = disk_with(10, 5);
+        disk.log.cut(RecordNumber::new(9));
+        assert_eq!(disk.log.first(), RecordNumber::new(0));
+        assert!(disk.log.begin_sync());
+        disk.log.end_sync();
+        assert_eq!(disk.log.first(), RecordNumber::new(8), "a segment holds 4 records");
+    }
+
+    #[test]
+    fn a_statement_is_durable_from_the_sync_to_the_cut() {
+        let said = in_record(&Fabricated::new().accepted(0, 2), ReplicaId::new(0), 4);
+        let mut disk = disk_with(10, 1);
+        assert!(!disk.log.is_durable(&said[0]));
+        disk.log.begin_sync();
+        disk.log.end_sync();
+        assert!(disk.log.is_durable(&said[0]));
+        disk.log.cut(RecordNumber::new(4));
+        assert!(!disk.log.is_durable(&said[0]));
+    }
+
+    #[test]
+    fn a_number_that_is_not_the_next_is_refused() {
+        let mut disk = disk_with(1, 1);
+        let gap = disk.log.append(RecordNumber::new(3), &Fabricated::new().accepted(0, 9), ReplicaId::new(0), 4);
+        assert_eq!(gap, Err(Gap { given: RecordNumber::new(3), expected: RecordNumber::new(1) }));
+    }
+
+    #[test]
+    fn a_rotten_body_is_found_at_the_next_start() {
+        let mut disk = disk_with(3, 3);
+        assert!(disk.log.rot_body(RecordNumber::new(1)));
+        let records = disk.log.recover(&configuration());
+        assert!(matches!(records[1].1, Recovered::AcceptedWithoutBatch(_)));
+    }
+}

@@ -1,0 +1,347 @@
+//! One machine: clocks, a disk, a replica or an adversary that runs on it, and its copy of the application.
+//!
+//! The host does what `output.rs` of the protocol says, no more: the world calls it, and tells it how long things take.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_crypto::Digest;
+use quorate_protocol::application::{Application, Change, Execution, Results, execute};
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::input::{Input, StagedState};
+use quorate_protocol::message::{Entry, Message, Part};
+use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence, View};
+use quorate_protocol::record::Recovered;
+use quorate_protocol::time::Time;
+use quorate_protocol::{Machine, Now};
+
+use crate::clock::Clock;
+use crate::disk::{Disk, State};
+use crate::parts::part_of;
+use crate::signature::SharedSigner;
+use crate::world::Event;
+
+/// What a machine starts a replica with: all that is durable.
+#[derive(Debug)]
+pub struct Boot {
+    /// Which replica it is.
+    pub id: ReplicaId,
+    /// The configuration of the cluster.
+    pub configuration: Arc<Configuration>,
+    /// The replica's key.
+    pub signer: SharedSigner,
+    /// The durable checkpoint.
+    pub checkpoint: Option<BootCheckpoint>,
+    /// The log.
+    pub records: Vec<(RecordNumber, Recovered)>,
+    /// The number of the next record.
+    pub next_record: RecordNumber,
+}
+
+/// The durable checkpoint, without the application's part.
+#[derive(Debug, Clone)]
+pub struct BootCheckpoint {
+    /// Its slot.
+    pub sequence: Sequence,
+    /// The root of the application's state.
+    pub application_root: Digest,
+    /// The protocol's entries.
+    pub protocol: Vec<Entry>,
+}
+
+/// How far a subject says that it came. Asked for by tests and accounts, never by checkers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The view that it is in or asks for.
+    pub view: View,
+    /// Whether it takes part in that view.
+    pub is_in_view: bool,
+    /// The last slot that it executed.
+    pub executed: Sequence,
+    /// The low watermark.
+    pub stable: Sequence,
+    /// What it is doing, for a person.
+    pub mode: String,
+}
+
+/// What runs on a host: a replica, or an adversary in its place.
+pub trait Subject: Machine {
+    /// How far it came, if it tells.
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
+
+    /// Whether a message may still matter to it: what does not can be dropped unchecked.
+    fn is_wanted(&self, _message: &Message) -> bool {
+        true
+    }
+}
+
+/// Makes what runs on a host from what is durable there.
+pub type Builder = Box<dyn FnMut(Boot, Now) -> Result<Box<dyn Subject>, String>>;
+
+/// Makes an application in its initial state.
+pub type ApplicationMaker = fn() -> Box<dyn Application>;
+
+/// Work for the application, done one after the other.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Execute(Execution),
+    TakeCheckpoint { sequence: Sequence, protocol: Vec<Change> },
+    EndStaging,
+    Install,
+}
+
+/// What came of a piece of work.
+#[derive(Debug)]
+pub(crate) enum Done {
+    /// To be told to the replica.
+    Input(Input),
+    /// To be told to the replica; and a state to make durable.
+    Taken { input: Input, state: State },
+    /// A transferred state to make durable.
+    Installed(State),
+    /// What was asked for makes no sense here.
+    Nonsense(&'static str),
+}
+
+/// A state that is being put together.
+#[derive(Debug, Default)]
+struct Staging {
+    sequence: Sequence,
+    protocol: Vec<Entry>,
+    application: Vec<Entry>,
+    application_root: Option<Digest>,
+}
+
+/// One machine of the cluster.
+pub(crate) struct Host {
+    pub(crate) id: ReplicaId,
+    pub(crate) clock: Clock,
+    pub(crate) disk: Disk,
+    /// `None` while it is down.
+    pub(crate) subject: Option<Box<dyn Subject>>,
+    /// How often it was started: what an earlier start began does not reach a later one.
+    pub(crate) incarnation: u64,
+    /// The earliest wake-up under way, in true time.
+    pub(crate) wake_at: Option<Time>,
+    /// Wake-ups in a row that left a deadline in the past.
+    pub(crate) idle_wakes: u32,
+    /// While it is paused: what happens to it, to be handled when it is resumed.
+    pub(crate) held: Option<Vec<Event>>,
+    pub(crate) work: VecDeque<Work>,
+    application: Box<dyn Application>,
+    make_application: ApplicationMaker,
+    /// The application's entries as of the last checkpoint taken or installed.
+    entries: BTreeMap<Bytes, Bytes>,
+    /// The protocol's entries as of the same.
+    protocol_entries: BTreeMap<Bytes, Bytes>,
+    /// Checkpoints that may become stable: bounded by the window over the interval of checkpoints.
+    taken: BTreeMap<Sequence, State>,
+    /// The stable checkpoint, as long as it is readable.
+    stable: Option<State>,
+    staging: Option<(Staging, Box<dyn Application>)>,
+    pub(crate) part_entries_max: usize,
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Host")
+            .field("id", &self.id)
+            .field("is_running", &self.subject.is_some())
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    pub(crate) fn new(
+        id: ReplicaId,
+        clock: Clock,
+        disk: Disk,
+        make_application: ApplicationMaker,
+        part_entries_max: usize,
+    ) -> Self {
+        Self {
+            id,
+            clock,
+            disk,
+            subject: None,
+            incarnation: 0,
+            wake_at: None,
+            idle_wakes: 0,
+            held: None,
+            work: VecDeque::new(),
+            application: make_application(),
+            make_application,
+            entries: BTreeMap::new(),
+            protocol_entries: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            stable: None,
+            staging: None,
+            part_entries_max,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.subject.is_some()
+    }
+
+    /// Forgets all that is not on disk.
+    pub(crate) fn lose_memory(&mut self) {
+        self.subject = None;
+        self.incarnation += 1;
+        self.wake_at = None;
+        self.idle_wakes = 0;
+        self.held = None;
+        self.work.clear();
+        self.taken.clear();
+        self.stable = None;
+        self.staging = None;
+    }
+
+    /// Reads what is durable, and brings the application to that state.
+    pub(crate) fn boot(&mut self, configuration: &Arc<Configuration>, signer: SharedSigner) -> Result<Boot, String> {
+        self.application = (self.make_application)();
+        self.entries.clear();
+        self.protocol_entries.clear();
+        let mut checkpoint = None;
+        if let Some(state) = self.disk.checkpoints.durable() {
+            let root = self.application.restore(&mut State::entries(&state.application));
+            if root != Ok(state.application_root) {
+                return Err(format!("the state at {} has root {root:?} after a restart", state.sequence));
+            }
+            self.entries.clone_from(&state.application);
+            self.protocol_entries.clone_from(&state.protocol);
+            self.taken.insert(state.sequence, state.clone());
+            let protocol = State::entries(&state.protocol).collect();
+            let State { sequence, application_root, .. } = *state;
+            checkpoint = Some(BootCheckpoint { sequence, application_root, protocol });
+        }
+        let records = self.disk.log.recover(configuration);
+        let next_record = self.disk.log.end();
+        Ok(Boot { id: self.id, configuration: Arc::clone(configuration), signer, checkpoint, records, next_record })
+    }
+
+    /// Does the next piece of work.
+    pub(crate) fn do_work(&mut self) -> Option<Done> {
+        Some(match self.work.pop_front()? {
+            Work::Execute(execution) => Done::Input(self.execute(&execution)),
+            Work::TakeCheckpoint { sequence, protocol } => self.take_checkpoint(sequence, &protocol),
+            Work::EndStaging => self.end_staging(),
+            Work::Install => self.install(),
+        })
+    }
+
+    fn execute(&mut self, execution: &Execution) -> Input {
+        let results: Vec<Results> = execute(self.application.as_mut(), execution);
+        Input::Executed { sequence: execution.sequence, results }
+    }
+
+    fn take_checkpoint(&mut self, sequence: Sequence, protocol: &[Change]) -> Done {
+        let image = self.application.checkpoint();
+        State::apply(&mut self.entries, &image.changes);
+        State::apply(&mut self.protocol_entries, protocol);
+        let state = State {
+            sequence,
+            application_root: image.root,
+            application: self.entries.clone(),
+            protocol: self.protocol_entries.clone(),
+        };
+        self.taken.insert(sequence, state.clone());
+        Done::Taken { input: Input::CheckpointTaken { sequence, application_root: image.root }, state }
+    }
+
+    /// A checkpoint of this host's became stable: whether it has that state.
+    pub(crate) fn checkpoint_stable(&mut self, sequence: Sequence) -> bool {
+        let Some(state) = self.taken.get(&sequence) else {
+            return false;
+        };
+        self.stable = Some(state.clone());
+        self.taken = self.taken.split_off(&sequence);
+        true
+    }
+
+    /// The root of the application's state at the stable checkpoint.
+    pub(crate) fn stable_application_root(&self) -> Option<Digest> {
+        self.stable.as_ref().map(|state| state.application_root)
+    }
+
+    /// The part of the stable state that begins at `cursor`, if that state is the one at `sequence`.
+    pub(crate) fn part(&self, sequence: Sequence, cursor: &[u8]) -> Option<Part> {
+        let state = self.stable.as_ref().filter(|state| state.sequence == sequence)?;
+        part_of(state, cursor, self.part_entries_max)
+    }
+
+    pub(crate) fn stage_begin(&mut self, sequence: Sequence) {
+        self.staging = Some((Staging { sequence, ..Staging::default() }, (self.make_application)()));
+    }
+
+    /// Whether something is being staged.
+    pub(crate) fn stage_entries(&mut self, protocol: Vec<Entry>, application: Vec<Entry>) -> bool {
+        let Some((staging, _)) = &mut self.staging else {
+            return false;
+        };
+        staging.protocol.extend(protocol);
+        staging.application.extend(application);
+        true
+    }
+
+    fn end_staging(&mut self) -> Done {
+        let Some((staging, application)) = &mut self.staging else {
+            return Done::Nonsense("a staging was ended that had not begun");
+        };
+        let are_ordered = |entries: &[Entry]| entries.is_sorted_by(|left, right| left.key[..] < right.key[..]);
+        let root = application.restore(&mut staging.application.iter().cloned()).ok();
+        let is_state = are_ordered(&staging.application) && are_ordered(&staging.protocol);
+        staging.application_root = root.filter(|_| is_state);
+        Done::Input(Input::StateStaged(StagedState {
+            sequence: staging.sequence,
+            application_root: staging.application_root,
+            protocol: staging.protocol.clone(),
+        }))
+    }
+
+    fn install(&mut self) -> Done {
+        let Some((Staging { sequence, protocol, application, application_root: Some(root) }, restored)) =
+            self.staging.take()
+        else {
+            return Done::Nonsense("a state was installed that had not been staged whole");
+        };
+        let collect = |entries: Vec<Entry>| -> BTreeMap<Bytes, Bytes> {
+            entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
+        };
+        self.application = restored;
+        self.entries = collect(application);
+        self.protocol_entries = collect(protocol);
+        let state = State {
+            sequence,
+            application_root: root,
+            application: self.entries.clone(),
+            protocol: self.protocol_entries.clone(),
+        };
+        self.taken.insert(sequence, state.clone());
+        Done::Installed(state)
+    }
+
+    /// Runs an operation that nobody ordered: the application's state rots.
+    pub(crate) fn rot_application(&mut self, execution: &Execution) {
+        execute(self.application.as_mut(), execution);
+    }
+
+    /// How long the next wake-up is away, if one is needed before those under way.
+    pub(crate) fn next_wake(&mut self, now: Time) -> Option<Time> {
+        let deadline = self.subject.as_ref()?.next_deadline()?;
+        let when = self.clock.when(deadline);
+        let when = if when <= now { now.after(Duration::from_micros(1)) } else { when };
+        if self.wake_at.is_some_and(|at| at <= when) {
+            return None;
+        }
+        self.wake_at = Some(when);
+        Some(when)
+    }
+}

@@ -1,0 +1,38 @@
+//! A whole cluster in one thread from one seed: network, disks, clocks, clients and checkers around the real core.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `cluster.rs` | [`Cluster`]: the language of tests |
+//! | `world.rs` | [`world::World`]: the queue of events, and a step |
+//! | `network.rs` | [`network::Network`]: delay, loss, duplication, reordering, partitions, filters |
+//! | `disk.rs` | [`disk::Disk`]: write-ahead log and checkpoints; what a crash leaves of them |
+//! | `clock.rs` | [`clock::Clock`]: offset and drift of a machine's clocks |
+//! | `host.rs` | what a machine does for the replica that runs on it; `parts.rs`: how it cuts a state into parts |
+//! | `client.rs` | a correct client |
+//! | `signature.rs` | [`signature::Notary`]: ideal or real signatures |
+//! | `random.rs` | [`random::Random`]: all chance, from one seed |
+//! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
+//! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
+//! | `ledger.rs` | [`ledger::Ledger`]: the simplest application that can tell right from wrong |
+
+pub mod checker;
+pub mod client;
+pub mod clock;
+pub mod cluster;
+pub mod disk;
+pub mod host;
+pub mod ledger;
+pub mod network;
+pub mod random;
+pub mod signature;
+pub mod statement;
+pub mod world;
+
+mod account;
+#[cfg(test)]
+mod fabricate;
+mod parts;
+mod subject;
+
+pub use client::Ticket;
+pub use cluster::{Cluster, ClusterBuilder, Failure, Trouble};

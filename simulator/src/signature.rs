@@ -1,0 +1,131 @@
+//! Who may sign what: real Ed25519 signatures, or ideal ones that cost next to nothing.
+//!
+//! An ideal signature is a keyed digest whose key nobody but the signer and the [`Notary`] has: nothing in a simulation
+//! can forge one, an adversary included, since it is only ever handed the signers of its own replicas.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, SigningKey, hash, verify};
+use quorate_protocol::statement::Signer;
+use quorate_protocol::verify::Verifier;
+
+/// A signer that can be shared.
+pub type SharedSigner = Arc<dyn Signer + Send + Sync>;
+
+/// Which signatures a simulation uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scheme {
+    /// Unforgeable stand-ins: most runs.
+    #[default]
+    Ideal,
+    /// The real ones, under the real rule: slower by orders of magnitude.
+    Ed25519,
+}
+
+/// Hands out keys, and knows which signatures are valid.
+#[derive(Debug)]
+pub struct Notary {
+    scheme: Scheme,
+    secrets: BTreeMap<PublicKey, [u8; 32]>,
+}
+
+/// Whose key it is, so that no two share one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// A replica, by its index.
+    Replica(u64),
+    /// A client, by its index.
+    Client(u64),
+}
+
+#[derive(Debug)]
+struct IdealSigner {
+    secret: [u8; 32],
+}
+
+impl Notary {
+    /// A notary that has handed out nothing.
+    pub const fn new(scheme: Scheme) -> Self {
+        Self { scheme, secrets: BTreeMap::new() }
+    }
+
+    /// The key of `holder`, the same whenever asked: a valid Ed25519 key in either scheme.
+    pub fn key(&mut self, holder: Holder) -> (PublicKey, SharedSigner) {
+        let (role, index) = match holder {
+            Holder::Replica(index) => (1, index),
+            Holder::Client(index) => (2, index),
+        };
+        let mut secret = [role; 32];
+        secret[..8].copy_from_slice(&index.to_le_bytes());
+        let signing = SigningKey::from_seed(secret);
+        let key = signing.public_key();
+        self.secrets.insert(key, secret);
+        match self.scheme {
+            Scheme::Ideal => (key, Arc::new(IdealSigner { secret })),
+            Scheme::Ed25519 => (key, Arc::new(signing)),
+        }
+    }
+
+    fn is_valid(&self, item: &Item) -> bool {
+        match self.scheme {
+            Scheme::Ed25519 => verify(&item.key, &item.digest, &item.signature).is_ok(),
+            Scheme::Ideal => self
+                .secrets
+                .get(&item.key)
+                .is_some_and(|secret| ideal_signature(secret, &item.digest) == item.signature),
+        }
+    }
+}
+
+impl Verifier for &Notary {
+    fn verify(&mut self, items: &[Item]) -> Result<(), usize> {
+        match items.iter().position(|item| !self.is_valid(item)) {
+            Some(first) => Err(first),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Signer for IdealSigner {
+    fn sign(&self, digest: &Digest) -> Signature {
+        ideal_signature(&self.secret, digest)
+    }
+}
+
+fn ideal_signature(secret: &[u8; 32], digest: &Digest) -> Signature {
+    let keyed = hash(Domain::Attach, &[b"ideal signature", secret, digest.as_bytes()]);
+    let mut bytes = [0; 64];
+    bytes[..32].copy_from_slice(keyed.as_bytes());
+    bytes[32..].copy_from_slice(digest.as_bytes());
+    Signature::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(scheme: Scheme) {
+        let mut notary = Notary::new(scheme);
+        let (key, signer) = notary.key(Holder::Replica(0));
+        let (other_key, _) = notary.key(Holder::Client(0));
+        let digest = Digest::from_bytes([5; 32]);
+        let signature = signer.sign(&digest);
+        let good = Item { key, digest, signature };
+        let of_another = Item { key: other_key, digest, signature };
+        let of_something_else = Item { key, digest: Digest::from_bytes([6; 32]), signature };
+        assert_eq!((&notary).verify(&[good, good]), Ok(()));
+        assert_eq!((&notary).verify(&[good, of_another]), Err(1));
+        assert_eq!((&notary).verify(&[of_something_else, good]), Err(0));
+    }
+
+    #[test]
+    fn an_ideal_signature_is_valid_for_its_key_and_digest_alone() {
+        check(Scheme::Ideal);
+    }
+
+    #[test]
+    fn a_real_signature_is_valid_for_its_key_and_digest_alone() {
+        check(Scheme::Ed25519);
+    }
+}

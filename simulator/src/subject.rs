@@ -1,0 +1,38 @@
+//! What runs on a host, as a rule: the real replica.
+
+use quorate_protocol::message::Message;
+use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
+
+use crate::host::{Boot, BootCheckpoint, Builder, Standing, Subject};
+
+impl Subject for Replica {
+    fn standing(&self) -> Option<Standing> {
+        let (view, is_in_view) = match self.mode() {
+            Mode::Normal => (self.view(), true),
+            Mode::ViewChange { to } => (to, false),
+        };
+        let transfer = self.transfer_target().map_or(String::new(), |target| format!(", transfers {target}"));
+        let diverged = if self.is_diverged() { ", diverged" } else { "" };
+        let mode = format!("{} slots, {} queued{transfer}{diverged}", self.log_length(), self.queue_length());
+        Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable(), mode })
+    }
+
+    fn is_wanted(&self, message: &Message) -> bool {
+        Self::is_wanted(self, message)
+    }
+}
+
+/// Starts a replica on whatever the disk holds.
+pub(crate) fn replicas() -> Builder {
+    Box::new(|boot, now| {
+        let Boot { id, configuration, signer, checkpoint, records, next_record } = boot;
+        let checkpoint = checkpoint.map(|BootCheckpoint { sequence, application_root, protocol }| DurableCheckpoint {
+            sequence,
+            application_root,
+            protocol,
+        });
+        let start = Start { id, configuration, signer, checkpoint, records, first_record: next_record };
+        let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
+        Ok(Box::new(replica))
+    })
+}

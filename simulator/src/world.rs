@@ -1,0 +1,503 @@
+//! The world: one queue of events, and a step that takes the next one. Everything that happens is in that order.
+//!
+//! A seed and a sequence of calls give the same history on every machine: nothing here reads a clock, a file or the order
+//! of a map that hashes.
+
+mod carry_out;
+mod clients;
+
+use core::cmp::Reverse;
+use core::fmt;
+use core::time::Duration;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_crypto::{PublicKey, hash};
+use quorate_protocol::application::{Executable, Execution};
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::input::Input;
+use quorate_protocol::message::{Message, from_frame};
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence, Session};
+use quorate_protocol::time::{Time, WallTime};
+use quorate_protocol::verify::{Invalid, verify};
+
+use crate::checker::{Checkers, Invariant, Moment, Observation, Violation};
+use crate::client::Client;
+use crate::clock::{Clock, ClockOptions};
+use crate::disk::{Disk, DiskOptions};
+use crate::host::{ApplicationMaker, Builder, Host, Standing};
+use crate::network::{Endpoint, LinkOptions, Network};
+use crate::random::{Delay, Random, Stream};
+use crate::signature::{Holder, Notary, SharedSigner};
+
+/// What a world is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct WorldOptions {
+    /// The links.
+    pub link: LinkOptions,
+    /// The disks.
+    pub disk: DiskOptions,
+    /// The clocks.
+    pub clock: ClockOptions,
+    /// How long the application takes for a slot, a checkpoint or a state that is transferred.
+    pub work: Delay,
+    /// Most entries in a part of a transferred state.
+    pub part_entries_max: usize,
+    /// Whether hosts ask a replica if a message may still matter, and drop it unchecked if not.
+    pub drops_unwanted: bool,
+    /// Clients, each with a key of its own.
+    pub clients: usize,
+    /// How long a call may take at most once nothing goes wrong any more.
+    pub answer_bound: Duration,
+    /// How many of the latest happenings an account lists; zero spares writing them down.
+    pub history: usize,
+}
+
+impl Default for WorldOptions {
+    fn default() -> Self {
+        Self {
+            link: LinkOptions::default(),
+            disk: DiskOptions::default(),
+            clock: ClockOptions::default(),
+            work: Delay::microseconds(20, 100),
+            part_entries_max: 16,
+            drops_unwanted: false,
+            clients: 4,
+            answer_bound: Duration::from_secs(60),
+            history: 0,
+        }
+    }
+}
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A frame arrives at a replica.
+    Arrival { from: ReplicaId, to: ReplicaId, frame: Bytes },
+    /// A client's frame arrives at a replica.
+    Call { from: usize, to: ReplicaId, frame: Bytes },
+    /// A replica's frame arrives at a client.
+    Answer { from: ReplicaId, to: usize, frame: Bytes },
+    /// A replica's deadline.
+    Wake { to: ReplicaId, incarnation: u64 },
+    /// A client's deadline.
+    WakeClient { client: usize },
+    /// A sync of the log ends.
+    Synced { to: ReplicaId, incarnation: u64 },
+    /// A checkpoint is written.
+    Stored { to: ReplicaId, incarnation: u64 },
+    /// The application ends the piece of work that it is at.
+    Worked { to: ReplicaId, incarnation: u64 },
+}
+
+impl Event {
+    /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.
+    const fn replica(&self) -> Option<(ReplicaId, Option<u64>)> {
+        match self {
+            Self::Arrival { to, .. } | Self::Call { to, .. } => Some((*to, None)),
+            Self::Wake { to, incarnation }
+            | Self::Synced { to, incarnation }
+            | Self::Stored { to, incarnation }
+            | Self::Worked { to, incarnation } => Some((*to, Some(*incarnation))),
+            Self::Answer { .. } | Self::WakeClient { .. } => None,
+        }
+    }
+}
+
+/// What has happened so far, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct WorldCounts {
+    /// Steps.
+    pub steps: u64,
+    /// Slots executed, over all replicas.
+    pub executed: u64,
+    /// Messages that arrived and were found invalid.
+    pub refused: u64,
+    /// Crashes.
+    pub crashes: u64,
+    /// Views entered, over all replicas.
+    pub views_entered: u64,
+    /// States transferred.
+    pub transfers: u64,
+}
+
+/// A cluster, its clients, and all that is between them.
+pub struct World {
+    /// Drawn from a seed; the same calls on a world of the same seed do the same.
+    seed: u64,
+    options: WorldOptions,
+    configuration: Arc<Configuration>,
+    notary: Notary,
+    signers: Vec<SharedSigner>,
+    builder: Builder,
+    time: Time,
+    queue: BinaryHeap<Reverse<(Time, u64)>>,
+    /// The events in the queue, by their tie-breaking number: bounded by what is under way.
+    events: BTreeMap<u64, Event>,
+    events_made: u64,
+    pub(crate) network: Network,
+    pub(crate) hosts: Vec<Host>,
+    pub(crate) clients: Vec<Client>,
+    clients_by_key: BTreeMap<PublicKey, usize>,
+    checkers: Checkers,
+    counts: WorldCounts,
+    disk_random: Random,
+    clock_random: Random,
+    work_random: Random,
+    history: VecDeque<String>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("World")
+            .field("seed", &self.seed)
+            .field("time", &self.time)
+            .field("counts", &self.counts)
+            .field("under_way", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// A world in which nothing runs yet.
+    pub fn new(
+        seed: u64,
+        configuration: Configuration,
+        mut notary: Notary,
+        options: WorldOptions,
+        builder: Builder,
+        make_application: ApplicationMaker,
+    ) -> Self {
+        let configuration = Arc::new(configuration);
+        let mut clock_random = Random::new(seed, Stream::Clock);
+        let signers = configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
+        let hosts = configuration.replicas().map(|id| {
+            let clock = Clock::draw(options.clock, &mut clock_random);
+            Host::new(id, clock, Disk::new(options.disk), make_application, options.part_entries_max)
+        });
+        let hosts = hosts.collect();
+        let clients: Vec<Client> = (0..options.clients)
+            .map(|index| {
+                let (key, signer) = notary.key(Holder::Client(index as u64));
+                Client::new(index, key, signer, &configuration)
+            })
+            .collect();
+        let parameters = configuration.parameters();
+        Self {
+            seed,
+            options,
+            clients_by_key: clients.iter().enumerate().map(|(index, client)| (client.key(), index)).collect(),
+            checkers: Checkers::new(
+                configuration.size(),
+                parameters.checkpoint_interval,
+                parameters.window,
+                options.answer_bound,
+            ),
+            configuration,
+            notary,
+            signers,
+            builder,
+            time: Time::ZERO,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            events_made: 0,
+            network: Network::new(options.link, Random::new(seed, Stream::Network)),
+            hosts,
+            clients,
+            counts: WorldCounts::default(),
+            disk_random: Random::new(seed, Stream::Disk),
+            clock_random,
+            work_random: Random::new(seed, Stream::Application),
+            history: VecDeque::new(),
+        }
+    }
+
+    /// The seed that everything is drawn from.
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// True time.
+    pub const fn time(&self) -> Time {
+        self.time
+    }
+
+    /// What has happened so far, counted.
+    pub const fn counts(&self) -> WorldCounts {
+        self.counts
+    }
+
+    /// The configuration of the cluster.
+    pub const fn configuration(&self) -> &Arc<Configuration> {
+        &self.configuration
+    }
+
+    /// The first violation of an invariant.
+    pub const fn violation(&self) -> Option<&Violation> {
+        self.checkers.violation()
+    }
+
+    /// All replicas.
+    pub fn replicas(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + Clone + use<> {
+        self.configuration.replicas()
+    }
+
+    /// How far a replica says that it came; `None` while it is down.
+    pub fn standing(&self, replica: ReplicaId) -> Option<Standing> {
+        self.hosts[replica.index()].subject.as_ref()?.standing()
+    }
+
+    /// Whether a replica runs.
+    pub fn is_running(&self, replica: ReplicaId) -> bool {
+        self.hosts[replica.index()].is_running()
+    }
+
+    /// From now on `replica` may do anything without being blamed.
+    pub fn exempt(&mut self, replica: ReplicaId) {
+        self.checkers.exempt(replica);
+    }
+
+    /// Takes the next event: `false` if there is none, or an invariant was violated.
+    pub fn step(&mut self) -> bool {
+        if self.checkers.violation().is_some() {
+            return false;
+        }
+        let Some(Reverse((time, number))) = self.queue.pop() else {
+            return false;
+        };
+        let event = self.events.remove(&number).expect("every number in the queue has its event");
+        self.time = time;
+        self.counts.steps += 1;
+        self.happen(event);
+        self.observe(&Observation::Tick);
+        self.checkers.violation().is_none()
+    }
+
+    /// When the next event happens.
+    pub fn next_time(&self) -> Option<Time> {
+        self.queue.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// Lets time pass up to `time`, at which nothing more happens than has happened.
+    pub fn advance_to(&mut self, time: Time) {
+        self.time = self.time.max(time);
+    }
+
+    /// Starts a replica on what its disk holds.
+    ///
+    /// # Errors
+    /// What the replica says why it does not start.
+    pub fn start(&mut self, replica: ReplicaId) -> Result<(), String> {
+        let signer = Arc::clone(&self.signers[replica.index()]);
+        let host = &mut self.hosts[replica.index()];
+        assert!(!host.is_running(), "a replica is started that runs");
+        host.clock = host.clock.restarted(&mut self.clock_random);
+        let boot = host.boot(&self.configuration, signer)?;
+        let now = host.clock.now(self.time);
+        let executed = boot.checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
+        let started = Observation::Started { replica, executed, records: &boot.records };
+        let moment = Moment { step: self.counts.steps, time: self.time };
+        self.checkers.observe(moment, &started);
+        self.note(|| format!("{replica} starts at {executed} with {} records", boot.records.len()));
+        let subject = (self.builder)(boot, now)?;
+        self.hosts[replica.index()].subject = Some(subject);
+        self.drain(replica);
+        Ok(())
+    }
+
+    /// Takes a replica's power: what is not on its disk is gone.
+    pub fn crash(&mut self, replica: ReplicaId) {
+        let host = &mut self.hosts[replica.index()];
+        host.lose_memory();
+        host.disk.crash(&mut self.disk_random, &self.configuration);
+        self.counts.crashes += 1;
+        self.note(|| format!("{replica} crashes"));
+    }
+
+    /// Stops a replica in the middle of what it does, as a debugger does: its clocks go on, it handles nothing.
+    pub fn pause(&mut self, replica: ReplicaId) {
+        self.hosts[replica.index()].held.get_or_insert_default();
+        self.note(|| format!("{replica} is paused"));
+    }
+
+    /// Lets a paused replica go on, with all that has happened meanwhile.
+    pub fn resume(&mut self, replica: ReplicaId) {
+        self.note(|| format!("{replica} goes on"));
+        for event in self.hosts[replica.index()].held.take().unwrap_or_default() {
+            self.schedule(self.time, event);
+        }
+    }
+
+    /// Damages what the application of a replica keeps in memory, by an operation that nobody ordered.
+    pub fn rot_application(&mut self, replica: ReplicaId, operation: Blob) {
+        let request = Executable {
+            client: self.clients[0].key(),
+            session: Session::NONE,
+            number: RequestNumber::ZERO,
+            index: 0,
+            operations: List::new(vec![operation]).expect("one operation"),
+        };
+        let execution = Execution { sequence: Sequence::ZERO, time: WallTime::ZERO, requests: vec![request] };
+        self.hosts[replica.index()].rot_application(&execution);
+        self.observe(&Observation::Rotted(replica));
+        self.note(|| format!("the state of {replica} rots"));
+    }
+
+    /// Tells the checkers that from now on nothing goes wrong (or that things go wrong again).
+    pub fn set_healed(&mut self, is_healed: bool) {
+        self.observe(if is_healed { &Observation::Healed } else { &Observation::Broken });
+    }
+
+    /// The latest happenings.
+    pub fn history(&self) -> impl Iterator<Item = &str> {
+        self.history.iter().map(String::as_str)
+    }
+
+    pub(crate) fn schedule(&mut self, time: Time, event: Event) {
+        let number = self.events_made;
+        self.events_made += 1;
+        self.queue.push(Reverse((time.max(self.time), number)));
+        self.events.insert(number, event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some((to, incarnation)) = event.replica() {
+            let host = &mut self.hosts[to.index()];
+            if !host.is_running() || incarnation.is_some_and(|incarnation| incarnation != host.incarnation) {
+                return;
+            }
+            if let Some(held) = &mut host.held {
+                held.push(event);
+                return;
+            }
+        }
+        match event {
+            Event::Arrival { from, to, frame } => self.on_arrival(from, to, &frame),
+            Event::Call { from, to, frame } => self.on_call(from, to, &frame),
+            Event::Answer { from, to, frame } => self.on_answer(from, to, &frame),
+            Event::Wake { to, .. } => self.on_wake(to),
+            Event::WakeClient { client } => self.drive_client(client),
+            Event::Synced { to, .. } => self.on_synced(to),
+            Event::Stored { to, .. } => self.on_stored(to),
+            Event::Worked { to, .. } => self.on_worked(to),
+        }
+    }
+
+    fn on_arrival(&mut self, from: ReplicaId, to: ReplicaId, frame: &Bytes) {
+        if !self.network.is_open(Endpoint::Replica(from), Endpoint::Replica(to)) {
+            return;
+        }
+        let message: Message = match from_frame(frame) {
+            Ok(message) => message,
+            Err(error) => return self.refuse(from, to, &Invalid::Codec(error)),
+        };
+        self.note(|| format!("{from} -> {to}: {}", crate::account::describe(&message)));
+        let subject = self.hosts[to.index()].subject.as_ref();
+        if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(&message)) {
+            return;
+        }
+        match verify(message, from, &self.configuration, &mut &self.notary) {
+            Ok(message) => self.feed(to, Input::Message { from, message }),
+            Err(Invalid::Misbehaviour(evidence)) => {
+                self.blame(from, to, "sent proof of misbehaviour");
+                self.feed(to, Input::Misbehaviour(evidence));
+            }
+            Err(invalid) => self.refuse(from, to, &invalid),
+        }
+    }
+
+    /// A message counts for nothing: between correct replicas, that is a violation.
+    fn refuse(&mut self, from: ReplicaId, to: ReplicaId, invalid: &Invalid) {
+        self.counts.refused += 1;
+        self.blame(from, to, &format!("sent something invalid: {invalid}"));
+    }
+
+    fn blame(&mut self, from: ReplicaId, to: ReplicaId, what: &str) {
+        if !self.checkers.is_faulty(from) {
+            self.report(Invariant::Understanding, format!("{from}, which is correct, {what} (to {to})"));
+        }
+    }
+
+    fn on_wake(&mut self, to: ReplicaId) {
+        let host = &mut self.hosts[to.index()];
+        host.wake_at = None;
+        let now = host.clock.now(self.time).monotonic;
+        let was_due = host.subject.as_ref().and_then(|subject| subject.next_deadline()).is_some_and(|due| due <= now);
+        self.feed(to, Input::Wake);
+        let host = &mut self.hosts[to.index()];
+        let deadline = host.subject.as_ref().and_then(|subject| subject.next_deadline());
+        let is_stuck = was_due && deadline.is_some_and(|deadline| deadline <= now);
+        host.idle_wakes = if is_stuck { host.idle_wakes + 1 } else { 0 };
+        if host.idle_wakes > IDLE_WAKES_MAX {
+            self.report(Invariant::Contract, format!("replica {to} wants to be woken at {deadline:?}, again and again"));
+        }
+    }
+
+    pub(crate) fn feed(&mut self, to: ReplicaId, input: Input) {
+        let host = &mut self.hosts[to.index()];
+        let now = host.clock.now(self.time);
+        let Some(subject) = &mut host.subject else {
+            return;
+        };
+        subject.handle(now, input);
+        self.drain(to);
+    }
+
+    fn drain(&mut self, to: ReplicaId) {
+        for _ in 0..OUTPUTS_MAX {
+            let Some(output) = self.hosts[to.index()].subject.as_mut().and_then(|subject| subject.poll_output()) else {
+                return self.schedule_wake(to);
+            };
+            let moment = Moment { step: self.counts.steps, time: self.time };
+            let disk = &self.hosts[to.index()].disk;
+            self.checkers.observe(moment, &Observation::Did { replica: to, output: &output, disk });
+            self.carry_out(to, output);
+        }
+        self.report(Invariant::Contract, format!("replica {to} asks for more than {OUTPUTS_MAX} things at once"));
+    }
+
+    fn schedule_wake(&mut self, to: ReplicaId) {
+        let now = self.time;
+        let host = &mut self.hosts[to.index()];
+        if let Some(when) = host.next_wake(now) {
+            let incarnation = host.incarnation;
+            self.schedule(when, Event::Wake { to, incarnation });
+        }
+    }
+
+    pub(crate) fn observe(&mut self, observation: &Observation<'_>) {
+        let moment = Moment { step: self.counts.steps, time: self.time };
+        self.checkers.observe(moment, observation);
+    }
+
+    pub(crate) fn report(&mut self, invariant: Invariant, message: String) {
+        let moment = Moment { step: self.counts.steps, time: self.time };
+        self.checkers.report(moment, invariant, message);
+    }
+
+    /// Writes a happening down, if anybody wants to know.
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if self.options.history == 0 {
+            return;
+        }
+        if self.history.len() == self.options.history {
+            self.history.pop_front();
+        }
+        let microseconds = self.time.nanoseconds() / 1_000;
+        self.history.push_back(format!("{:>9}.{:03} ms  {}", microseconds / 1_000, microseconds % 1_000, line()));
+    }
+}
+
+/// Wake-ups in a row after which a deadline that does not move is a violation.
+const IDLE_WAKES_MAX: u32 = 100;
+
+/// Outputs after one input beyond which a replica is thought to go round in circles.
+const OUTPUTS_MAX: usize = 100_000;
+
+/// The name of the cluster that worlds simulate.
+pub(crate) fn cluster_id() -> quorate_protocol::configuration::ClusterId {
+    quorate_protocol::configuration::ClusterId::new(hash(quorate_crypto::Domain::Genesis, &[b"simulation"]))
+}

@@ -1,0 +1,194 @@
+//! What a host does for each output, and what it tells the replica when that is done. (`output.rs` of the protocol)
+
+use quorate_protocol::Output;
+use quorate_protocol::input::Input;
+use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
+use quorate_protocol::number::{RecordNumber, ReplicaId};
+use quorate_protocol::output::Notice;
+use quorate_protocol::record::Record;
+
+use super::{Event, World};
+use crate::checker::{Invariant, Observation};
+use crate::disk::checkpoints::Stored;
+use crate::host::{Done, Work};
+use crate::network::{Endpoint, Passage};
+
+impl World {
+    pub(super) fn carry_out(&mut self, id: ReplicaId, output: Output) {
+        match output {
+            Output::Append { number, record } => self.append(id, number, &record),
+            Output::Cut { before } => self.hosts[id.index()].disk.log.cut(before),
+            Output::Send { to, message } => self.send(id, to, &message),
+            Output::Broadcast(message) => {
+                for to in self.replicas().filter(|to| *to != id) {
+                    self.send(id, to, &message);
+                }
+            }
+            Output::Execute(execution) => self.work(id, Work::Execute(execution)),
+            Output::TakeCheckpoint { sequence, protocol } => self.work(id, Work::TakeCheckpoint { sequence, protocol }),
+            Output::CheckpointStable { certificate, root } => {
+                let host = &mut self.hosts[id.index()];
+                let sequence = certificate.statement.sequence;
+                if host.checkpoint_stable(sequence) && host.stable_application_root() != Some(root.application) {
+                    let message = format!("replica {id} calls another state than its own stable at {sequence}");
+                    self.report(Invariant::Checkpoint, message);
+                }
+            }
+            Output::SendPart { to, sequence, cursor } => {
+                if let Some(part) = self.hosts[id.index()].part(sequence, &cursor) {
+                    self.send(id, to, &Message::Part(part));
+                }
+            }
+            Output::StageBegin { sequence } => self.hosts[id.index()].stage_begin(sequence),
+            Output::StageEntries { protocol, application } => {
+                if !self.hosts[id.index()].stage_entries(protocol, application) {
+                    self.report(Invariant::Contract, format!("replica {id} stages entries of nothing"));
+                }
+            }
+            Output::StageEnd => self.work(id, Work::EndStaging),
+            Output::StageInstall => self.work(id, Work::Install),
+            Output::Reply(reply) => self.answer(id, &reply.client.clone(), &ReplicaMessage::Reply(reply)),
+            Output::Busy { client, number, retry_after_ms } => {
+                self.answer(id, &client, &ReplicaMessage::Busy { client, number, retry_after_ms });
+            }
+            Output::Evidence(evidence) => {
+                if !self.checkers.is_faulty(evidence.accused()) {
+                    let accused = evidence.accused();
+                    self.report(Invariant::Understanding, format!("replica {id} accuses {accused}, which is correct"));
+                }
+            }
+            Output::Notice(notice) => self.notice(id, notice),
+        }
+    }
+
+    fn append(&mut self, id: ReplicaId, number: RecordNumber, record: &Record) {
+        let members = self.configuration.size() as u64;
+        let host = &mut self.hosts[id.index()];
+        if let Err(gap) = host.disk.log.append(number, record, id, members) {
+            self.report(Invariant::Contract, format!("replica {id}: {gap}"));
+        }
+        self.sync(id);
+    }
+
+    fn sync(&mut self, id: ReplicaId) {
+        let host = &mut self.hosts[id.index()];
+        if host.disk.log.begin_sync() {
+            let when = self.time.after(host.disk.sync_delay(&mut self.disk_random));
+            let incarnation = host.incarnation;
+            self.schedule(when, Event::Synced { to: id, incarnation });
+        }
+    }
+
+    pub(super) fn on_synced(&mut self, id: ReplicaId) {
+        let durable = self.hosts[id.index()].disk.log.end_sync();
+        self.sync(id);
+        if let Some(last) = durable {
+            self.feed(id, Input::Durable(last));
+        }
+    }
+
+    fn send(&mut self, from: ReplicaId, to: ReplicaId, message: &Message) {
+        if from == to || to.index() >= self.hosts.len() {
+            return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
+        }
+        let frame = match to_frame(message) {
+            Ok(frame) => frame,
+            Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
+        };
+        for arrival in self.network.send_message(self.time, &Passage { from, to, message }) {
+            self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
+        }
+    }
+
+    fn answer(&mut self, from: ReplicaId, client: &quorate_crypto::PublicKey, message: &ReplicaMessage) {
+        let Some(&to) = self.clients_by_key.get(client) else {
+            return;
+        };
+        let frame = match to_frame(message) {
+            Ok(frame) => frame,
+            Err(error) => return self.report(Invariant::Contract, format!("replica {from} answers what is {error}")),
+        };
+        for arrival in self.network.send(self.time, Endpoint::Replica(from), Endpoint::Client(to)) {
+            self.schedule(arrival, Event::Answer { from, to, frame: frame.clone() });
+        }
+    }
+
+    fn work(&mut self, id: ReplicaId, work: Work) {
+        let host = &mut self.hosts[id.index()];
+        host.work.push_back(work);
+        if host.work.len() == 1 {
+            self.schedule_work(id);
+        }
+    }
+
+    fn schedule_work(&mut self, id: ReplicaId) {
+        let when = self.time.after(self.work_random.delay(self.options.work));
+        let incarnation = self.hosts[id.index()].incarnation;
+        self.schedule(when, Event::Worked { to: id, incarnation });
+    }
+
+    pub(super) fn on_worked(&mut self, id: ReplicaId) {
+        let Some(done) = self.hosts[id.index()].do_work() else {
+            return;
+        };
+        if !self.hosts[id.index()].work.is_empty() {
+            self.schedule_work(id);
+        }
+        match done {
+            Done::Input(input) => {
+                if let Input::Executed { sequence, results } = &input {
+                    self.counts.executed += 1;
+                    self.observe(&Observation::Executed { replica: id, sequence: *sequence, results });
+                }
+                self.feed(id, input);
+            }
+            Done::Taken { input, state } => {
+                let (sequence, root) = (state.sequence, state.application_root);
+                self.observe(&Observation::Taken { replica: id, sequence, root });
+                if self.hosts[id.index()].disk.checkpoints.write(state) {
+                    self.store(id);
+                }
+                self.feed(id, input);
+            }
+            Done::Installed(state) => {
+                let (sequence, root) = (state.sequence, state.application_root);
+                self.observe(&Observation::Installed { replica: id, sequence, root });
+                if self.hosts[id.index()].disk.checkpoints.install(state) {
+                    self.store(id);
+                }
+            }
+            Done::Nonsense(what) => self.report(Invariant::Contract, format!("replica {id}: {what}")),
+        }
+    }
+
+    fn store(&mut self, id: ReplicaId) {
+        let host = &self.hosts[id.index()];
+        let when = self.time.after(host.disk.store_delay(&mut self.disk_random));
+        let incarnation = host.incarnation;
+        self.schedule(when, Event::Stored { to: id, incarnation });
+    }
+
+    pub(super) fn on_stored(&mut self, id: ReplicaId) {
+        let store = &mut self.hosts[id.index()].disk.checkpoints;
+        let Some(stored) = store.end_write() else {
+            return;
+        };
+        if store.is_writing() {
+            self.store(id);
+        }
+        match stored {
+            Stored::Taken(sequence) => self.feed(id, Input::CheckpointDurable { sequence }),
+            Stored::Installed(sequence) => {
+                self.counts.transfers += 1;
+                self.feed(id, Input::StateInstalled { sequence });
+            }
+        }
+    }
+
+    fn notice(&mut self, id: ReplicaId, notice: Notice) {
+        self.note(|| format!("{id}: {notice:?}"));
+        if matches!(notice, Notice::ViewEntered { .. }) {
+            self.counts.views_entered += 1;
+        }
+    }
+}
