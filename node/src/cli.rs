@@ -3,13 +3,16 @@
 //! Results go to stdout through [`Output`], logs and progress to stderr. Exit status: 0 done; 1 it failed or a check did
 //! not hold; 2 wrong usage; `kv` adds 4 and 5.
 
+mod bench;
 mod completions;
 mod genesis;
 mod init;
+mod kv;
 mod logging;
 mod output;
 mod replica;
 mod signals;
+mod status;
 mod testnet;
 
 use std::ffi::OsString;
@@ -43,11 +46,12 @@ struct Arguments {
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// Print the result as one JSON object on stdout
     #[arg(long, global = true)]
     json: bool,
-    /// Log more to stderr; twice for everything
+    /// Log more to stderr; twice for everything. `QUORATE_LOG` sets it by module
     #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
     /// Log warnings and errors only; twice for errors only
@@ -73,6 +77,10 @@ enum Command {
     Replica(replica::Arguments),
     Testnet(testnet::Arguments),
     #[command(subcommand)]
+    Kv(kv::Command),
+    Bench(bench::Arguments),
+    Status(status::Arguments),
+    #[command(subcommand)]
     Genesis(genesis::Command),
     Completions(completions::Arguments),
 }
@@ -89,6 +97,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(arguments) => init::run(arguments, &mut output),
         Command::Replica(arguments) => replica::run(arguments, &mut output),
         Command::Testnet(arguments) => testnet::run(arguments, &global, &mut output),
+        Command::Kv(command) => kv::run(command, &mut output),
+        Command::Bench(arguments) => bench::run(arguments, &mut output),
+        Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
         Command::Completions(arguments) => completions::run(arguments, &mut output),
     };

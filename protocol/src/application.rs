@@ -19,6 +19,9 @@ use crate::time::WallTime;
 /// Most bytes that the results of one request take together.
 pub const RESULT_BYTES_MAX: usize = 512 << 10;
 
+/// Most bytes that the results of one slot take together: thousands of small requests may stand in one batch.
+pub const SLOT_RESULT_BYTES_MAX: usize = 32 << 20;
+
 /// What an operation may know of its surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Surroundings {
@@ -109,18 +112,34 @@ pub type Results = List<Blob, OPERATIONS_MAX>;
 
 /// Runs a slot's requests in order.
 pub fn execute<A: Application + ?Sized>(application: &mut A, execution: &Execution) -> Vec<Results> {
-    execution.requests.iter().map(|request| execute_request(application, execution, request)).collect()
+    let mut slot_bytes_left = SLOT_RESULT_BYTES_MAX;
+    let requests = execution.requests.iter();
+    requests
+        .map(|request| {
+            let bytes_max = slot_bytes_left.min(RESULT_BYTES_MAX);
+            let (results, bytes) = execute_request(application, execution, request, bytes_max);
+            slot_bytes_left -= bytes;
+            results
+        })
+        .collect()
 }
 
-fn execute_request<A: Application + ?Sized>(application: &mut A, slot: &Execution, request: &Executable) -> Results {
-    let mut result_bytes_max = RESULT_BYTES_MAX;
+/// Runs one request's operations in order; gives the results and how many bytes they take, at most `bytes_max`.
+fn execute_request<A: Application + ?Sized>(
+    application: &mut A,
+    slot: &Execution,
+    request: &Executable,
+    bytes_max: usize,
+) -> (Results, usize) {
+    let mut bytes_left = bytes_max;
     let results = request.operations.iter().map(|operation| {
         let Execution { sequence, time, .. } = *slot;
-        let surroundings = Surroundings { sequence, time, client: request.client, result_bytes_max };
+        let surroundings = Surroundings { sequence, time, client: request.client, result_bytes_max: bytes_left };
         let result = application.execute(&surroundings, operation);
-        let result = if result.len() <= result_bytes_max { result } else { Blob::EMPTY };
-        result_bytes_max = result_bytes_max.saturating_sub(result.len());
+        let result = if result.len() <= bytes_left { result } else { Blob::EMPTY };
+        bytes_left -= result.len();
         result
     });
-    List::new(results.collect()).expect("as many results as operations")
+    let results = List::new(results.collect()).expect("as many results as operations");
+    (results, bytes_max - bytes_left)
 }

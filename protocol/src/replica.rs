@@ -386,7 +386,7 @@ impl Replica {
             Message::PrePrepare(pre_prepare) => self.count_prepare(pre_prepare.vote),
             Message::Prepare(vote) => self.count_prepare(vote),
             Message::Commit(vote) => self.count_commit(vote),
-            Message::ViewChange(_) => self.count_own_view_change(),
+            Message::ViewChange(signed) => self.count_own_view_change(&signed),
             Message::NewView(_)
             | Message::Checkpoint(_)
             | Message::Stable(_)

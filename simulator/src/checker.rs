@@ -8,6 +8,7 @@ mod amnesia;
 mod checkpoint;
 mod durable_before_sent;
 mod exactly_once;
+mod linearizability;
 mod liveness;
 mod prefix;
 mod validity;
@@ -24,7 +25,7 @@ use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::time::Time;
 
-use crate::client::Ticket;
+use crate::client::{Answer, Ticket};
 use crate::disk::Disk;
 
 pub use agreement::Agreement;
@@ -32,6 +33,7 @@ pub use amnesia::Amnesia;
 pub use checkpoint::Checkpoints;
 pub use durable_before_sent::DurableBeforeSent;
 pub use exactly_once::ExactlyOnce;
+pub use linearizability::Linearizability;
 pub use liveness::Liveness;
 pub use prefix::Prefix;
 pub use validity::Validity;
@@ -56,6 +58,8 @@ pub enum Invariant {
     DurableBeforeSent,
     /// A view change hides nothing, and what is left is left. (PROTOCOL §7.1)
     ViewChange,
+    /// Answers are true, and their order agrees with real time. (PROTOCOL §2.7)
+    Linearizability,
     /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
     Liveness,
     /// Correct replicas understand each other.
@@ -85,7 +89,7 @@ pub enum Observation<'a> {
     /// A client called.
     Called(Ticket),
     /// A call was answered.
-    Answered(Ticket),
+    Answered(Ticket, &'a Answer),
     /// A replica was started on what its disk held.
     Started {
         /// The replica.
@@ -205,7 +209,7 @@ impl Quorums {
 /// All checkers of a run.
 #[derive(Debug)]
 pub struct Checkers {
-    checkers: Vec<Box<dyn Checker>>,
+    all: Vec<Box<dyn Checker>>,
     faulty: BTreeSet<ReplicaId>,
     violation: Option<Violation>,
 }
@@ -216,7 +220,7 @@ impl Checkers {
     pub fn new(members: usize, checkpoint_interval: u64, window: u64, bound: core::time::Duration) -> Self {
         let quorums = Quorums::of(members);
         Self {
-            checkers: vec![
+            all: vec![
                 Box::new(Agreement::default()),
                 Box::new(Validity::new(quorums)),
                 Box::new(ExactlyOnce::default()),
@@ -225,6 +229,7 @@ impl Checkers {
                 Box::new(Amnesia::new(quorums)),
                 Box::new(DurableBeforeSent::new(quorums)),
                 Box::new(ViewChanges::new(window)),
+                Box::new(Linearizability::default()),
                 Box::new(Liveness::new(bound)),
             ],
             faulty: BTreeSet::new(),
@@ -252,7 +257,7 @@ impl Checkers {
         if self.violation.is_some() || observation.replica().is_some_and(|replica| self.is_faulty(replica)) {
             return;
         }
-        for checker in &mut self.checkers {
+        for checker in &mut self.all {
             if let Err(message) = checker.observe(moment, observation) {
                 let invariant = checker.invariant();
                 self.violation = Some(Violation { invariant, step: moment.step, time: moment.time, message });
@@ -277,7 +282,7 @@ impl Observation<'_> {
             | Self::Taken { replica, .. }
             | Self::Installed { replica, .. }
             | Self::Rotted(replica) => Some(*replica),
-            Self::Signed(_) | Self::Called(_) | Self::Answered(_) | Self::Healed | Self::Broken | Self::Tick => None,
+            Self::Signed(_) | Self::Called(_) | Self::Answered(..) | Self::Healed | Self::Broken | Self::Tick => None,
         }
     }
 }

@@ -1,17 +1,18 @@
-//! A correct client: opens a session, signs requests, asks again until enough replicas agree. (PROTOCOL §4.1, §4.6, §12)
+//! A client on its host: the real state machine, with the tickets that tests call by. (PROTOCOL §4.1, §4.6, §12)
 
-use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use quorate_crypto::{Digest, PublicKey};
-use quorate_protocol::batch::{Request, SignedRequest};
+use quorate_crypto::PublicKey;
+use quorate_protocol::Now;
+use quorate_protocol::batch::SignedRequest;
+use quorate_protocol::client::{ClientError, ClientInput, ClientOptions, ClientOutput};
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::configuration::{ClusterId, Configuration};
-use quorate_protocol::message::{Outcome, ReplicaMessage, Reply};
-use quorate_protocol::number::{ReplicaId, RequestNumber, Session, View};
-use quorate_protocol::time::Time;
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::message::ReplicaMessage;
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use quorate_protocol::time::{Time, WallTime};
 
-use crate::checker::Quorums;
 use crate::signature::SharedSigner;
 
 /// Names a call of a client.
@@ -23,43 +24,41 @@ pub struct Ticket {
     pub call: u64,
 }
 
+/// How a call executed, as far as its client knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executed {
+    /// The slot.
+    pub sequence: Sequence,
+    /// The request's place in the slot's batch.
+    pub index: u32,
+    /// One result for each operation.
+    pub results: Vec<Blob>,
+}
+
 /// What came of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// What enough replicas said.
-    pub outcome: Outcome,
-    /// When the call was made.
-    pub since: Time,
-    /// When enough replicas had said it.
+    /// How it executed, or why the client does not know.
+    pub outcome: Result<Executed, ClientError>,
+    /// When the client took the answer, in true time.
     pub at: Time,
 }
 
-/// Something that a client sends, and to whom.
+/// Something that a client sends.
 #[derive(Debug)]
 pub(crate) struct Sending {
-    pub(crate) to: Recipient,
+    /// One replica, or all.
+    pub(crate) to: Option<ReplicaId>,
     pub(crate) request: SignedRequest,
-    /// What was signed.
-    pub(crate) content: Request,
 }
 
-/// To whom a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recipient {
-    Primary,
-    All,
-}
-
-#[derive(Debug)]
-struct Outstanding {
-    /// `None` for the opening of a session.
-    call: Option<u64>,
-    request: Request,
-    signed: SignedRequest,
-    /// The last outcome that each replica named.
-    said: BTreeMap<ReplicaId, Outcome>,
-    resend_at: Time,
-    timeout: Duration,
+/// What a client did after an input.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) sendings: Vec<Sending>,
+    pub(crate) answered: Vec<Ticket>,
+    /// A wake-up to schedule.
+    pub(crate) wake_at: Option<Time>,
 }
 
 /// A client.
@@ -67,185 +66,101 @@ struct Outstanding {
 pub(crate) struct Client {
     index: usize,
     key: PublicKey,
-    signer: SharedSigner,
-    cluster: ClusterId,
-    quorums: Quorums,
-    outstanding_max: usize,
-    timeout_first: Duration,
-    session: Option<Session>,
-    last_opening: u64,
-    last_number: u64,
+    machine: quorate_protocol::client::Client,
     calls_made: u64,
-    /// Calls that are not sent yet.
-    waiting: VecDeque<(u64, Vec<Blob>)>,
-    outstanding: BTreeMap<(Session, RequestNumber), Outstanding>,
+    /// Calls without an answer, and when they were made.
     since: BTreeMap<u64, Time>,
     answers: BTreeMap<u64, Answer>,
-    view: View,
     /// The earliest wake-up under way.
     wake_at: Option<Time>,
 }
 
-/// To what the time between two attempts grows.
-const TIMEOUT_MAX: Duration = Duration::from_secs(2);
-
 impl Client {
-    pub(crate) fn new(index: usize, key: PublicKey, signer: SharedSigner, configuration: &Configuration) -> Self {
-        Self {
-            index,
-            key,
-            signer,
-            cluster: *configuration.cluster(),
-            quorums: Quorums::of(configuration.size()),
-            outstanding_max: configuration.parameters().outstanding_max as usize,
-            timeout_first: configuration.parameters().client_timeout(),
-            session: None,
-            last_opening: 0,
-            last_number: 0,
-            calls_made: 0,
-            waiting: VecDeque::new(),
-            outstanding: BTreeMap::new(),
-            since: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            view: View::ZERO,
-            wake_at: None,
-        }
+    pub(crate) fn new(
+        index: usize,
+        key: PublicKey,
+        signer: SharedSigner,
+        configuration: &Arc<Configuration>,
+        jitter_seed: u64,
+    ) -> Self {
+        let configuration = Arc::clone(configuration);
+        let opening = RequestNumber::new(1);
+        let options = ClientOptions { configuration, key, signer, opening, jitter_seed };
+        let now = Now { monotonic: Time::ZERO, wall: WallTime::ZERO };
+        let machine = quorate_protocol::client::Client::new(options, now);
+        Self { index, key, machine, calls_made: 0, since: BTreeMap::new(), answers: BTreeMap::new(), wake_at: None }
     }
 
     pub(crate) const fn key(&self) -> PublicKey {
         self.key
     }
 
-    /// The view that the client believes the replicas to be in.
-    pub(crate) const fn view(&self) -> View {
-        self.view
-    }
-
     pub(crate) fn answer(&self, call: u64) -> Option<&Answer> {
         self.answers.get(&call)
     }
 
-    /// Calls without an answer, and since when.
-    pub(crate) fn unanswered(&self) -> impl Iterator<Item = (Ticket, Time)> + '_ {
-        self.since.iter().map(|(&call, &since)| (Ticket { client: self.index, call }, since))
+    /// Calls without an answer.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = Ticket> + '_ {
+        self.since.keys().map(|&call| Ticket { client: self.index, call })
     }
 
-    /// Takes on a call.
-    pub(crate) fn call(&mut self, now: Time, operations: Vec<Blob>) -> Ticket {
+    /// Notes a call, whose input is then to be handed in.
+    pub(crate) fn call(&mut self, now: Time, operations: Vec<Blob>) -> (Ticket, ClientInput) {
         let call = self.calls_made;
         self.calls_made += 1;
-        self.waiting.push_back((call, operations));
         self.since.insert(call, now);
+        let operations = List::new(operations).expect("a test calls with fewer than 4096 operations");
+        (Ticket { client: self.index, call }, ClientInput::Submit { ticket: call, operations })
+    }
+
+    /// What a replica's message means to the client.
+    pub(crate) fn input(&self, from: ReplicaId, message: ReplicaMessage) -> Option<ClientInput> {
+        match message {
+            ReplicaMessage::Reply(reply) => Some(ClientInput::Reply { from, reply }),
+            ReplicaMessage::Busy { client, number, retry_after_ms } if client == self.key => {
+                Some(ClientInput::Busy { from, number, retry_after_ms })
+            }
+            ReplicaMessage::Refused { .. } => Some(ClientInput::Refused { from }),
+            ReplicaMessage::Busy { .. } | ReplicaMessage::Status(_) | ReplicaMessage::Proved { .. } => None,
+        }
+    }
+
+    /// Hands something in: what is to be done then.
+    pub(crate) fn handle(&mut self, now: Time, input: ClientInput) -> Done {
+        self.machine.handle(now, input);
+        self.drain(now)
+    }
+
+    /// What is to be done now.
+    pub(crate) fn drain(&mut self, now: Time) -> Done {
+        let mut done = Done::default();
+        while let Some(output) = self.machine.poll_output() {
+            match output {
+                ClientOutput::Send { to, request } => done.sendings.push(Sending { to: Some(to), request }),
+                ClientOutput::SendAll(request) => done.sendings.push(Sending { to: None, request }),
+                ClientOutput::Completed { ticket, sequence, index, results, .. } => {
+                    let executed = Executed { sequence, index, results: results.into_vec() };
+                    done.answered.push(self.finish(ticket, now, Ok(executed)));
+                }
+                ClientOutput::Failed { ticket, error } => done.answered.push(self.finish(ticket, now, Err(error))),
+            }
+        }
+        done.wake_at = self.take_wake(now);
+        done
+    }
+
+    fn finish(&mut self, call: u64, now: Time, outcome: Result<Executed, ClientError>) -> Ticket {
+        self.since.remove(&call);
+        self.answers.insert(call, Answer { outcome, at: now });
         Ticket { client: self.index, call }
     }
 
-    /// What is to be sent now: what may go out for the first time, and what has waited too long.
-    pub(crate) fn send_what_is_due(&mut self, now: Time) -> Vec<Sending> {
-        let mut sendings = Vec::new();
-        match self.session {
-            None if !self.waiting.is_empty() && self.outstanding.is_empty() => {
-                self.last_opening += 1;
-                sendings.push(self.sign(now, None, Session::NONE, self.last_opening, Vec::new()));
-            }
-            None => {}
-            Some(session) => {
-                while let Some(sending) = self.send_next(now, session) {
-                    sendings.push(sending);
-                }
-            }
-        }
-        for outstanding in self.outstanding.values_mut().filter(|outstanding| outstanding.resend_at <= now) {
-            outstanding.timeout = (outstanding.timeout * 2).min(TIMEOUT_MAX);
-            outstanding.resend_at = now.after(outstanding.timeout);
-            sendings.push(Sending {
-                to: Recipient::All,
-                request: outstanding.signed.clone(),
-                content: outstanding.request.clone(),
-            });
-        }
-        sendings
-    }
-
-    /// When to look again for what is due, unless that is settled already.
-    pub(crate) fn take_wake(&mut self, now: Time) -> Option<Time> {
-        let deadline = self.outstanding.values().map(|outstanding| outstanding.resend_at).min()?;
+    fn take_wake(&mut self, now: Time) -> Option<Time> {
+        let deadline = self.machine.next_deadline()?.max(now);
         if self.wake_at.is_some_and(|at| at > now && at <= deadline) {
             return None;
         }
         self.wake_at = Some(deadline);
         Some(deadline)
-    }
-
-    fn send_next(&mut self, now: Time, session: Session) -> Option<Sending> {
-        let oldest = self.outstanding.keys().next().map_or(self.last_number + 1, |(_, number)| number.value());
-        let is_within_window = self.last_number + 1 < oldest + self.outstanding_max as u64;
-        if !is_within_window {
-            return None;
-        }
-        let (call, operations) = self.waiting.pop_front()?;
-        self.last_number += 1;
-        Some(self.sign(now, Some(call), session, self.last_number, operations))
-    }
-
-    fn sign(
-        &mut self,
-        now: Time,
-        call: Option<u64>,
-        session: Session,
-        number: u64,
-        operations: Vec<Blob>,
-    ) -> Sending {
-        let number = RequestNumber::new(number);
-        let operations = List::new(operations).expect("a test calls with fewer than 4096 operations");
-        let request = Request { client: self.key, session, number, operations };
-        let signed = request.sign(&self.cluster, self.signer.as_ref()).expect("a test calls with few bytes");
-        let timeout = self.timeout_first;
-        let outstanding = Outstanding {
-            call,
-            request: request.clone(),
-            signed: signed.clone(),
-            said: BTreeMap::new(),
-            resend_at: now.after(timeout),
-            timeout,
-        };
-        self.outstanding.insert((session, number), outstanding);
-        Sending { to: Recipient::Primary, request: signed, content: request }
-    }
-
-    /// A replica answered: the call that is answered by it, if any.
-    pub(crate) fn on_message(&mut self, now: Time, from: ReplicaId, message: ReplicaMessage) -> Option<Ticket> {
-        let reply = match message {
-            ReplicaMessage::Reply(reply) if reply.client == self.key => reply,
-            // A busy replica is asked again when the time is up; the rest is not for this client.
-            _ => return None,
-        };
-        self.view = self.view.max(reply.view);
-        let Reply { session, number, outcome, .. } = reply;
-        let outstanding = self.outstanding.get_mut(&(session, number))?;
-        outstanding.said.insert(from, outcome.clone());
-        let same: Digest = outcome.digest();
-        let votes = outstanding.said.values().filter(|said| said.digest() == same).count();
-        if votes < self.quorums.weak {
-            return None;
-        }
-        let Outstanding { call, .. } = self.outstanding.remove(&(session, number))?;
-        self.on_outcome(now, call, session, outcome)
-    }
-
-    fn on_outcome(&mut self, now: Time, call: Option<u64>, session: Session, outcome: Outcome) -> Option<Ticket> {
-        if outcome == Outcome::Evicted && self.session == Some(session) {
-            self.session = None;
-            self.last_number = 0;
-        }
-        let Some(call) = call else {
-            if let Outcome::Opened { session } = outcome {
-                self.session = Some(session);
-                self.last_number = 0;
-            }
-            return None;
-        };
-        let since = self.since.remove(&call)?;
-        self.answers.insert(call, Answer { outcome, since, at: now });
-        Some(Ticket { client: self.index, call })
     }
 }

@@ -17,6 +17,8 @@ pub struct Clock {
     monotonic_start: u64,
     /// What the wall clock showed at true time zero.
     wall_start: u64,
+    /// By how much somebody set the wall clock wrong, in nanoseconds.
+    wall_error: i64,
     /// By how many parts of a million the clocks run too fast.
     drift_ppm: i64,
 }
@@ -45,6 +47,7 @@ impl Clock {
         Self {
             monotonic_start: 0,
             wall_start: WALL_START - offset_max + random.between(0, 2 * offset_max),
+            wall_error: 0,
             drift_ppm: drift,
         }
         .restarted(random)
@@ -57,9 +60,9 @@ impl Clock {
         self
     }
 
-    /// The wall clock set forward (or, negative, back) by `nanoseconds`.
-    pub fn step_wall(&mut self, nanoseconds: i64) {
-        self.wall_start = self.wall_start.saturating_add_signed(nanoseconds);
+    /// Sets the wall clock wrong by so many nanoseconds, or right again by none.
+    pub fn set_wall_error(&mut self, nanoseconds: i64) {
+        self.wall_error = nanoseconds;
     }
 
     /// What the clocks show at the true time `time`.
@@ -67,7 +70,9 @@ impl Clock {
         let elapsed = self.elapsed(time);
         Now {
             monotonic: Time::from_nanoseconds(self.monotonic_start.saturating_add(elapsed)),
-            wall: WallTime::from_nanoseconds(self.wall_start.saturating_add(elapsed)),
+            wall: WallTime::from_nanoseconds(
+                self.wall_start.saturating_add(elapsed).saturating_add_signed(self.wall_error),
+            ),
         }
     }
 

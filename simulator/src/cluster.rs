@@ -19,22 +19,22 @@ mod failure;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use quorate_crypto::Digest;
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::message::{Message, Outcome};
+use quorate_protocol::kv::{self, Operation, StepOutput};
+use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::time::Time;
 
 use crate::client::{Answer, Ticket};
-use crate::disk::Disk;
+use crate::disk::{Disk, State};
 use crate::host::Standing;
 use crate::network::{FilterId, LinkOptions, Passage, Verdict};
 use crate::world::{World, WorldCounts};
 
+pub use builder::ClusterBuilder;
 #[cfg(test)]
 pub(crate) use builder::configuration;
-pub use builder::ClusterBuilder;
 pub use failure::{Failure, Trouble};
 
 /// A cluster of replicas and clients.
@@ -118,12 +118,22 @@ impl Cluster {
         if self.run_to(end, condition)? { Ok(()) } else { Err(self.failure(Trouble::Waited(bound))) }
     }
 
+    /// Lets time pass until everything that is under way has arrived.
+    ///
+    /// # Errors
+    /// As [`Cluster::run_for`].
+    pub fn deliver_all(&mut self) -> Result<(), Failure> {
+        let end = self.world.last_arrival();
+        self.run_to(end, |_| false)?;
+        Ok(())
+    }
+
     /// Lets time pass until every call is answered.
     ///
     /// # Errors
     /// As [`Cluster::run_until`].
     pub fn run_until_answered(&mut self, bound: Duration) -> Result<(), Failure> {
-        self.run_until(|cluster| cluster.world.unanswered().is_empty(), bound)
+        self.run_until(|cluster| cluster.world.is_all_answered(), bound)
     }
 
     /// Lets time pass until all running replicas executed the same slots, at least `sequence`, and nothing is unanswered.
@@ -131,32 +141,28 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::run_until`].
     pub fn run_until_converged(&mut self, bound: Duration) -> Result<(), Failure> {
-        self.run_until(|cluster| cluster.world.unanswered().is_empty() && cluster.is_converged(), bound)
+        self.run_until(|cluster| cluster.world.is_all_answered() && cluster.is_converged(), bound)
     }
 
-    /// Whether all running replicas executed the same slots, and those that have a checkpoint of the same slot have the same
-    /// state there.
+    /// Whether all running replicas executed the same slots.
     pub fn is_converged(&self) -> bool {
         let executed: Vec<Sequence> = self.standings().map(|(_, standing)| standing.executed).collect();
         executed.windows(2).all(|pair| pair[0] == pair[1])
     }
 
-    /// Checks that all running replicas executed the same slots and have the same state at their durable checkpoints.
+    /// Checks that all running replicas executed the same slots, and that those with a durable checkpoint of the same slot
+    /// have the same there, entry by entry.
     ///
     /// # Errors
     /// [`Failure`], if they do not.
     pub fn assert_converged(&self) -> Result<(), Failure> {
-        let mut roots: BTreeMap<Sequence, Digest> = BTreeMap::new();
-        for host in self.world.hosts.iter().filter(|host| host.is_running()) {
-            let Some(state) = host.disk.checkpoints.durable() else {
-                continue;
-            };
-            let root = *roots.entry(state.sequence).or_insert(state.application_root);
-            if root != state.application_root {
-                return Err(self.failure(Trouble::NotConverged));
-            }
-        }
-        if self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
+        let running = self.world.hosts.iter().filter(|host| host.is_running());
+        let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();
+        let is_same = running.filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
+            let first = states.entry(state.sequence).or_insert(state);
+            *first == state
+        });
+        if is_same && self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }
 
     /// Takes a replica's power.
@@ -241,6 +247,11 @@ impl Cluster {
         self.world.network.remove_filter(filter);
     }
 
+    /// Sets a replica's wall clock wrong by so many milliseconds, or right again by none.
+    pub fn set_wall_error(&mut self, replica: usize, milliseconds: i64) {
+        self.world.hosts[replica].clock.set_wall_error(milliseconds.saturating_mul(1_000_000));
+    }
+
     /// A replica's disk.
     pub fn disk(&mut self, replica: usize) -> &mut Disk {
         &mut self.world.hosts[replica].disk
@@ -248,7 +259,8 @@ impl Cluster {
 
     /// Damages what the application of a replica keeps in memory.
     pub fn rot_state(&mut self, replica: usize) {
-        self.world.rot_application(id(replica), Blob::from(&b"rot"[..]));
+        let operation = Operation::put(b"rot", b"rot").encode().expect("a short operation");
+        self.world.rot_application(id(replica), operation);
     }
 
     /// Whether a replica runs.
@@ -293,9 +305,16 @@ impl Cluster {
 
     /// The results of a call that executed.
     pub fn results_of(&self, ticket: Ticket) -> Option<Vec<Vec<u8>>> {
-        match &self.answer_to(ticket)?.outcome {
-            Outcome::Executed { results, .. } => Some(results.iter().map(|result| result.to_vec()).collect()),
-            Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten => None,
+        let executed = self.answer_to(ticket)?.outcome.as_ref().ok()?;
+        Some(executed.results.iter().map(|result| result.to_vec()).collect())
+    }
+
+    /// The value that a get of the store found.
+    pub fn value_of(&self, ticket: Ticket) -> Option<Vec<u8>> {
+        let executed = self.answer_to(ticket)?.outcome.as_ref().ok()?;
+        match kv::Output::decode(executed.results.first()?) {
+            Ok(kv::Output::Step(StepOutput::Value(value))) => Some(value?.to_vec()),
+            _ => None,
         }
     }
 
@@ -337,7 +356,23 @@ impl Cluster {
 }
 
 impl ClientHandle<'_> {
-    /// Calls for one operation.
+    /// Puts a value under a key of the store.
+    pub fn put(&mut self, key: &str, value: &str) -> Ticket {
+        self.run(&Operation::put(key.as_bytes(), value.as_bytes()))
+    }
+
+    /// Gets the value under a key of the store, by an ordered read.
+    pub fn get(&mut self, key: &str) -> Ticket {
+        self.run(&Operation::get(key.as_bytes()))
+    }
+
+    /// Calls for one operation on the store.
+    pub fn run(&mut self, operation: &Operation) -> Ticket {
+        let operation = operation.encode().expect("a test's operation is short");
+        self.world.call(self.client, vec![operation])
+    }
+
+    /// Calls for one operation, which may be any bytes.
     pub fn submit(&mut self, operation: impl AsRef<[u8]>) -> Ticket {
         self.submit_all(&[operation.as_ref()])
     }

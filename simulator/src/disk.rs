@@ -73,6 +73,11 @@ impl Disk {
         self.is_stalled = true;
     }
 
+    /// Whether no sync ends.
+    pub const fn is_stalled(&self) -> bool {
+        self.is_stalled
+    }
+
     /// How long the sync that begins now takes.
     pub fn sync_delay(&self, random: &mut Random) -> Duration {
         if self.is_stalled { STALLED } else { random.delay(self.options.sync) }

@@ -92,13 +92,13 @@ impl Fabricated {
         Record::Committed(certificate(self.commit_statement(slot, batch), 3))
     }
 
-    pub(crate) fn checkpoint(&self, voter: u8, slot: u64, root: u8) -> Message {
-        let statement = checkpoint(slot, root);
+    pub(crate) fn checkpoint(voter: u8, slot: u64, root: u8) -> Message {
+        let statement = checkpoint_statement(slot, root);
         Message::Checkpoint(Vote { statement, voter: ReplicaId::new(voter), signature: SIGNATURE })
     }
 
-    pub(crate) fn stable(&self, slot: u64, root: u8, votes: u8) -> StableCertificate {
-        certificate(checkpoint(slot, root), votes)
+    pub(crate) fn stable(slot: u64, root: u8, votes: u8) -> StableCertificate {
+        certificate(checkpoint_statement(slot, root), votes)
     }
 
     fn signed_view_change(&self, replica: u8, view: u64, prepared: &[u64]) -> SignedViewChange {
@@ -134,6 +134,6 @@ impl Fabricated {
     }
 }
 
-fn checkpoint(slot: u64, root: u8) -> Checkpoint {
+fn checkpoint_statement(slot: u64, root: u8) -> Checkpoint {
     Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(slot), root: Digest::from_bytes([root; 32]) }
 }

@@ -8,7 +8,7 @@
 //! | `disk.rs` | [`disk::Disk`]: write-ahead log and checkpoints; what a crash leaves of them |
 //! | `clock.rs` | [`clock::Clock`]: offset and drift of a machine's clocks |
 //! | `host.rs` | what a machine does for the replica that runs on it; `parts.rs`: how it cuts a state into parts |
-//! | `client.rs` | a correct client |
+//! | `client.rs` | a client on its host: the real state machine, and tests' tickets |
 //! | `signature.rs` | [`signature::Notary`]: ideal or real signatures |
 //! | `random.rs` | [`random::Random`]: all chance, from one seed |
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |

@@ -82,7 +82,8 @@ mod tests {
 
     #[test]
     fn the_parts_put_together_are_the_state_whatever_their_size() {
-        for (protocol, application, entries_max) in [(5, 7, 2), (0, 3, 1), (3, 0, 1), (0, 0, 4), (4, 4, 4), (9, 9, 100)] {
+        for (protocol, application, entries_max) in [(5, 7, 2), (0, 3, 1), (3, 0, 1), (0, 0, 4), (4, 4, 4), (9, 9, 100)]
+        {
             let state = state(protocol, application);
             let (mut own, mut others, mut cursor) = (Vec::new(), Vec::new(), Some(Blob::EMPTY));
             while let Some(from) = cursor {

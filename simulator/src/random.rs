@@ -81,7 +81,7 @@ impl Random {
     pub fn below(&mut self, bound: u64) -> u64 {
         // The high half of a 128-bit product: even to within one part in 2^64 / bound.
         let product = u128::from(self.0.next_u64()) * u128::from(bound);
-        (product >> 64) as u64
+        u64::try_from(product >> 64).expect("the upper half of 128 bits")
     }
 
     /// A number from `low` to `high`, both possible.
@@ -91,7 +91,7 @@ impl Random {
 
     /// An index into something of `count` elements; zero if there are none.
     pub fn index(&mut self, count: usize) -> usize {
-        self.below(count as u64) as usize
+        usize::try_from(self.below(count as u64)).expect("below a count of things in memory")
     }
 
     /// One of `choices`, of which there is at least one.

@@ -76,7 +76,9 @@ pub fn in_message(message: &Message, members: u64) -> Vec<Said> {
         Message::Decided(decided) => in_certificate(&decided.certificate),
         Message::ViewChange(signed) => in_view_change(signed),
         Message::NewView(signed) => in_new_view(signed, members).into_iter().collect(),
-        Message::Request(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => Vec::new(),
+        Message::Request(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
+            Vec::new()
+        }
     }
 }
 

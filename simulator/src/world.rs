@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_crypto::{PublicKey, hash};
 use quorate_protocol::application::{Executable, Execution};
+use quorate_protocol::client::ClientInput;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::Input;
@@ -65,7 +66,7 @@ impl Default for WorldOptions {
             part_entries_max: 16,
             drops_unwanted: false,
             clients: 4,
-            answer_bound: Duration::from_secs(60),
+            answer_bound: Duration::from_mins(1),
             history: 0,
         }
     }
@@ -182,11 +183,11 @@ impl World {
         let clients: Vec<Client> = (0..options.clients)
             .map(|index| {
                 let (key, signer) = notary.key(Holder::Client(index as u64));
-                Client::new(index, key, signer, &configuration)
+                Client::new(index, key, signer, &configuration, seed.wrapping_add(index as u64))
             })
             .collect();
         let parameters = configuration.parameters();
-        Self {
+        let mut world = Self {
             seed,
             options,
             clients_by_key: clients.iter().enumerate().map(|(index, client)| (client.key(), index)).collect(),
@@ -212,7 +213,9 @@ impl World {
             clock_random,
             work_random: Random::new(seed, Stream::Application),
             history: VecDeque::new(),
-        }
+        };
+        world.start_clients();
+        world
     }
 
     /// The seed that everything is drawn from.
@@ -279,6 +282,13 @@ impl World {
     /// When the next event happens.
     pub fn next_time(&self) -> Option<Time> {
         self.queue.peek().map(|Reverse((time, _))| *time)
+    }
+
+    /// When the last message under way arrives; now, if there is none.
+    pub fn last_arrival(&self) -> Time {
+        let is_message = |event: &Event| matches!(event, Event::Arrival { .. } | Event::Call { .. } | Event::Answer { .. });
+        let arrivals = self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(is_message));
+        arrivals.map(|Reverse((time, _))| *time).max().unwrap_or(self.time)
     }
 
     /// Lets time pass up to `time`, at which nothing more happens than has happened.
@@ -379,7 +389,7 @@ impl World {
             Event::Call { from, to, frame } => self.on_call(from, to, &frame),
             Event::Answer { from, to, frame } => self.on_answer(from, to, &frame),
             Event::Wake { to, .. } => self.on_wake(to),
-            Event::WakeClient { client } => self.drive_client(client),
+            Event::WakeClient { client } => self.feed_client(client, ClientInput::Wake),
             Event::Synced { to, .. } => self.on_synced(to),
             Event::Stored { to, .. } => self.on_stored(to),
             Event::Worked { to, .. } => self.on_worked(to),
@@ -432,7 +442,10 @@ impl World {
         let is_stuck = was_due && deadline.is_some_and(|deadline| deadline <= now);
         host.idle_wakes = if is_stuck { host.idle_wakes + 1 } else { 0 };
         if host.idle_wakes > IDLE_WAKES_MAX {
-            self.report(Invariant::Contract, format!("replica {to} wants to be woken at {deadline:?}, again and again"));
+            self.report(
+                Invariant::Contract,
+                format!("replica {to} wants to be woken at {deadline:?}, again and again"),
+            );
         }
     }
 

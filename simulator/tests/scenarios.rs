@@ -3,17 +3,20 @@
 use core::time::Duration;
 
 use quorate_protocol::message::Message;
+use quorate_simulator::ledger::Ledger;
 use quorate_simulator::network::LinkOptions;
 use quorate_simulator::random::{Chance, Delay};
 use quorate_simulator::signature::Scheme;
 use quorate_simulator::{Cluster, Failure, Ticket};
 
 const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Calls for `count` operations, from all clients in turn.
 fn submit(cluster: &mut Cluster, count: usize) -> Vec<Ticket> {
-    (0..count).map(|index| cluster.client(index % 4).submit(format!("operation {index}"))).collect()
+    (0..count)
+        .map(|index| cluster.client(index % 4).put(&format!("key {}", index % 7), &format!("value {index}")))
+        .collect()
 }
 
 /// Everything is answered, everyone has executed the same, and nobody left view `view`.
@@ -81,8 +84,19 @@ fn checkpoints_become_stable_and_the_log_is_cut() -> Result<(), Failure> {
 }
 
 #[test]
-fn several_operations_of_one_call_run_together() -> Result<(), Failure> {
+fn a_read_gets_what_was_put_before() -> Result<(), Failure> {
     let mut cluster = Cluster::new(4, 4);
+    cluster.client(0).put("a", "1");
+    cluster.run_until_answered(MINUTE)?;
+    let ticket = cluster.client(1).get("a");
+    cluster.run_until_answered(MINUTE)?;
+    assert_eq!(cluster.value_of(ticket), Some(b"1".to_vec()));
+    Ok(())
+}
+
+#[test]
+fn several_operations_of_one_call_run_together() -> Result<(), Failure> {
+    let mut cluster = Cluster::builder(4, 4).application(Ledger::boxed).build();
     let ticket = cluster.client(0).submit_all(&[b"a", b"a", b"b"]);
     cluster.run_until_answered(MINUTE)?;
     let counts: Vec<u8> = cluster.results_of(ticket).expect("answered").iter().map(|result| result[0]).collect();
@@ -150,11 +164,11 @@ fn each_replica_may_crash_and_come_back() -> Result<(), Failure> {
 #[test]
 fn a_replica_that_crashes_again_and_again_does_no_harm() -> Result<(), Failure> {
     for seed in 0..10 {
-        let mut cluster = Cluster::new(4, seed);
+        let mut cluster = Cluster::new(4, seed as u64);
         for round in 0..20 {
             submit(&mut cluster, 8);
-            cluster.run_for(Duration::from_millis(7 * seed + 3))?;
-            let replica = (round + seed as usize) % 4;
+            cluster.run_for(Duration::from_millis(7 * seed as u64 + 3))?;
+            let replica = (round + seed) % 4;
             cluster.crash(replica);
             cluster.restart(replica)?;
         }
@@ -281,19 +295,19 @@ fn a_replica_that_lags_far_catches_up_by_state_transfer() -> Result<(), Failure>
 
 #[test]
 fn a_state_transfer_survives_crashes_of_both_sides() -> Result<(), Failure> {
-    for seed in 0..20 {
-        let mut cluster = Cluster::builder(4, seed).options(|options| options.part_entries_max = 2).build();
+    for seed in 0..20_u8 {
+        let mut cluster = Cluster::builder(4, seed.into()).options(|options| options.part_entries_max = 2).build();
         cluster.isolate(3);
         for _ in 0..60 {
             submit(&mut cluster, 4);
             cluster.run_until_answered(MINUTE)?;
         }
         cluster.heal();
-        cluster.run_for(Duration::from_millis(5 * seed))?;
+        cluster.run_for(Duration::from_millis(5 * u64::from(seed)))?;
         cluster.crash(3);
         cluster.restart(3)?;
-        cluster.run_for(Duration::from_millis(40 + 5 * seed))?;
-        let source = (seed % 3) as usize;
+        cluster.run_for(Duration::from_millis(40 + 5 * u64::from(seed)))?;
+        let source = usize::from(seed % 3);
         cluster.crash(source);
         cluster.restart(source)?;
         expect_recovery(&mut cluster)?;
@@ -379,8 +393,7 @@ fn proposals_without_a_body_at_one_replica_are_fetched() -> Result<(), Failure> 
 #[test]
 fn checkpoints_that_reach_nobody_stop_the_window_and_are_made_good() -> Result<(), Failure> {
     let mut cluster = Cluster::new(4, 18);
-    let filter =
-        cluster.drop_messages(|_, _, message| matches!(message, Message::Checkpoint(_) | Message::Stable(_)));
+    let filter = cluster.drop_messages(|_, _, message| matches!(message, Message::Checkpoint(_) | Message::Stable(_)));
     for _ in 0..50 {
         submit(&mut cluster, 4);
         cluster.run_for(Duration::from_millis(50))?;

@@ -24,9 +24,9 @@ const _: () = assert!(MEMBERS_MIN == 4 && ReplicaId::COUNT_MAX == 31, "the range
   quorate init --replicas 4 --dir net
   quorate init --dir net --host 10.0.0.1 --host 10.0.0.2 --host 10.0.0.3 --host 10.0.0.4
 
-The k-th replica on a host, from 0, takes the ports P+2k for the other replicas, P+2k+1 for clients, both UDP, and on
-the loopback P+100+k for its operator, TCP, where P is the base port. A folder replica-<i> belongs on that replica's
-machine together with genesis.toml beside it, and nowhere else: it holds a private key.")]
+The k-th replica on a host, from 0, takes the ports P+2k for the other replicas, P+2k+1 for clients, both UDP, and \
+on the loopback P+100+k for its operator, TCP, where P is the base port. A folder replica-<i> belongs on that \
+replica's machine together with genesis.toml beside it, and nowhere else: it holds a private key.")]
 pub(super) struct Arguments {
     /// Replicas of the cluster, 4 to 31; n of them tolerate (n-1)/3 that lie [default: 4, or one a host]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(4..=31))]

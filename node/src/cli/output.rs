@@ -55,12 +55,25 @@ impl Output {
         self.write(&format!("{json}\n"))
     }
 
+    /// Whether results are shown as JSON.
+    pub fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// Shows a text that is the same either way.
     ///
     /// # Errors
     /// [`OutputError`]
     pub fn write(&mut self, text: &str) -> Result<(), OutputError> {
-        self.sink.write_all(text.as_bytes()).and_then(|()| self.sink.flush()).map_err(|error| match error.kind() {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// Shows bytes that are the same either way.
+    ///
+    /// # Errors
+    /// [`OutputError`]
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), OutputError> {
+        self.sink.write_all(bytes).and_then(|()| self.sink.flush()).map_err(|error| match error.kind() {
             io::ErrorKind::BrokenPipe => OutputError::Closed,
             _ => OutputError::Io(error),
         })

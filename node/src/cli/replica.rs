@@ -50,12 +50,16 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     #[cfg(feature = "lab")]
     let attack = arguments.malicious;
     #[cfg(not(feature = "lab"))]
-    let attack = None;
+    let attack: Option<String> = None;
+    if let Some(attack) = attack {
+        let what = format!("the attack `{attack}` cannot be played: this version has no attacks yet");
+        return Err(Problem::failed(what, "leave --malicious out").into());
+    }
     let configuration = ReplicaConfiguration::load(&arguments.dir)?;
     let threads = configuration.resources.threads();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(host(configuration, attack, output));
+    let outcome = runtime.block_on(host(configuration, output));
     // What still runs after the host returned has nothing more to say.
     runtime.shutdown_background();
     outcome
@@ -72,11 +76,7 @@ fn exit_with_parent(parent: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn host(
-    configuration: ReplicaConfiguration,
-    _attack: Option<String>,
-    output: &mut Output,
-) -> anyhow::Result<Exit> {
+async fn host(configuration: ReplicaConfiguration, output: &mut Output) -> anyhow::Result<Exit> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let id = configuration.id;
     let (ready, mut is_ready) = oneshot::channel();

@@ -38,10 +38,10 @@ const ATTEMPTS_MAX: u32 = 4;
   quorate testnet --replicas 4
   quorate testnet --replicas 4 --bench 20s --json
 
-Every replica is a process of its own, on free ports of the loopback; its log is replica.log in its folder. A replica
-that ends is reported and not started again. Without --dir all files are temporary and removed at the end; with it they
-stay, and the next testnet of that folder goes on where this one ended. With --json one line is printed when all are
-ready, or with --bench one line with its report.")]
+Every replica is a process of its own, on free ports of the loopback; its log is replica.log in its folder. A \
+replica that ends is reported and not started again. Without --dir all files are temporary and removed at the end; \
+with it they stay, and the next testnet of that folder goes on where this one ended. With --json one line is printed \
+when all are ready, or with --bench one line with its report.")]
 pub(super) struct Arguments {
     /// Replicas of the cluster, 4 to 31 [default: 4, or those of an existing folder]
     #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(4..=31))]
@@ -210,7 +210,7 @@ async fn live(
         };
     };
     tracing::info!("{} replicas are ready; driving load for {duration:?}", ready.replicas.len());
-    let options = bench::Options { net: network.client_folder(), duration };
+    let options = bench::Options::new(network.client_folder(), duration);
     tokio::select! {
         report = bench::run(options) => output.show(&report.context("bench")?)?,
         outcome = replicas.watch() => return Err(outcome.into()),

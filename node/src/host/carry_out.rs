@@ -139,11 +139,9 @@ impl Host {
 /// Votes and what is as small and as urgent go before the rest.
 fn lane(message: &Message) -> Lane {
     match message {
-        Message::Prepare(_)
-        | Message::Commit(_)
-        | Message::Checkpoint(_)
-        | Message::Status(_)
-        | Message::Fetch(_) => Lane::Votes,
+        Message::Prepare(_) | Message::Commit(_) | Message::Checkpoint(_) | Message::Status(_) | Message::Fetch(_) => {
+            Lane::Votes
+        }
         Message::Request(_)
         | Message::PrePrepare(_)
         | Message::Stable(_)

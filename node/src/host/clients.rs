@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
 use quorate_protocol::codec::Encode;
-use quorate_protocol::message::{ClientMessage, Reply, ReplicaMessage, attach_digest, from_frame, to_frame};
+use quorate_protocol::message::{ClientMessage, ReplicaMessage, Reply, attach_digest, from_frame, to_frame};
 use quorate_protocol::verify::Invalid;
 
 use super::Host;

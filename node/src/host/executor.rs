@@ -139,8 +139,7 @@ impl Executing {
             Command::SendPart { to, sequence, cursor } => self.keeper.send(Keep::SendPart { to, sequence, cursor })?,
             Command::Prove(question) => self.prove(question),
             Command::StageBegin { sequence } => {
-                self.staged =
-                    Some(Staged { sequence, application: Vec::new(), protocol: Vec::new(), rebuilt: None });
+                self.staged = Some(Staged { sequence, application: Vec::new(), protocol: Vec::new(), rebuilt: None });
             }
             Command::StageEntries { protocol, application } => {
                 if let Some(staged) = &mut self.staged {

@@ -22,11 +22,9 @@ use super::verification::Pool;
 use super::{Clock, Event, Host, Sources};
 use crate::configuration::ReplicaConfiguration;
 use crate::storage::checkpoint::{CheckpointStore, Map};
-use crate::storage::log::{self, Identity, Log};
 use crate::storage::lock::FolderLock;
-use crate::transport::{
-    ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
-};
+use crate::storage::log::{self, Identity, Log};
+use crate::transport::{ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions};
 
 /// Events of peers that wait for the host.
 const PEER_EVENTS_MAX: usize = 16_384;
@@ -68,11 +66,7 @@ struct Opened {
 ///
 /// # Errors
 /// What keeps it from starting, or from going on: each with the path and what was being done.
-pub async fn run(
-    options: ReplicaOptions,
-    stop: impl Future<Output = ()>,
-    ready: impl FnOnce(),
-) -> anyhow::Result<()> {
+pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
     let ReplicaOptions { configuration, build } = options;
     let data = &configuration.data;
     std::fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
@@ -145,7 +139,11 @@ fn open_log(
     }
     if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {
         let (bodies, heads) = (recovery.damaged_bodies, recovery.repaired_heads);
-        tracing::warn!(bodies, heads, "the log is damaged: votes were read from their second copy, batches are fetched");
+        tracing::warn!(
+            bodies,
+            heads,
+            "the log is damaged: votes were read from their second copy, batches are fetched"
+        );
     }
     Ok((log, records, recovery.next))
 }
@@ -232,8 +230,7 @@ fn start_peers(
     let listen = resolve(&files.listen_peer)?;
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
-    let network =
-        PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
+    let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
     Ok((network, received))
 }
 

@@ -4,7 +4,8 @@
 //! else. Each frame names the first number that was not yet durable when it was written. The highest of those tells the
 //! last group from what had been reported durable before:
 //!
-//! - What cannot be read and has nothing readable after it is the tail, and is cut.
+//! - What cannot be read and has nothing readable after it is the tail, and is cut: frames without a whole header, and
+//!   frames with one whose heads are both damaged (these are overwritten, so that they are never met again).
 //! - A record missing from the last group, while a later one of the group is there, was torn or has rotted since; it is
 //!   [`Missing`] with `was_durable: false`. The next segment's header remembers it as such.
 //! - A record missing before that was durable: `was_durable: true`. If it was a vote, a vote is lost.
@@ -198,7 +199,7 @@ struct LastSegment {
     active: FoundActive,
     /// If it has no readable header: the number for a new one.
     header_for: Option<u64>,
-    /// From the start of the first frame of the last group to the end of the last frame.
+    /// From the start of the first frame of the last group to the end of the last frame, unreadable ones as zeros.
     group_at: u64,
     group: Vec<u8>,
 }
@@ -217,6 +218,8 @@ impl Reader<'_> {
         }
         let mut first = None;
         let mut starts = Vec::new();
+        let mut readable_end = usize::try_from(BLOCK_BYTES).unwrap_or(0).min(bytes.len());
+        let mut unreadable = None;
         let place = Place { mark: self.mark, ordinal: file.ordinal };
         let end = scan(&bytes, place, |frame| {
             if header.is_none() && first.is_none() {
@@ -227,18 +230,39 @@ impl Reader<'_> {
             // Only the last group matters, so what became durable since is forgotten: bounded by one group.
             starts.retain(|(number, _)| *number >= frame.synced_before);
             starts.push((frame.number, frame.place.start));
-            self.take(&bytes, frame);
+            let (number, frame_end) = (frame.number, frame.place.end);
+            if self.take(&bytes, frame) {
+                (readable_end, unreadable) = (frame_end, None);
+            } else {
+                unreadable = number.checked_add(1);
+            }
         });
         if header.is_none() && first.is_none() {
             return Ok(false);
         }
-        let group_at = starts.first().map_or(end, |(_, start)| *start);
-        let group = bytes.get(group_at..end).unwrap_or_default().to_vec();
-        let position = (end as u64).next_multiple_of(BLOCK_BYTES);
+        if self.keep_unreadable(unreadable) {
+            readable_end = end;
+        }
+        let group_at = starts.first().map_or(end, |(_, start)| *start).min(readable_end);
+        let mut group = bytes.get(group_at..readable_end).unwrap_or_default().to_vec();
+        group.resize(end.saturating_sub(group_at), 0);
+        let position = (readable_end as u64).next_multiple_of(BLOCK_BYTES);
         let active = FoundActive { path: file.path.clone(), bytes: file.bytes, ordinal: file.ordinal, position };
         let header_for = if header.is_none() { first } else { None };
         self.last = Some(LastSegment { active, header_for, group_at: group_at as u64, group });
         Ok(true)
+    }
+
+    /// What to do with frames at the end of a segment that end before the record `end` and whose heads are both damaged:
+    /// they are the tail, and are overwritten, unless they testify that a record before them had been durable and is lost.
+    fn keep_unreadable(&mut self, end: Option<u64>) -> bool {
+        let (Some(end), Some(expected)) = (end, self.expected) else { return false };
+        let testifies = self.recovery.synced_before > expected && end > expected;
+        if testifies {
+            self.missing.add(expected..end);
+            self.expected = Some(end);
+        }
+        testifies
     }
 
     fn begin_without_header(&mut self, frame: &FoundFrame) {
@@ -260,25 +284,26 @@ impl Reader<'_> {
         }
     }
 
-    fn take(&mut self, bytes: &[u8], frame: FoundFrame) {
-        let Some(next) = frame.number.checked_add(1) else { return };
+    /// Hands the record of a frame on; `false` if its head cannot be read or it is no record of this log. Then it counts
+    /// as missing as soon as a later record is found.
+    fn take(&mut self, bytes: &[u8], frame: FoundFrame) -> bool {
+        let Some(head) = frame.head.and_then(|head| bytes.get(head)) else { return false };
+        let Some(next) = frame.number.checked_add(1) else { return false };
         let expected = self.expected.unwrap_or(frame.number);
         if frame.number < expected {
-            return;
+            return false;
         }
         if frame.number > expected {
             self.missing.add(expected..frame.number);
         }
         self.expected = Some(next);
-        let Some(head) = frame.head.and_then(|head| bytes.get(head)) else {
-            return self.missing.add(frame.number..next);
-        };
         let body = frame.body.and_then(|body| bytes.get(body)).map(Bytes::copy_from_slice);
         self.recovery.records += 1;
         self.recovery.repaired_heads += u64::from(frame.head_damaged);
         self.recovery.damaged_bodies += u64::from(body.is_none());
         let head = Bytes::copy_from_slice(head);
         (self.on_record)(Recovered { number: frame.number, head, body, head_repaired: frame.head_damaged });
+        true
     }
 }
 

@@ -5,7 +5,7 @@ use quorate_crypto::Digest;
 use super::operation::{Condition, Operation, Range, Step, Transaction, check_entry};
 use super::output::{self, Output, StepOutput};
 use crate::application::{Application, Image, NotAState, Surroundings};
-use crate::codec::{Blob, CodecError, List};
+use crate::codec::{Blob, CodecError, List, encode};
 use crate::message::Entry;
 use crate::state::{BucketTooFull, Proof, StateMap};
 
@@ -192,6 +192,12 @@ impl Application for Store {
             room = room.checked_sub(charge(&entry.key, &entry.value)).ok_or("more bytes than the limit")?;
             Ok(())
         })
+    }
+
+    /// The query is a key, the answer the encoding of a [`Proof`].
+    fn prove(&self, query: &Blob) -> Option<Blob> {
+        let proof = self.state.prove(query).ok()?;
+        encode(&proof).ok().map(Blob::from)
     }
 }
 

@@ -69,10 +69,10 @@ impl Replica {
         CheckedViewChange { content, signed: SignedViewChange { body: body.into(), signature }, digest }
     }
 
-    /// This replica's own view change is durable and sent: it counts.
-    pub(super) fn count_own_view_change(&mut self) {
+    /// This replica's own view change is durable and sent: it counts. A later one may still wait to be.
+    pub(super) fn count_own_view_change(&mut self, sent: &SignedViewChange) {
         let own = self.view_changes.own.clone();
-        if let Some(own) = own.filter(|own| own.content.view == self.wanted_view()) {
+        if let Some(own) = own.filter(|own| own.signed == *sent) {
             self.count_view_change(own);
         }
     }

@@ -96,7 +96,8 @@ mod tests {
     #[test]
     fn two_batches_decided_for_one_slot_are_found() {
         let fabricated = Fabricated::new();
-        let decided = |batch| Output::Append { number: crate::disk::log::FIRST, record: fabricated.committed(1, batch) };
+        let decided =
+            |batch| Output::Append { number: crate::disk::log::FIRST, record: fabricated.committed(1, batch) };
         assert_eq!(violation_of(&mut Agreement::default(), &[(0, decided(1)), (1, decided(1))]), None);
         assert!(violation_of(&mut Agreement::default(), &[(0, decided(1)), (1, decided(2))]).is_some());
     }

@@ -41,7 +41,9 @@ impl Checkpoints {
         }
         let certified = *self.certified.entry(sequence).or_insert(root);
         if certified != root {
-            return Err(format!("slot {sequence} is certified with root {certified}, for replica {replica} with {root}"));
+            return Err(format!(
+                "slot {sequence} is certified with root {certified}, for replica {replica} with {root}"
+            ));
         }
         match self.voted.get(&sequence) {
             Some((voter, voted)) if *voted != root => {
@@ -124,16 +126,14 @@ mod tests {
 
     #[test]
     fn two_roots_voted_for_after_one_slot_are_found() {
-        let fabricated = Fabricated::new();
-        let vote = |replica, root| (replica, Output::Broadcast(fabricated.checkpoint(replica, 8, root)));
+        let vote = |replica, root| (replica, Output::Broadcast(Fabricated::checkpoint(replica, 8, root)));
         assert_eq!(violation_of(&mut checker(), &[vote(0, 1), vote(1, 1)]), None);
         assert!(violation_of(&mut checker(), &[vote(0, 1), vote(1, 2)]).is_some());
     }
 
     #[test]
     fn a_certificate_for_another_root_or_with_too_few_votes_is_found() {
-        let fabricated = Fabricated::new();
-        let stable = |root, votes| (0, Output::Broadcast(Message::Stable(fabricated.stable(8, root, votes))));
+        let stable = |root, votes| (0, Output::Broadcast(Message::Stable(Fabricated::stable(8, root, votes))));
         assert_eq!(violation_of(&mut checker(), &[stable(1, 3), stable(1, 3)]), None);
         assert!(violation_of(&mut checker(), &[stable(1, 3), stable(2, 3)]).is_some());
         assert!(violation_of(&mut checker(), &[stable(1, 2)]).is_some());

@@ -47,7 +47,9 @@ impl Checker for DurableBeforeSent {
         };
         let lost = |said: &Said| said.replica == *replica && is_own(message, *replica, said) && !is_safe(disk, said);
         match in_message(message, self.members).iter().find(|said| lost(said)) {
-            Some(said) => Err(format!("replica {replica} sends {:?}, which a crash would make it forget", said.subject)),
+            Some(said) => {
+                Err(format!("replica {replica} sends {:?}, which a crash would make it forget", said.subject))
+            }
             None => Ok(()),
         }
     }
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_vote_that_leaves_before_the_state_is_durable_is_found() {
-        let output = Output::Broadcast(Fabricated::new().checkpoint(1, 8, 1));
+        let output = Output::Broadcast(Fabricated::checkpoint(1, 8, 1));
         let disk = Disk::new(DiskOptions::default());
         let did = Observation::Did { replica: ReplicaId::new(1), output: &output, disk: &disk };
         show(&mut DurableBeforeSent::new(Quorums::of(4)), &did).expect_err("no state at all");

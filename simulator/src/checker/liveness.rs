@@ -52,7 +52,7 @@ impl Checker for Liveness {
             Observation::Called(ticket) => {
                 self.unanswered.insert(*ticket, moment.time);
             }
-            Observation::Answered(ticket) => {
+            Observation::Answered(ticket, _) => {
                 self.unanswered.remove(ticket);
             }
             Observation::Healed => {
@@ -69,7 +69,10 @@ impl Checker for Liveness {
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::client::ClientError;
+
     use super::*;
+    use crate::client::Answer;
 
     const TICKET: Ticket = Ticket { client: 0, call: 0 };
 
@@ -92,7 +95,8 @@ mod tests {
         let mut checker = Liveness::new(Duration::from_secs(10));
         checker.observe(at(0), &Observation::Healed).expect("a note");
         checker.observe(at(0), &Observation::Called(TICKET)).expect("a note");
-        checker.observe(at(1), &Observation::Answered(TICKET)).expect("a note");
+        let answer = Answer { outcome: Err(ClientError::OutcomeUnknown), at: Time::ZERO };
+        checker.observe(at(1), &Observation::Answered(TICKET, &answer)).expect("a note");
         checker.observe(at(100), &Observation::Tick).expect("answered");
     }
 }

@@ -75,9 +75,9 @@ impl Validity {
         if !self.signed.get(&id).is_some_and(|signed| signed.contains(&operations)) {
             return Err(format!("replica {replica} executes {name} in slot {sequence}, which its client never signed"));
         }
-        let is_in_batch = committed.iter().any(|digest| {
-            self.batches.get(digest).is_some_and(|batch| batch.get(request.index as usize) == Some(&id))
-        });
+        let is_in_batch = committed
+            .iter()
+            .any(|digest| self.batches.get(digest).is_some_and(|batch| batch.get(request.index as usize) == Some(&id)));
         if is_in_batch {
             return Ok(());
         }

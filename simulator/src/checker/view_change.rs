@@ -67,13 +67,19 @@ impl Votes {
         for (sequence, prepare) in self.prepared.iter().filter(|(sequence, _)| is_listed(sequence)) {
             let listed = content.prepared.iter().find(|certificate| certificate.statement.sequence == *sequence);
             if listed.is_none_or(|listed| listed.statement.view < prepare.view) {
-                return Err(format!("asks for view {} and hides that {sequence} was prepared in {}", content.view, prepare.view));
+                return Err(format!(
+                    "asks for view {} and hides that {sequence} was prepared in {}",
+                    content.view, prepare.view
+                ));
             }
         }
         for (sequence, prepare) in self.accepted.iter().filter(|(sequence, _)| is_listed(sequence)) {
             let listed: Option<&Cast> = content.cast.iter().find(|cast| cast.sequence == *sequence);
             if listed.is_none_or(|listed| (listed.view, listed.digest) != (prepare.view, prepare.digest)) {
-                return Err(format!("asks for view {} and hides its vote on {sequence} in {}", content.view, prepare.view));
+                return Err(format!(
+                    "asks for view {} and hides its vote on {sequence} in {}",
+                    content.view, prepare.view
+                ));
             }
         }
         Ok(())

@@ -2,11 +2,11 @@
 
 use quorate_protocol::codec::List;
 use quorate_protocol::configuration::{Configuration, Member, Parameters};
+use quorate_protocol::kv::Store;
 use quorate_protocol::number::{Epoch, ReplicaId};
 
 use super::Cluster;
 use crate::host::{ApplicationMaker, Builder};
-use crate::ledger::Ledger;
 use crate::signature::{Holder, Notary, Scheme};
 use crate::world::{World, WorldOptions, cluster_id};
 
@@ -42,7 +42,7 @@ impl ClusterBuilder {
             options: WorldOptions::default(),
             change_parameters: |_| {},
             builder: None,
-            make_application: Ledger::boxed,
+            make_application: || Box::new(Store::default()),
             is_started: true,
         }
     }
@@ -76,7 +76,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Which application is replicated.
+    /// Which application is replicated: by default the key-value store.
     #[must_use]
     pub const fn application(mut self, make: ApplicationMaker) -> Self {
         self.make_application = make;
@@ -98,8 +98,7 @@ impl ClusterBuilder {
         let mut notary = Notary::new(self.scheme);
         let configuration = configuration(self.size, &mut notary, self.change_parameters);
         let builder = self.builder.unwrap_or_else(crate::subject::replicas);
-        let mut world =
-            World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
+        let mut world = World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
         if self.is_started {
             for id in world.replicas() {
                 world.start(id).expect("a replica starts on an empty disk");

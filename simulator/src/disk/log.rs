@@ -147,7 +147,7 @@ impl Log {
 
     /// Damages the body of a record, if there is one: it is found at the next start.
     pub fn rot_body(&mut self, number: RecordNumber) -> bool {
-        let index = number.distance_from(self.first) as usize;
+        let index = self.index(number);
         match self.frames.get_mut(index) {
             Some(frame) if number >= self.first && frame.body.as_ref().is_some_and(|body| !body.is_empty()) => {
                 frame.body = None;
@@ -165,7 +165,7 @@ impl Log {
         if survives < unsynced && random.happens(torn) && self.tear(end, random, configuration) {
             end = end.saturating_add(1);
         }
-        self.frames.truncate(end.distance_from(self.first) as usize);
+        self.frames.truncate(self.index(end));
         self.syncing_end = None;
         self.cuts.clear();
         self.make_durable(end);
@@ -174,7 +174,8 @@ impl Log {
     /// Tears a record: whether anything of it is left. Without its body it is what its head says; with no whole head it
     /// is not there.
     fn tear(&mut self, number: RecordNumber, random: &mut Random, configuration: &Configuration) -> bool {
-        let frame = &mut self.frames[number.distance_from(self.first) as usize];
+        let index = self.index(number);
+        let frame = &mut self.frames[index];
         let [first_head, body, second_head] = [random.below(2), random.below(2), random.below(2)];
         if first_head + second_head == 0 {
             return false;
@@ -188,12 +189,9 @@ impl Log {
     }
 
     fn make_durable(&mut self, end: RecordNumber) {
-        let from = self.durable_end.max(self.first);
-        let count = end.distance_from(from) as usize;
-        for frame in self.frames.iter().skip(from.distance_from(self.first) as usize).take(count) {
-            for said in &frame.said {
-                *self.durable_said.entry(*said).or_default() += 1;
-            }
+        let range = self.index(self.durable_end)..self.index(end);
+        for said in self.frames.range(range).flat_map(|frame| &frame.said) {
+            *self.durable_said.entry(*said).or_default() += 1;
         }
         self.durable_end = end;
     }
@@ -215,15 +213,24 @@ impl Log {
                 return;
             };
             self.first = self.first.saturating_add(1);
-            for said in frame.said {
-                if let Some(count) = self.durable_said.get_mut(&said) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.durable_said.remove(&said);
-                    }
-                }
-            }
+            frame.said.iter().for_each(|said| self.forget(said));
         }
+    }
+
+    /// One record less says this.
+    fn forget(&mut self, said: &Said) {
+        let Some(count) = self.durable_said.get_mut(said) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.durable_said.remove(said);
+        }
+    }
+
+    /// Where a record stands among those that are kept; zero for those before.
+    fn index(&self, number: RecordNumber) -> usize {
+        usize::try_from(number.distance_from(self.first)).expect("records are in memory")
     }
 
     /// All records, as they are found at a start.

@@ -1,7 +1,8 @@
 //! What goes to and comes from clients.
 
 use bytes::Bytes;
-use quorate_protocol::codec::Blob;
+use quorate_protocol::client::ClientInput;
+use quorate_protocol::codec::{Blob, decode};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{ClientMessage, ReplicaMessage, from_frame, to_frame};
 use quorate_protocol::number::ReplicaId;
@@ -9,15 +10,15 @@ use quorate_protocol::verify::verify_requests;
 
 use super::{Event, World};
 use crate::checker::{Invariant, Observation};
-use crate::client::{Answer, Recipient, Sending, Ticket};
+use crate::client::{Answer, Done, Sending, Ticket};
 use crate::network::Endpoint;
 
 impl World {
     /// A client calls: its operations are to run together, in order.
     pub fn call(&mut self, client: usize, operations: Vec<Blob>) -> Ticket {
-        let ticket = self.clients[client].call(self.time, operations);
+        let (ticket, input) = self.clients[client].call(self.time, operations);
         self.observe(&Observation::Called(ticket));
-        self.drive_client(client);
+        self.feed_client(client, input);
         ticket
     }
 
@@ -28,26 +29,53 @@ impl World {
 
     /// All calls that are not answered.
     pub fn unanswered(&self) -> Vec<Ticket> {
-        self.clients.iter().flat_map(|client| client.unanswered().map(|(ticket, _)| ticket)).collect()
+        self.clients.iter().flat_map(crate::client::Client::unanswered).collect()
     }
 
-    pub(super) fn drive_client(&mut self, client: usize) {
-        for sending in self.clients[client].send_what_is_due(self.time) {
+    /// Whether every call is answered.
+    pub fn is_all_answered(&self) -> bool {
+        self.clients.iter().all(|client| client.unanswered().next().is_none())
+    }
+
+    /// Does what clients want to do before anything happened to them.
+    pub(super) fn start_clients(&mut self) {
+        for client in 0..self.clients.len() {
+            let done = self.clients[client].drain(self.time);
+            self.carry_out_client(client, done);
+        }
+    }
+
+    pub(super) fn feed_client(&mut self, client: usize, input: ClientInput) {
+        let done = self.clients[client].handle(self.time, input);
+        self.carry_out_client(client, done);
+    }
+
+    fn carry_out_client(&mut self, client: usize, done: Done) {
+        let Done { sendings, answered, wake_at } = done;
+        for ticket in answered {
+            self.note(|| format!("client {client}: call {} is answered", ticket.call));
+            if let Some(answer) = self.answer_to(ticket).cloned() {
+                self.observe(&Observation::Answered(ticket, &answer));
+            }
+        }
+        for sending in sendings {
             self.send_request(client, sending);
         }
-        if let Some(when) = self.clients[client].take_wake(self.time) {
+        if let Some(when) = wake_at {
             self.schedule(when, Event::WakeClient { client });
         }
     }
 
     fn send_request(&mut self, client: usize, sending: Sending) {
-        let Sending { to, request, content } = sending;
-        self.observe(&Observation::Signed(&content));
+        let Sending { to, request } = sending;
+        match decode(request.body.bytes()) {
+            Ok(content) => self.observe(&Observation::Signed(&content)),
+            Err(error) => self.report(Invariant::Understanding, format!("client {client} signs what is {error}")),
+        }
         let frame = to_frame(&ClientMessage::Request(request)).expect("a request is short");
-        let primary = self.configuration.primary(self.clients[client].view());
-        for to in self.replicas().filter(|id| to == Recipient::All || *id == primary) {
-            for arrival in self.network.send(self.time, Endpoint::Client(client), Endpoint::Replica(to)) {
-                self.schedule(arrival, Event::Call { from: client, to, frame: frame.clone() });
+        for id in self.replicas().filter(|id| to.is_none_or(|to| to == *id)) {
+            for arrival in self.network.send(self.time, Endpoint::Client(client), Endpoint::Replica(id)) {
+                self.schedule(arrival, Event::Call { from: client, to: id, frame: frame.clone() });
             }
         }
     }
@@ -74,17 +102,11 @@ impl World {
     pub(super) fn on_answer(&mut self, from: ReplicaId, to: usize, frame: &Bytes) {
         let message: ReplicaMessage = match from_frame(frame) {
             Ok(message) => message,
-            Err(error) => {
-                if !self.checkers.is_faulty(from) {
-                    self.report(Invariant::Understanding, format!("{from} answers what is {error}"));
-                }
-                return;
-            }
+            Err(error) if self.checkers.is_faulty(from) => return self.note(|| format!("{from} answers: {error}")),
+            Err(error) => return self.report(Invariant::Understanding, format!("{from} answers what is {error}")),
         };
-        if let Some(ticket) = self.clients[to].on_message(self.time, from, message) {
-            self.note(|| format!("client {to}: call {} is answered", ticket.call));
-            self.observe(&Observation::Answered(ticket));
+        if let Some(input) = self.clients[to].input(from, message) {
+            self.feed_client(to, input);
         }
-        self.drive_client(to);
     }
 }

@@ -90,7 +90,7 @@ impl Early {
         } else {
             format!("replica {id} {what}; the last it wrote to {}:\n    {}", log.display(), tail.join("\n    "))
         };
-        Problem::failed(what, "mend what its log says; -v makes it say more")
+        Problem::failed(what, "mend what its log says; -v makes it say more, --dir keeps it")
     }
 }
 

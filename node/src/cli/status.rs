@@ -1,0 +1,295 @@
+//! `quorate status`: how each replica says that it is.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use quorate_protocol::configuration::ClientPolicy;
+use quorate_protocol::number::ReplicaId;
+use serde::Serialize;
+use tokio::runtime;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::Output;
+use super::signals::StopSignals;
+use crate::client::{Account, Connection, ConnectionOptions};
+use crate::configuration::{ClientConfiguration, key_file};
+use crate::error::Exit;
+
+/// How long a replica may take to be reached and to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// From one account to the next, between which requests are counted.
+const BETWEEN_ACCOUNTS: Duration = Duration::from_millis(500);
+
+/// From one picture to the next with `--watch`.
+const BETWEEN_PICTURES: Duration = Duration::from_secs(1);
+
+/// What makes a terminal begin anew: cursor to the corner, and everything after it erased.
+const BEGIN_ANEW: &str = "\x1b[H\x1b[J";
+
+/// Show how each replica says that it is
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate status --net net/client
+  quorate status --net net/client --watch
+
+Each row is one replica's own word. Exit status: 0 if any replica is reached, 1 if none is.")]
+pub(super) struct Arguments {
+    /// The client folder of the cluster
+    #[arg(long, value_name = "FOLDER")]
+    net: PathBuf,
+    /// Show it again every second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+}
+
+pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    let ClientConfiguration { genesis, key } = ClientConfiguration::load(&arguments.net)?;
+    let configuration = Arc::new(genesis.configuration().clone());
+    // Replies to a key go to its latest connections: this one must not take those of a client that works.
+    let key = if configuration.parameters().clients == ClientPolicy::Any { key_file::generate()? } else { key };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let options = ConnectionOptions::resolve(configuration, key).await?;
+        let connection = Arc::new(Connection::open(options)?);
+        let outcome = if arguments.watch { watch(&connection, output).await } else { once(&connection, output).await };
+        if let Some(connection) = Arc::into_inner(connection) {
+            connection.close().await;
+        }
+        outcome
+    })
+}
+
+async fn once(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Result<Exit> {
+    let first = Picture::take(connection, None).await;
+    let picture = if first.reached() > 0 {
+        sleep(BETWEEN_ACCOUNTS).await;
+        Picture::take(connection, Some(&first)).await
+    } else {
+        first
+    };
+    output.show(&picture)?;
+    Ok(if picture.reached() > 0 { Exit::Done } else { Exit::Failed })
+}
+
+async fn watch(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Result<Exit> {
+    let mut signals = StopSignals::listen_with_hangup().context("cannot listen for signals")?;
+    let begins_anew = io::stdout().is_terminal() && !output.is_json();
+    let mut before = None;
+    loop {
+        let began = Instant::now();
+        let picture = tokio::select! {
+            picture = Picture::take(connection, before.as_ref()) => picture,
+            _ = signals.next() => return Ok(Exit::Done),
+        };
+        if begins_anew {
+            output.write(BEGIN_ANEW)?;
+        }
+        output.show(&picture)?;
+        before = Some(picture);
+        tokio::select! {
+            () = sleep(BETWEEN_PICTURES.saturating_sub(began.elapsed())) => {}
+            _ = signals.next() => return Ok(Exit::Done),
+        }
+    }
+}
+
+/// All replicas at about one time.
+#[derive(Debug, Serialize)]
+struct Picture {
+    replicas: Vec<Row>,
+}
+
+/// One replica.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: u8,
+    reachable: bool,
+    /// Why it is not, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// Requests that it executed a second, since the picture before.
+    requests_per_second: Option<f64>,
+    #[serde(flatten)]
+    account: Account,
+    #[serde(skip)]
+    taken: Instant,
+}
+
+impl Picture {
+    /// Asks all replicas at once.
+    async fn take(connection: &Arc<Connection>, before: Option<&Self>) -> Self {
+        let mut asking = JoinSet::new();
+        for replica in connection.configuration().replicas() {
+            let connection = Arc::clone(connection);
+            asking.spawn(async move { Row::ask(&connection, replica).await });
+        }
+        let mut replicas = asking.join_all().await;
+        replicas.sort_by_key(|row| row.id);
+        for row in &mut replicas {
+            let before = before.and_then(|before| before.replicas.iter().find(|earlier| earlier.id == row.id));
+            row.requests_per_second = before.and_then(|before| row.rate_since(before));
+        }
+        Self { replicas }
+    }
+
+    fn reached(&self) -> usize {
+        self.replicas.iter().filter(|row| row.reachable).count()
+    }
+}
+
+impl Row {
+    async fn ask(connection: &Connection, replica: ReplicaId) -> Self {
+        let outcome = connection.status(replica, PATIENCE).await;
+        let taken = Instant::now();
+        let (account, error) = match outcome {
+            Ok(account) => (Some(account), None),
+            Err(_) => (None, Some(connection.reachability().await.reason(replica))),
+        };
+        Self {
+            id: replica.value(),
+            reachable: account.is_some(),
+            error,
+            requests_per_second: None,
+            account: account.unwrap_or_default(),
+            taken,
+        }
+    }
+
+    /// `None` unless both pictures show it, and it did not start again between them.
+    fn rate_since(&self, before: &Self) -> Option<f64> {
+        let passed = self.taken.saturating_duration_since(before.taken).as_secs_f64();
+        let count = self.account.requests_executed.checked_sub(before.account.requests_executed)?;
+        let count = f64::from(u32::try_from(count).ok()?);
+        (self.reachable && before.reachable && passed > 0.0).then(|| count / passed)
+    }
+
+    /// What stands in each column.
+    fn cells(&self) -> [String; COLUMNS] {
+        let Account { role, mode, view, primary, executed, stable, log_length, links, evidence, .. } = &self.account;
+        if !self.reachable {
+            let mut cells = [const { String::new() }; COLUMNS];
+            cells[0] = self.id.to_string();
+            cells[1] = "unreachable".to_owned();
+            cells[COLUMNS - 1] = self.error.clone().unwrap_or_default();
+            return cells;
+        }
+        let proofs: Vec<String> = evidence.iter().map(|accused| format!("against {accused}")).collect();
+        let down: Vec<String> =
+            links.iter().filter(|link| link.state != "up").map(|link| link.peer.to_string()).collect();
+        let down = if down.is_empty() { String::new() } else { format!(", not {}", down.join(" ")) };
+        [
+            self.id.to_string(),
+            mode.clone(),
+            role.clone(),
+            view.to_string(),
+            primary.to_string(),
+            executed.to_string(),
+            stable.to_string(),
+            log_length.to_string(),
+            self.requests_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
+            format!("{} of {} up{down}", self.account.links_up(), links.len()),
+            if proofs.is_empty() { "-".to_owned() } else { proofs.join(", ") },
+        ]
+    }
+}
+
+/// Columns of the table.
+const COLUMNS: usize = 11;
+
+const HEADINGS: [&str; COLUMNS] =
+    ["replica", "state", "role", "view", "primary", "executed", "stable", "log", "requests/s", "links", "evidence"];
+
+impl fmt::Display for Picture {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows: Vec<[String; COLUMNS]> =
+            [HEADINGS.map(str::to_owned)].into_iter().chain(self.replicas.iter().map(Row::cells)).collect();
+        // The last column is as wide as it likes.
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
+        for (number, row) in rows.iter().enumerate() {
+            let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+            let end = if number + 1 < rows.len() { "\n" } else { "" };
+            write!(formatter, "{}{end}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::LinkAccount;
+
+    fn link(peer: u8, state: &str) -> LinkAccount {
+        LinkAccount { peer, state: state.to_owned(), ..LinkAccount::default() }
+    }
+
+    fn row(id: u8, requests_executed: u64, taken: Instant) -> Row {
+        let account = Account {
+            role: "backup".to_owned(),
+            mode: "normal".to_owned(),
+            view: 3,
+            primary: 3,
+            executed: 130,
+            stable: 128,
+            log_length: 2,
+            requests_executed,
+            links: vec![link(1, "up"), link(2, "waiting"), link(3, "up")],
+            evidence: vec![2],
+            ..Account::default()
+        };
+        Row { id, reachable: true, error: None, requests_per_second: None, account, taken }
+    }
+
+    fn unreachable(id: u8, taken: Instant) -> Row {
+        let error = Some("timed out".to_owned());
+        Row { id, reachable: false, error, requests_per_second: None, account: Account::default(), taken }
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_replica() {
+        let now = Instant::now();
+        let picture = Picture { replicas: vec![row(0, 0, now), unreachable(1, now)] };
+        let expected = "\
+replica  state        role    view  primary  executed  stable  log  requests/s  links               evidence
+0        normal       backup  3     3        130       128     2    -           2 of 3 up, not 2    against 2
+1        unreachable                                                                                timed out";
+        let shown = picture.to_string();
+        let squeeze = |text: &str| {
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(squeeze(&shown), squeeze(expected));
+        let columns: Vec<usize> = shown
+            .lines()
+            .map(|line| line.find("against").or(line.find("evidence")).or(line.find("timed")).unwrap())
+            .collect();
+        assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{shown}");
+    }
+
+    #[test]
+    fn requests_a_second_are_counted_between_two_accounts_of_one_life() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(2);
+        assert_eq!(row(0, 300, later).rate_since(&row(0, 100, now)), Some(100.0));
+        assert_eq!(row(0, 50, later).rate_since(&row(0, 100, now)), None, "it was started again");
+        assert_eq!(row(0, 300, later).rate_since(&unreachable(0, now)), None);
+    }
+
+    #[test]
+    fn the_json_has_the_fields_of_the_contract() {
+        let json = serde_json::to_value(Picture { replicas: vec![row(0, 0, Instant::now())] }).unwrap();
+        let row = &json["replicas"][0];
+        for field in
+            ["id", "reachable", "role", "view", "primary", "executed", "stable", "state_root", "links", "evidence"]
+        {
+            assert!(row.get(field).is_some(), "{field}");
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The client library: one [`Connection`] to all replicas carries the sessions of many keys. (PROTOCOL §4.1, §4.6, §12)
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `client/session.rs` | a key's session: submitting operations, singly or many in flight |
+//! | `client/kv.rs` | the key-value store, typed |
+//! | `client/proved.rs` | reads that one replica answers and a quorum vouches for |
+//! | `client/account.rs` | what replicas say of themselves |
+//! | `client/driver.rs` | the one task that drives the sessions' state machines over the links |
+//! | `client/pending.rs` | who waits for what |
+//! | `client/deadlines.rs` | when which session wants to be woken |
+//! | `client/identity.rs` | which key to use, and keys derived from it |
+//! | `client/error.rs` | what can go wrong |
+//!
+//! What is believed, sent again and given up is decided by [`quorate_protocol::client::Client`], which is pure; here are
+//! the sockets, the clock and the callers.
+
+mod account;
+mod deadlines;
+mod driver;
+mod error;
+mod identity;
+pub mod kv;
+mod pending;
+mod proved;
+mod session;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use quorate_crypto::SigningKey;
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::number::{ReplicaId, View};
+use tokio::net::lookup_host;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub use self::account::{Account, LinkAccount};
+use self::driver::{Command, Driver};
+pub use self::error::{ClientError, OpenError, Reachability, ReplicaReach};
+pub use self::identity::{Identity, derive_key};
+pub use self::proved::{ProofError, Proved};
+pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
+use crate::transport::{LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinks, ReplicaLinksOptions};
+
+/// Keys whose sessions one connection carries, at most: a replica takes no more from one.
+pub const CLIENTS_MAX: usize = 1024;
+
+/// Events of the links that wait for the task; divided among the replicas.
+const EVENTS_MAX: usize = 16_384;
+
+/// Commands that wait for the task; beyond it callers wait.
+const COMMANDS_MAX: usize = 4096;
+
+/// How long the question for the links' states may take.
+const LINKS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// What a connection is made of.
+#[derive(Debug, Clone)]
+pub struct ConnectionOptions {
+    /// The cluster.
+    pub configuration: Arc<Configuration>,
+    /// The key that the links are made with. It can have a session, too; nobody else may use it at the same time.
+    pub key: SigningKey,
+    /// Where each replica listens for clients, by number.
+    pub addresses: Vec<SocketAddr>,
+    /// What packets may grow to, in bytes of UDP payload: 1200 to 6500.
+    pub mtu_upper_bound: u16,
+}
+
+impl ConnectionOptions {
+    /// Options with the addresses that the configuration names, looked up. Packets may grow larger where all replicas are
+    /// on this machine.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`].
+    pub async fn resolve(configuration: Arc<Configuration>, key: SigningKey) -> Result<Self, OpenError> {
+        let mut addresses = Vec::with_capacity(configuration.size());
+        for member in configuration.members() {
+            addresses.push(look_up(&member.client_address).await?);
+        }
+        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+        let mtu_upper_bound = if is_local { MTU_MAX } else { MTU_DEFAULT };
+        Ok(Self { configuration, key, addresses, mtu_upper_bound })
+    }
+}
+
+/// The first address of a host, an IPv4 one if there is any.
+async fn look_up(address: &str) -> Result<SocketAddr, OpenError> {
+    let failed = |source| OpenError::Address { address: address.to_owned(), source };
+    let found: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    first.ok_or_else(|| failed(std::io::Error::other("the name has no address")))
+}
+
+/// Links to all replicas, and the sessions that they carry. Ends when it and all sessions are dropped, or by
+/// [`Connection::close`].
+#[derive(Debug)]
+pub struct Connection {
+    handle: Handle,
+    task: JoinHandle<()>,
+}
+
+/// What sessions and the connection itself reach the task by.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    commands: mpsc::Sender<Command>,
+    reached: watch::Receiver<usize>,
+    view: Arc<AtomicU64>,
+    configuration: Arc<Configuration>,
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Connection {
+    /// Opens the socket and begins to dial. Call it within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(options: ConnectionOptions) -> Result<Self, OpenError> {
+        let ConnectionOptions { configuration, key, addresses, mtu_upper_bound } = options;
+        if addresses.len() != configuration.size() {
+            return Err(OpenError::AddressCount { addresses: addresses.len(), replicas: configuration.size() });
+        }
+        let (events, from_links) = mpsc::channel(EVENTS_MAX);
+        let cluster = *configuration.cluster().digest().as_bytes();
+        let mut link_options =
+            ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), cluster);
+        link_options.mtu_upper_bound = mtu_upper_bound;
+        let links = ReplicaLinks::start(link_options, events).map_err(OpenError::Start)?;
+        let (commands, from_callers) = mpsc::channel(COMMANDS_MAX);
+        let (tell_reached, reached) = watch::channel(0);
+        let view = Arc::new(AtomicU64::new(0));
+        let driver = Driver::new(Arc::clone(&configuration), key.public_key(), links, tell_reached, Arc::clone(&view));
+        let task = tokio::spawn(driver.run(from_links, from_callers));
+        let handle = Handle { commands, reached, view, configuration, addresses: addresses.into() };
+        Ok(Self { handle, task })
+    }
+
+    /// The session of `key`, opened in the background if it is new here. Kept as long as the connection.
+    ///
+    /// # Errors
+    /// [`ClientError::TooManyClients`] or [`ClientError::Closed`].
+    pub async fn client(&self, key: SigningKey) -> Result<Session, ClientError> {
+        let (added, outcome) = oneshot::channel();
+        self.handle.command(Command::Add { key: key.into(), added }).await?;
+        let client = outcome.await.map_err(|_closed| ClientError::Closed)??;
+        Ok(Session::new(self.handle.clone(), client))
+    }
+
+    /// Waits until `count` replicas are reached.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`], or [`ClientError::Unreachable`] if none is.
+    pub async fn wait_for_replicas(&self, count: usize, within: Duration) -> Result<(), ClientError> {
+        let mut reached = self.handle.reached.clone();
+        match timeout(within, reached.wait_for(|reached| *reached >= count)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(ClientError::Closed),
+            Err(_) => Err(self.handle.too_late(within).await),
+        }
+    }
+
+    /// Which replicas are reached, and why the others are not.
+    pub async fn reachability(&self) -> Reachability {
+        self.handle.reachability().await
+    }
+
+    /// A replica's account of itself, as soon as it is reached.
+    ///
+    /// # Errors
+    /// [`ClientError::TimedOut`] or [`ClientError::Unreachable`]; [`ClientError::Nonsense`] if it is none.
+    pub async fn status(&self, replica: ReplicaId, within: Duration) -> Result<Account, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.handle.command(Command::Status { to: replica, answer }).await?;
+        match timeout(within, answered).await {
+            Ok(Ok(account)) => Account::read(&account).map_err(|_| ClientError::Nonsense { replica }),
+            Ok(Err(_)) => Err(ClientError::Closed),
+            Err(_) => Err(self.handle.too_late(within).await),
+        }
+    }
+
+    /// The highest view that some session's answers proved to be reached.
+    pub fn view(&self) -> View {
+        View::new(self.handle.view.load(Ordering::Relaxed))
+    }
+
+    /// The cluster.
+    pub fn configuration(&self) -> &Arc<Configuration> {
+        &self.handle.configuration
+    }
+
+    /// Takes leave of the replicas and ends. What is still under way has no result.
+    pub async fn close(self) {
+        // Both fail only if the task has ended already.
+        self.handle.command(Command::Close).await.ok();
+        self.task.await.ok();
+    }
+}
+
+impl Handle {
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_closed| ClientError::Closed)
+    }
+
+    /// What to say when there was no answer within `patience`.
+    async fn too_late(&self, patience: Duration) -> ClientError {
+        let reachability = self.reachability().await;
+        if reachability.reached() == 0 {
+            ClientError::Unreachable(reachability)
+        } else {
+            ClientError::TimedOut { patience, reachability }
+        }
+    }
+
+    async fn reachability(&self) -> Reachability {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.command(Command::Links(answer)).await;
+        let links = match asked {
+            Ok(()) => timeout(LINKS_PATIENCE, answered).await.ok().and_then(Result::ok).unwrap_or_default(),
+            Err(_closed) => Vec::new(),
+        };
+        let reach = |(replica, address): (ReplicaId, &SocketAddr)| {
+            let link: Option<&LinkStatus> = links.iter().find(|link| link.peer == replica);
+            ReplicaReach {
+                replica,
+                address: *address,
+                is_reached: link.is_some_and(|link| link.phase == LinkPhase::Up),
+                last_error: link.and_then(|link| link.last_error.clone()),
+            }
+        };
+        Reachability { replicas: self.configuration.replicas().zip(self.addresses.iter()).map(reach).collect() }
+    }
+}
+
+/// The address to send from: any of the family that reaches all.
+fn local(addresses: &[SocketAddr]) -> SocketAddr {
+    let any: IpAddr = match addresses.iter().all(SocketAddr::is_ipv4) {
+        true => Ipv4Addr::UNSPECIFIED.into(),
+        false => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(any, 0)
+}
+
+fn members(configuration: &Configuration, addresses: &[SocketAddr]) -> Vec<Member> {
+    let members = configuration.replicas().zip(configuration.members()).zip(addresses);
+    members.map(|((id, member), address)| Member { id, key: member.key, address: *address }).collect()
+}

@@ -1,0 +1,356 @@
+//! The one task of a connection: it owns the links and the sessions' state machines, and does everything in bulk.
+//!
+//! Requests are signed here, when they get their number: that is most of what a request costs a client (PROTOCOL §4.1).
+//! Who needs more than one processor's worth of requests opens more connections.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use quorate_crypto::{PublicKey, SigningKey};
+use quorate_protocol::batch::OPERATIONS_MAX;
+use quorate_protocol::client::{Client, ClientInput, ClientOptions, ClientOutput, Ticket};
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::configuration::Configuration;
+use quorate_protocol::message::{ClientMessage, ReplicaMessage, attach_digest, from_frame, to_frame};
+use quorate_protocol::number::{ReplicaId, RequestNumber};
+use quorate_protocol::time::{Now, Time, WallTime};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::sleep_until;
+
+use super::CLIENTS_MAX;
+use super::deadlines::Deadlines;
+use super::error::ClientError;
+use super::pending::{Questions, Respond};
+use super::session::Answer;
+use crate::transport::{ChannelBinding, LinkStatus, ReplicaEvent, ReplicaLinks};
+
+/// Events or commands that are taken at once.
+const BULK: usize = 256;
+
+/// What the connection and its sessions ask of the task.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A session for a key, or the one that it has.
+    Add {
+        key: Box<SigningKey>,
+        added: oneshot::Sender<Result<usize, ClientError>>,
+    },
+    Submit {
+        client: usize,
+        operations: List<Blob, OPERATIONS_MAX>,
+        respond: Respond,
+    },
+    Status {
+        to: ReplicaId,
+        answer: oneshot::Sender<Blob>,
+    },
+    Prove {
+        to: ReplicaId,
+        query: Blob,
+        answer: oneshot::Sender<ReplicaMessage>,
+    },
+    Links(oneshot::Sender<Vec<LinkStatus>>),
+    Close,
+}
+
+/// A session and who waits for it.
+struct Driven {
+    machine: Client,
+    key: Arc<SigningKey>,
+    public_key: PublicKey,
+    /// Bound: a permit each, of [`super::PENDING_MAX`].
+    waiting: HashMap<Ticket, Respond>,
+    next_ticket: Ticket,
+    /// Whether its deadline may have changed in this bulk.
+    is_touched: bool,
+}
+
+/// The task's state.
+pub(super) struct Driver {
+    configuration: Arc<Configuration>,
+    /// The key of the links: a replica knows without being told that it is at this connection.
+    own_key: PublicKey,
+    links: ReplicaLinks,
+    /// By replica: what binds its link, while that is up.
+    bindings: Vec<Option<ChannelBinding>>,
+    reached: watch::Sender<usize>,
+    view: Arc<AtomicU64>,
+    /// Bound: [`CLIENTS_MAX`].
+    clients: Vec<Driven>,
+    by_key: HashMap<PublicKey, usize>,
+    /// Sessions touched in this bulk. Bound: one entry a session.
+    touched: Vec<usize>,
+    deadlines: Deadlines,
+    questions: Questions,
+    start: Instant,
+}
+
+impl Driver {
+    pub(super) fn new(
+        configuration: Arc<Configuration>,
+        own_key: PublicKey,
+        links: ReplicaLinks,
+        reached: watch::Sender<usize>,
+        view: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            bindings: vec![None; configuration.size()],
+            configuration,
+            own_key,
+            links,
+            reached,
+            view,
+            clients: Vec::new(),
+            by_key: HashMap::new(),
+            touched: Vec::new(),
+            deadlines: Deadlines::default(),
+            questions: Questions::default(),
+            start: Instant::now(),
+        }
+    }
+
+    /// Works until the connection is closed, or all who could ask for something are gone.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<ReplicaEvent>, mut commands: mpsc::Receiver<Command>) {
+        let (mut new_events, mut new_commands) = (Vec::with_capacity(BULK), Vec::with_capacity(BULK));
+        loop {
+            let wake_at = self.deadlines.next().map(|time| self.start + Duration::from_nanos(time.nanoseconds()));
+            tokio::select! {
+                count = events.recv_many(&mut new_events, BULK) => if count == 0 { break },
+                count = commands.recv_many(&mut new_commands, BULK) => if count == 0 { break },
+                () = sleep_until(wake_at.unwrap_or(self.start).into()), if wake_at.is_some() => {}
+            }
+            let now = self.now();
+            for event in new_events.drain(..) {
+                self.on_event(now, event);
+            }
+            for command in new_commands.drain(..) {
+                if matches!(command, Command::Close) {
+                    return self.links.shutdown().await;
+                }
+                self.on_command(now, command);
+            }
+            while let Some(client) = self.deadlines.pop_due(now) {
+                self.give(now, client, ClientInput::Wake);
+            }
+            self.settle();
+        }
+        self.links.shutdown().await;
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanoseconds(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn on_event(&mut self, now: Time, event: ReplicaEvent) {
+        match event {
+            ReplicaEvent::Up { replica, channel_binding } => self.on_up(now, replica, channel_binding),
+            ReplicaEvent::Down { replica, reason } => {
+                tracing::debug!(%replica, %reason, "lost a replica");
+                self.set_binding(replica, None);
+                for client in 0..self.clients.len() {
+                    self.give(now, client, ClientInput::LinkDown(replica));
+                }
+            }
+            // The permit frees the frame's room when it is dropped, after the frame was dealt with.
+            ReplicaEvent::Frame { from, bytes, permit: _permit } => match from_frame(&bytes) {
+                Ok(message) => self.on_message(now, from, message),
+                Err(error) => tracing::debug!(replica = %from, %error, "a frame that is no message"),
+            },
+        }
+    }
+
+    /// All keys first, then what is due to the replica: it takes requests of keys that it knows to be here.
+    fn on_up(&mut self, now: Time, replica: ReplicaId, binding: ChannelBinding) {
+        self.set_binding(replica, Some(binding));
+        for client in 0..self.clients.len() {
+            self.attach(client, replica);
+        }
+        for client in 0..self.clients.len() {
+            self.give(now, client, ClientInput::LinkUp(replica));
+        }
+        for question in self.questions.again(replica) {
+            self.send(replica, &question);
+        }
+    }
+
+    fn set_binding(&mut self, replica: ReplicaId, binding: Option<ChannelBinding>) {
+        if let Some(place) = self.bindings.get_mut(replica.index()) {
+            *place = binding;
+        }
+        self.reached.send_replace(self.bindings.iter().flatten().count());
+    }
+
+    /// Proves to a replica that a key is at this connection.
+    fn attach(&self, client: usize, replica: ReplicaId) {
+        let Driven { key, public_key, .. } = &self.clients[client];
+        let Some(binding) = self.bindings.get(replica.index()).copied().flatten() else { return };
+        if *public_key != self.own_key {
+            let signature = key.sign(&attach_digest(self.configuration.cluster(), &binding));
+            self.send(replica, &ClientMessage::Attach { client: *public_key, signature });
+        }
+    }
+
+    fn on_message(&mut self, now: Time, from: ReplicaId, message: ReplicaMessage) {
+        match message {
+            ReplicaMessage::Reply(reply) => {
+                if let Some(client) = self.by_key.get(&reply.client).copied() {
+                    self.give(now, client, ClientInput::Reply { from, reply });
+                }
+            }
+            ReplicaMessage::Busy { client, number, retry_after_ms } => {
+                if let Some(client) = self.by_key.get(&client).copied() {
+                    self.give(now, client, ClientInput::Busy { from, number, retry_after_ms });
+                }
+            }
+            ReplicaMessage::Refused { reason } => {
+                tracing::debug!(replica = %from, reason = %String::from_utf8_lossy(&reason).escape_debug(), "refused");
+                for client in 0..self.clients.len() {
+                    self.give(now, client, ClientInput::Refused { from });
+                }
+            }
+            ReplicaMessage::Status(account) => self.questions.on_account(from, &account),
+            ReplicaMessage::Proved { number, .. } => self.questions.on_proof(from, number, message),
+        }
+    }
+
+    fn on_command(&mut self, now: Time, command: Command) {
+        match command {
+            Command::Add { key, added } => {
+                let client = self.add(now, *key);
+                added.send(client).ok();
+            }
+            Command::Submit { client, operations, respond } => self.submit(now, client, operations, respond),
+            Command::Status { to, answer } => {
+                let question = self.questions.ask_account(to, answer);
+                self.ask(to, question);
+            }
+            Command::Prove { to, query, answer } => {
+                let question = self.questions.ask_proof(to, query, answer);
+                self.ask(to, question);
+            }
+            Command::Links(answer) => drop(answer.send(self.links.links())),
+            Command::Close => {}
+        }
+    }
+
+    fn ask(&self, to: ReplicaId, question: Option<ClientMessage>) {
+        if let Some(question) = question {
+            self.send(to, &question);
+        }
+    }
+
+    fn add(&mut self, now: Time, key: SigningKey) -> Result<usize, ClientError> {
+        let public_key = key.public_key();
+        if let Some(client) = self.by_key.get(&public_key) {
+            return Ok(*client);
+        }
+        // The key of the links takes one of a replica's places even without a session.
+        let own = usize::from(!self.by_key.contains_key(&self.own_key) && public_key != self.own_key);
+        if self.clients.len() + own >= CLIENTS_MAX {
+            return Err(ClientError::TooManyClients);
+        }
+        let client = self.clients.len();
+        self.by_key.insert(public_key, client);
+        self.clients.push(self.driven(now, key));
+        let replicas: Vec<ReplicaId> = self.configuration.replicas().collect();
+        for replica in replicas {
+            match self.bindings.get(replica.index()) {
+                Some(Some(_binding)) => self.attach(client, replica),
+                Some(None) | None => self.clients[client].machine.handle(now, ClientInput::LinkDown(replica)),
+            }
+        }
+        self.after(client);
+        Ok(client)
+    }
+
+    fn driven(&self, now: Time, key: SigningKey) -> Driven {
+        let (public_key, key) = (key.public_key(), Arc::new(key));
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
+        let options = ClientOptions {
+            configuration: Arc::clone(&self.configuration),
+            key: public_key,
+            signer: Arc::<SigningKey>::clone(&key),
+            opening: RequestNumber::new(wall),
+            // Without randomness from the system there is no TLS either, so no link on which retries could collide.
+            jitter_seed: getrandom::u64().unwrap_or(wall),
+        };
+        let machine = Client::new(options, Now { monotonic: now, wall: WallTime::from_nanoseconds(wall) });
+        Driven { machine, key, public_key, waiting: HashMap::new(), next_ticket: 0, is_touched: false }
+    }
+
+    fn submit(&mut self, now: Time, client: usize, operations: List<Blob, OPERATIONS_MAX>, respond: Respond) {
+        let Some(driven) = self.clients.get_mut(client) else { return respond.tell(Err(ClientError::Closed)) };
+        let ticket = driven.next_ticket;
+        driven.next_ticket += 1;
+        driven.waiting.insert(ticket, respond);
+        self.give(now, client, ClientInput::Submit { ticket, operations });
+    }
+
+    /// Hands a session an input and does what it asks for.
+    fn give(&mut self, now: Time, client: usize, input: ClientInput) {
+        self.clients[client].machine.handle(now, input);
+        self.after(client);
+    }
+
+    fn after(&mut self, client: usize) {
+        while let Some(output) = self.clients[client].machine.poll_output() {
+            self.carry_out(client, output);
+        }
+        if !self.clients[client].is_touched {
+            self.clients[client].is_touched = true;
+            self.touched.push(client);
+        }
+    }
+
+    fn carry_out(&mut self, client: usize, output: ClientOutput) {
+        match output {
+            ClientOutput::Send { to, request } => self.send(to, &ClientMessage::Request(request)),
+            ClientOutput::SendAll(request) => {
+                let Ok(frame) = to_frame(&ClientMessage::Request(request)) else { return };
+                for to in self.configuration.replicas() {
+                    self.send_frame(to, frame.clone());
+                }
+            }
+            ClientOutput::Completed { ticket, sequence, index, results, retries, submitted_at: _ } => {
+                self.tell(client, ticket, Ok(Answer { sequence, index, results, retries }));
+            }
+            ClientOutput::Failed { ticket, error } => self.tell(client, ticket, Err(error.into())),
+        }
+    }
+
+    fn tell(&mut self, client: usize, ticket: Ticket, outcome: Result<Answer, ClientError>) {
+        if let Some(respond) = self.clients[client].waiting.remove(&ticket) {
+            respond.tell(outcome);
+        }
+    }
+
+    fn send(&self, to: ReplicaId, message: &ClientMessage) {
+        match to_frame(message) {
+            Ok(frame) => self.send_frame(to, frame),
+            Err(error) => tracing::error!(%error, "a message that cannot be encoded"),
+        }
+    }
+
+    /// What does not go out now is sent again after a time-out, or when the link is up again.
+    fn send_frame(&self, to: ReplicaId, frame: Bytes) {
+        if let Err(dropped) = self.links.send(to, frame) {
+            tracing::trace!(replica = %to, %dropped, "not sent");
+        }
+    }
+
+    /// Once a bulk: when those who were touched want to be woken, and what they believe.
+    fn settle(&mut self) {
+        let mut view = 0;
+        for client in self.touched.drain(..) {
+            let driven = &mut self.clients[client];
+            driven.is_touched = false;
+            self.deadlines.want(client, driven.machine.next_deadline());
+            view = view.max(driven.machine.believed_view().value());
+        }
+        self.view.fetch_max(view, Ordering::Relaxed);
+    }
+}
