@@ -221,11 +221,12 @@ impl<'de, T: BorrowDecode<'de, Frame>, const MAX: usize> BorrowDecode<'de, Frame
 }
 
 fn encode_count<E: Encoder>(count: usize, encoder: &mut E) -> Result<(), EncodeError> {
-    u32::try_from(count).map_err(|_| EncodeError::Other("count exceeds 32 bits"))?.encode(encoder)
+    let count: u32 = count.try_into().or(Err(EncodeError::Other("count exceeds 32 bits")))?;
+    count.encode(encoder)
 }
 
 fn decode_count<C, D: Decoder<Context = C>>(decoder: &mut D) -> Result<usize, DecodeError> {
-    usize::try_from(<u32 as Decode<C>>::decode(decoder)?).map_err(|_| DecodeError::Other("count exceeds memory"))
+    usize::try_from(<u32 as Decode<C>>::decode(decoder)?).or(Err(DecodeError::Other("count exceeds memory")))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use quorate_crypto::{Digest, Domain, PublicKey, hash};
 
+use crate::batch::OPERATIONS_MAX;
 use crate::codec::{BorrowDecode, Decode, Encode, Frame, List, encode};
 use crate::number::{Epoch, ReplicaId, Sequence, View};
 
@@ -282,7 +283,7 @@ const fn faults_max(size: usize) -> usize {
 
 /// q for `size` members. (PROTOCOL §1)
 const fn quorum(size: usize) -> usize {
-    (size + faults_max(size)) / 2 + 1
+    size.midpoint(faults_max(size)) + 1
 }
 
 fn check_members(members: &[Member]) -> Result<(), ConfigurationError> {
@@ -308,7 +309,6 @@ fn check_members(members: &[Member]) -> Result<(), ConfigurationError> {
 fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
     let p = parameters;
     let window_max = WINDOW_MAX as u64;
-    let operations_max = crate::batch::OPERATIONS_MAX as u32;
     let listed_in_order = match &p.clients {
         ClientPolicy::Any => true,
         ClientPolicy::Listed(keys) => {
@@ -325,7 +325,7 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
         ("batch_bytes_max", "at most 4 MiB, and larger than the largest request by 1 KiB", {
             p.batch_bytes_max <= 4 << 20 && p.batch_bytes_max >= p.request_bytes_max.saturating_add(1 << 10)
         }),
-        ("batch_operations_max", "at least 1 and at most 4096", (1..=operations_max).contains(&p.batch_operations_max)),
+        ("batch_operations_max", "at least 1 and at most 4096", (1..=OPERATIONS_MAX).contains(&(p.batch_operations_max as usize))),
         ("outstanding_max", "at least 1 and at most 64", (1..=64).contains(&p.outstanding_max)),
         ("sessions_max", "at least 1 and at most 1048576", (1..=1 << 20).contains(&p.sessions_max)),
         ("reply_cache_bytes_max", "at least 4 MiB", p.reply_cache_bytes_max >= 4 << 20),

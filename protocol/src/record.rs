@@ -128,5 +128,5 @@ fn whole<T: Encode>(value: &T) -> Bytes {
 }
 
 fn batch(body: &Bytes, configuration: &Configuration) -> Result<Batch, CodecError> {
-    Batch::parse(body.clone(), configuration).map_err(|_| CodecError::Malformed("a batch of another configuration"))
+    Batch::parse(body.clone(), configuration).or(Err(CodecError::Malformed("a batch of another configuration")))
 }

@@ -309,8 +309,14 @@ impl Replica {
             Message::Checkpoint(vote) => vote.statement.sequence > self.log.low(),
             Message::Stable(certificate) => certificate.statement.sequence > self.log.low(),
             Message::Decided(decided) => decided.certificate.statement.sequence > self.execution.issued,
-            Message::ViewChange(_) | Message::NewView(_) | Message::PrePrepare(_) | Message::Request(_) => true,
-            Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => true,
+            Message::ViewChange(_)
+            | Message::NewView(_)
+            | Message::PrePrepare(_)
+            | Message::Request(_)
+            | Message::Status(_)
+            | Message::Fetch(_)
+            | Message::Batch(_)
+            | Message::Part(_) => true,
         }
     }
 

@@ -160,7 +160,7 @@ pub fn verify(
         Message::Decided(decided) => check.decided(decided)?,
         Message::Part(part) => Payload::Part(part),
     };
-    verifier.verify(&check.items).map_err(|_| Invalid::Signature)?;
+    verifier.verify(&check.items).or(Err(Invalid::Signature))?;
     Ok(Verified { content: payload, epoch: configuration.epoch() })
 }
 
@@ -205,7 +205,7 @@ fn verify_pre_prepare(
     }
     let proof = |body| Invalid::Misbehaviour(Box::new(Evidence::InvalidBatch { vote, batch: body }));
     let Ok(batch) = Batch::parse(body.clone(), configuration) else {
-        verifier.verify(&check.items).map_err(|_| Invalid::Signature)?;
+        verifier.verify(&check.items).or(Err(Invalid::Signature))?;
         return Err(proof(body.into()));
     };
     check.client_signatures(&batch);

@@ -211,6 +211,8 @@ impl Quorums {
 pub struct Checkers {
     all: Vec<Box<dyn Checker>>,
     faulty: BTreeSet<ReplicaId>,
+    /// Correct, but for a state that rotted once: it may have to contradict what it said of it.
+    rotted: BTreeSet<ReplicaId>,
     violation: Option<Violation>,
 }
 
@@ -233,6 +235,7 @@ impl Checkers {
                 Box::new(Liveness::new(bound)),
             ],
             faulty: BTreeSet::new(),
+            rotted: BTreeSet::new(),
             violation: None,
         }
     }
@@ -247,6 +250,11 @@ impl Checkers {
         self.faulty.contains(&replica)
     }
 
+    /// Whether a proof against a replica may be true: it is faulty, or its state rotted once.
+    pub fn may_be_accused(&self, replica: ReplicaId) -> bool {
+        self.is_faulty(replica) || self.rotted.contains(&replica)
+    }
+
     /// The first violation.
     pub const fn violation(&self) -> Option<&Violation> {
         self.violation.as_ref()
@@ -256,6 +264,9 @@ impl Checkers {
     pub fn observe(&mut self, moment: Moment, observation: &Observation<'_>) {
         if self.violation.is_some() || observation.replica().is_some_and(|replica| self.is_faulty(replica)) {
             return;
+        }
+        if let Observation::Rotted(replica) = observation {
+            self.rotted.insert(*replica);
         }
         for checker in &mut self.all {
             if let Err(message) = checker.observe(moment, observation) {

@@ -95,7 +95,7 @@ impl Host {
 
     /// What does not go out is counted by the transport, and sent again when a status shows that it is missed.
     fn send_frame(&self, to: ReplicaId, message: &Message, frame: bytes::Bytes) {
-        let _ = self.peers.send(to, lane(message), frame);
+        self.peers.send(to, lane(message), frame).ok();
     }
 
     fn keep_evidence(&mut self, evidence: &Evidence) {

@@ -67,13 +67,13 @@ impl Clients {
         let Some(connections) = self.by_key.get(client) else { return };
         let Ok(frame) = to_frame(message) else { return };
         for connection in connections {
-            let _ = self.server.send(*connection, frame.clone());
+            self.server.send(*connection, frame.clone()).ok();
         }
     }
 
     pub(super) fn answer(&self, connection: ConnectionId, message: &impl Encode) {
         if let Ok(frame) = to_frame(message) {
-            let _ = self.server.send(connection, frame);
+            self.server.send(connection, frame).ok();
         }
     }
 
@@ -161,7 +161,7 @@ impl Host {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
             ClientMessage::Request(request) => {
                 if self.clients.unchecked.len() < UNCHECKED_MAX {
-                    self.clients.unchecked.push(Received { connection, request, permit });
+                    self.clients.unchecked.push(Received { connection, request, _permit: permit });
                 } else {
                     self.counters.busy += 1;
                 }

@@ -110,7 +110,7 @@ impl Executing {
     fn work(mut self, waiting: &Receiver<Command>) {
         while let Ok(command) = waiting.recv() {
             if let Err(error) = self.on_command(command) {
-                let _ = self.events.send(Event::Failed(error));
+                self.events.send(Event::Failed(error)).ok();
                 break;
             }
         }
@@ -155,7 +155,7 @@ impl Executing {
 
     fn report(&self, event: Event) {
         // The host ends before its threads do: what it no longer hears is of no use.
-        let _ = self.events.send(event);
+        self.events.send(event).ok();
     }
 
     /// Rebuilds the application beside the one that runs and says what its root is.

@@ -81,7 +81,7 @@ impl Keeping {
     fn work(mut self, waiting: &Receiver<Keep>) {
         while let Ok(command) = waiting.recv() {
             if let Err(error) = self.on_command(command) {
-                let _ = self.events.send(Event::Failed(error));
+                self.events.send(Event::Failed(error)).ok();
                 return;
             }
         }
@@ -94,7 +94,7 @@ impl Keeping {
                     .apply(sequence.value(), &[], application, protocol)
                     .with_context(|| format!("writing the checkpoint at slot {sequence}"))?;
                 self.keep_snapshot(sequence)?;
-                let _ = self.events.send(Event::CheckpointDurable { sequence });
+                self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
             Keep::Stable(sequence) => {
                 self.stable = Some(sequence);
@@ -104,7 +104,7 @@ impl Keeping {
             Keep::SendPart { to, sequence, cursor } => {
                 if let Some(part) = self.part(sequence, cursor)? {
                     let message = Message::Part(part).into();
-                    let _ = self.events.send(Event::Part { to, message });
+                    self.events.send(Event::Part { to, message }).ok();
                 }
             }
             Keep::Install { sequence, application, protocol } => {
@@ -116,7 +116,7 @@ impl Keeping {
                     .with_context(|| format!("installing the state at slot {sequence}"))?;
                 self.snapshots.clear();
                 self.keep_snapshot(sequence)?;
-                let _ = self.events.send(Event::Installed { sequence });
+                self.events.send(Event::Installed { sequence }).ok();
             }
         }
         Ok(())

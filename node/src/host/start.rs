@@ -123,7 +123,7 @@ fn open_log(
     };
     let events = events.clone();
     let on_event = Box::new(move |event| {
-        let _ = events.send(Event::Log(event));
+        events.send(Event::Log(event)).ok();
     });
     let (log, recovery) = Log::open(&options, &mut on_record, on_event)?;
     if let Some((number, error)) = unknown {

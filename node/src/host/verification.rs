@@ -35,7 +35,7 @@ pub(super) struct Received {
     pub(super) connection: ConnectionId,
     pub(super) request: SignedRequest,
     /// Its share of the client's budget.
-    pub(super) permit: Permit,
+    pub(super) _permit: Permit,
 }
 
 /// A request that was checked, and by which connection it came.

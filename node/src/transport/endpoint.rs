@@ -1,4 +1,4 @@
-//! UDP sockets and the settings of QUIC on them. Why each value: measured on loopback, see docs/decisions.
+//! UDP sockets and the settings of QUIC on them. The values were measured on loopback.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -49,6 +49,11 @@ impl Replica {
     /// The vote needs no record: after a restart the durable state gives the same root.
     fn try_vote_checkpoint(&mut self, sequence: Sequence) {
         let Some(root) = self.state_root_at(sequence) else { return };
+        // A state that was replaced may lead past slots that this replica has voted on already, with another root.
+        let voted = self.checkpoints.votes[self.id.index()].iter().map(|vote| vote.statement.sequence).max();
+        if sequence <= self.log.low() || voted.is_some_and(|voted| sequence <= voted) {
+            return;
+        }
         let epoch = self.configuration.epoch();
         let vote = self.sign(Checkpoint { epoch, sequence, root });
         let Some(own) = self.checkpoints.own.get_mut(&sequence) else { return };

@@ -205,7 +205,9 @@ impl Replica {
         self.replay_early();
         // Votes of this view may all have come before it was entered.
         let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();
-        slots.into_iter().for_each(|sequence| self.try_prepare(sequence));
+        for sequence in slots {
+            self.try_prepare(sequence);
+        }
     }
 
     /// Each proposal of the new view stands as accepted, without the clock check. All vote, the primary too, on slots

@@ -236,7 +236,8 @@ impl Replica {
     /// The next peer, after the one asked last, that says it can hand out the slot after `issued`.
     fn next_source(&self, issued: Sequence) -> Option<ReplicaId> {
         let size = self.configuration.size();
-        let first = self.catching_up.asked.map_or(self.id.index(), |(last, _, _)| last.index()) + 1;
+        let last = self.catching_up.asked.map_or(self.id, |(last, _, _)| last);
+        let first = last.index() + 1;
         let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
         let has_next = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();

@@ -22,7 +22,8 @@ impl Replica {
     /// A bound, doubled with each view change in a row that brought no progress, up to the cap.
     fn backed_off(&self, bound: Duration) -> Duration {
         let doubled = 1_u32.checked_shl(self.suspicion.attempts).and_then(|factor| bound.checked_mul(factor));
-        doubled.map_or(self.parameters().deadline_cap(), |doubled| doubled.min(self.parameters().deadline_cap()))
+        let cap = self.parameters().deadline_cap();
+        doubled.map_or(cap, |doubled| doubled.min(cap))
     }
 
     /// How long a request may wait: a multiple of the latency achieved, within the configured bounds.

@@ -78,7 +78,7 @@ impl Checker for Agreement {
                 self.rotten.push(*replica);
                 Ok(())
             }
-            Observation::Installed { replica, .. } | Observation::Started { replica, .. } => {
+            Observation::Installed { replica, .. } => {
                 self.rotten.retain(|rotten| rotten != replica);
                 Ok(())
             }

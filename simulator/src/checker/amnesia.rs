@@ -1,6 +1,6 @@
 //! No amnesia: over all that a replica ever signed, restarts included, it says one thing about one subject. (PROTOCOL §2.6)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::Digest;
 use quorate_protocol::Output;
@@ -14,12 +14,14 @@ use crate::statement::{Said, Subject, in_message};
 pub struct Amnesia {
     members: u64,
     said: BTreeMap<(ReplicaId, Subject), Digest>,
+    /// Replicas whose state rotted once: what they said of it was wrong, and what they say later is right.
+    rotted: BTreeSet<ReplicaId>,
 }
 
 impl Amnesia {
     /// A checker for a cluster of this size.
     pub const fn new(quorums: Quorums) -> Self {
-        Self { members: quorums.members as u64, said: BTreeMap::new() }
+        Self { members: quorums.members as u64, said: BTreeMap::new(), rotted: BTreeSet::new() }
     }
 }
 
@@ -29,6 +31,9 @@ impl Checker for Amnesia {
     }
 
     fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
+        if let Observation::Rotted(replica) = observation {
+            self.rotted.insert(*replica);
+        }
         let Observation::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), .. } =
             observation
         else {
@@ -37,6 +42,9 @@ impl Checker for Amnesia {
         // Statements of others do not count here: they may be faulty.
         let own = in_message(message, self.members).into_iter().filter(|said| said.replica == *replica);
         for Said { replica, subject, digest } in own {
+            if matches!(subject, Subject::Checkpoint(..)) && self.rotted.contains(&replica) {
+                continue;
+            }
             let before = *self.said.entry((replica, subject)).or_insert(digest);
             if before != digest {
                 return Err(format!("replica {replica} said {before} about {subject:?}, and now says {digest}"));

@@ -89,10 +89,6 @@ impl Checker for Checkpoints {
                 self.rotten.retain(|rotten| rotten != replica);
                 self.compute(*replica, *sequence, *root)
             }
-            Observation::Started { replica, .. } => {
-                self.rotten.retain(|rotten| rotten != replica);
-                Ok(())
-            }
             Observation::Rotted(replica) => {
                 self.rotten.push(*replica);
                 Ok(())

@@ -52,7 +52,7 @@ impl World {
                 self.answer(id, &client, &ReplicaMessage::Busy { client, number, retry_after_ms });
             }
             Output::Evidence(evidence) => {
-                if !self.checkers.is_faulty(evidence.accused()) {
+                if !self.checkers.may_be_accused(evidence.accused()) {
                     let accused = evidence.accused();
                     self.report(Invariant::Understanding, format!("replica {id} accuses {accused}, which is correct"));
                 }

@@ -56,7 +56,7 @@ async fn four_members_exchange_frames_each_with_each_in_order() {
 }
 
 #[tokio::test]
-async fn a_vote_overtakes_bulk_that_is_with_quic_already() {
+async fn votes_overtake_bulk_that_is_with_quic_already() {
     let mut peers = start_peers(2, |_options| {});
     for peer in &mut peers {
         peer.all_up(1).await;
@@ -66,8 +66,13 @@ async fn a_vote_overtakes_bulk_that_is_with_quic_already() {
     while peers[0].network.links()[0].frames_out == 0 {
         tokio::task::yield_now().await;
     }
-    peers[0].network.send(ReplicaId(1), Lane::Votes, Bytes::from_static(b"vote")).expect("the link is up");
-    assert_eq!(peers[1].frame().await.1, Lane::Votes);
+    // More bytes of votes than of bulk: taking turns would not do.
+    for _vote in 0..64 {
+        peers[0].network.send(ReplicaId(1), Lane::Votes, Bytes::from(vec![2; 60 << 10])).expect("the link is up");
+    }
+    for _vote in 0..64 {
+        assert_eq!(peers[1].frame().await.1, Lane::Votes);
+    }
     assert_eq!(peers[1].frame().await.1, Lane::Bulk);
 }
 
