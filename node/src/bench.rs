@@ -25,6 +25,8 @@ mod pace;
 mod progress;
 mod report;
 mod run;
+#[cfg(test)]
+mod tests;
 mod workload;
 
 pub use self::options::{Extent, Load, LoadError, Options, Share, ShareError, WARM_UP_DEFAULT};

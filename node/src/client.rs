@@ -24,6 +24,8 @@ pub mod kv;
 mod pending;
 mod proved;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -44,6 +46,8 @@ pub use self::error::{ClientError, OpenError, Reachability, ReplicaReach};
 pub use self::identity::{Identity, derive_key};
 pub use self::proved::{ProofError, Proved};
 pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
+#[cfg(test)]
+pub(crate) use self::tests::TestCluster;
 use crate::transport::{LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinks, ReplicaLinksOptions};
 
 /// Keys whose sessions one connection carries, at most: a replica takes no more from one.
@@ -92,7 +96,7 @@ impl ConnectionOptions {
 async fn look_up(address: &str) -> Result<SocketAddr, OpenError> {
     let failed = |source| OpenError::Address { address: address.to_owned(), source };
     let found: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
-    let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first()).copied();
     first.ok_or_else(|| failed(std::io::Error::other("the name has no address")))
 }
 
@@ -176,7 +180,7 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         self.handle.command(Command::Status { to: replica, answer }).await?;
         match timeout(within, answered).await {
-            Ok(Ok(account)) => Account::read(&account).map_err(|_| ClientError::Nonsense { replica }),
+            Ok(Ok(account)) => Account::read(&account).map_err(|_nonsense| ClientError::Nonsense { replica }),
             Ok(Err(_)) => Err(ClientError::Closed),
             Err(_) => Err(self.handle.too_late(within).await),
         }
@@ -237,10 +241,8 @@ impl Handle {
 
 /// The address to send from: any of the family that reaches all.
 fn local(addresses: &[SocketAddr]) -> SocketAddr {
-    let any: IpAddr = match addresses.iter().all(SocketAddr::is_ipv4) {
-        true => Ipv4Addr::UNSPECIFIED.into(),
-        false => Ipv6Addr::UNSPECIFIED.into(),
-    };
+    let has_only_ipv4 = addresses.iter().all(SocketAddr::is_ipv4);
+    let any: IpAddr = if has_only_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)
 }
 

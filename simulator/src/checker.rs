@@ -126,7 +126,7 @@ pub enum Observation<'a> {
         /// The root of the application's state.
         root: Digest,
     },
-    /// A transferred state replaced the replica's own.
+    /// A transferred state replaced the replica's own, on disk too.
     Installed {
         /// The replica.
         replica: ReplicaId,

@@ -144,6 +144,20 @@ impl Cluster {
         self.run_until(|cluster| cluster.world.is_all_answered() && cluster.is_converged(), bound)
     }
 
+    /// Lets time pass until, besides, the last checkpoint is stable everywhere.
+    ///
+    /// # Errors
+    /// As [`Cluster::run_until`].
+    pub fn run_until_settled(&mut self, bound: Duration) -> Result<(), Failure> {
+        let interval = self.configuration().parameters().checkpoint_interval;
+        let is_settled = |standing: &Standing| {
+            let executed = standing.executed.value();
+            standing.stable.value() == executed - executed % interval
+        };
+        self.run_until_converged(bound)?;
+        self.run_until(|cluster| cluster.is_converged() && cluster.standings().all(|(_, s)| is_settled(&s)), bound)
+    }
+
     /// Whether all running replicas executed the same slots.
     pub fn is_converged(&self) -> bool {
         let executed: Vec<Sequence> = self.standings().map(|(_, standing)| standing.executed).collect();

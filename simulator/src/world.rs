@@ -286,7 +286,8 @@ impl World {
 
     /// When the last message under way arrives; now, if there is none.
     pub fn last_arrival(&self) -> Time {
-        let is_message = |event: &Event| matches!(event, Event::Arrival { .. } | Event::Call { .. } | Event::Answer { .. });
+        let is_message =
+            |event: &Event| matches!(event, Event::Arrival { .. } | Event::Call { .. } | Event::Answer { .. });
         let arrivals = self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(is_message));
         arrivals.map(|Reverse((time, _))| *time).max().unwrap_or(self.time)
     }

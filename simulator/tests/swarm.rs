@@ -18,6 +18,10 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// Seeds that every run of the tests takes.
 const SEEDS: u64 = 150;
 
+/// Calls after all faults, one after the other: they take two intervals of checkpoints at least, in which a state that rotted
+/// is found and mended.
+const LAST_CALLS: usize = 40;
+
 /// Hosts as the seed decides.
 fn draw_options(random: &mut Random, options: &mut WorldOptions) {
     options.drops_unwanted = random.below(2) == 0;
@@ -170,10 +174,11 @@ fn run(seed: u64, history: usize) -> Result<Cluster, Failure> {
     mend(&mut cluster)?;
     cluster.declare_healed();
     cluster.run_until_converged(MINUTE)?;
-    for call in 0..40 {
+    for call in 0..LAST_CALLS {
         cluster.client(call % 4).put("last", &format!("{call}"));
+        cluster.run_until_answered(MINUTE)?;
     }
-    cluster.run_until_converged(MINUTE)?;
+    cluster.run_until_settled(MINUTE)?;
     cluster.assert_converged()?;
     Ok(cluster)
 }

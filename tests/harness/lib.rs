@@ -1,1 +1,66 @@
-//! Harness.
+//! The harness of the end-to-end tests: clusters of real processes on the loopback, load on them, and what goes wrong
+//! with them. The tests talk to the program as people and scripts do, by its command line (and, for load, its client
+//! library), and to its ports as strangers do.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `program.rs` | the program under test, built once, and one run of it |
+//! | `cluster.rs` | a cluster: started, killed, stopped, paused, asked, and gone when it is dropped |
+//! | `process.rs` | one replica's process |
+//! | `ports.rs` | ports that no other cluster of any test takes |
+//! | `relay.rs` | the network between replicas, where a test cuts it |
+//! | `load.rs` | writers in the background that remember what was acknowledged |
+//! | `status.rs` | what `quorate status --json` says |
+//! | `store.rs` | the store by the client library |
+//! | `stranger.rs` | somebody who speaks QUIC to a replica and keeps to no rule above it |
+//! | `damage.rs` | rot in files |
+//! | `disk.rs` | a disk so small that it gets full |
+//! | `wait.rs` | waiting for a condition, with a bound |
+//!
+//! At most one cluster runs at a time, whatever the number of test threads: see [`Turn`].
+
+mod cluster;
+pub mod damage;
+mod disk;
+mod load;
+mod ports;
+mod process;
+mod program;
+mod relay;
+mod status;
+mod store;
+mod stranger;
+mod wait;
+
+use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use cluster::{Builder, Cluster};
+pub use disk::SmallDisk;
+pub use load::{Load, Written};
+pub use process::{ReplicaProcess, runs};
+pub use program::{Finished, program, quorate, start};
+pub use relay::Passage;
+pub use status::{Link, ReplicaStatus, Status};
+pub use store::Store;
+pub use stranger::{Farewell, Stranger};
+pub use wait::{LIMIT, wait_until};
+
+/// The right to use the processors: clusters and testnets would starve each other.
+#[derive(Debug)]
+pub struct Turn {
+    _held: MutexGuard<'static, ()>,
+}
+
+impl Turn {
+    /// Waits until no other cluster of this process runs.
+    pub fn take() -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        Self { _held: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+}
+
+/// Says what a reader of the test's output should know: a measured value, or why a test is skipped.
+pub fn say(text: &str) {
+    writeln!(io::stderr().lock(), "      {text}").ok();
+}

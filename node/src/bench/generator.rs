@@ -155,13 +155,10 @@ impl Generator {
         load_client.submitted += 1;
         let number = load_client.submitted;
         let outstanding = Outstanding { client, number, due_ns, submitted_ns: self.shared.now_ns(), calls };
-        let tag = match self.free_tags.pop() {
-            Some(tag) => tag,
-            None => {
-                self.outstanding.push(None);
-                self.outstanding.len() as u64 - 1
-            }
-        };
+        let tag = self.free_tags.pop().unwrap_or_else(|| {
+            self.outstanding.push(None);
+            self.outstanding.len() as u64 - 1
+        });
         self.outstanding[index(tag)] = Some(outstanding);
         load_client.session.submit_tagged(tag, operations, &self.submit_to).await
     }

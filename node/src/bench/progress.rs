@@ -17,7 +17,7 @@ const REFRESH: Duration = Duration::from_millis(250);
 /// Refreshes between two lines of the log.
 const REFRESHES_PER_LINE: u64 = 20;
 
-/// Shows how it goes until it is dropped. Gives the time of each answer's absence to `on_stall`.
+/// Shows how it goes until it is dropped.
 pub(super) async fn show(shared: Arc<Shared>, extent: Extent, warm_up: Duration) {
     let is_terminal = io::stderr().is_terminal();
     let bar = is_terminal.then(|| bar(extent, warm_up));

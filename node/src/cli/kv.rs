@@ -78,6 +78,7 @@ pub(super) struct PutArguments {
 An ordered read sees every write that was answered before it. A proved read is answered by one replica, with a proof
 that it cannot forge, as of a checkpoint that may be some time ago. Exit status 4: there is no such key.")]
 #[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
 pub(super) struct GetArguments {
     /// The key
     key: String,

@@ -175,9 +175,10 @@ impl Row {
         let Account { role, mode, view, primary, executed, stable, log_length, links, evidence, .. } = &self.account;
         if !self.reachable {
             let mut cells = [const { String::new() }; COLUMNS];
-            cells[0] = self.id.to_string();
-            cells[1] = "unreachable".to_owned();
-            cells[COLUMNS - 1] = self.error.clone().unwrap_or_default();
+            let [id, state, .., last] = &mut cells;
+            *id = self.id.to_string();
+            state.push_str("unreachable");
+            last.push_str(self.error.as_deref().unwrap_or_default());
             return cells;
         }
         let proofs: Vec<String> = evidence.iter().map(|accused| format!("against {accused}")).collect();
@@ -214,7 +215,8 @@ impl fmt::Display for Picture {
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..COLUMNS).map(width).collect();
         for (number, row) in rows.iter().enumerate() {
-            let line: String = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  ")).collect();
+            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let line = cells.join("  ");
             let end = if number + 1 < rows.len() { "\n" } else { "" };
             write!(formatter, "{}{end}", line.trim_end())?;
         }
@@ -266,10 +268,8 @@ replica  state        role    view  primary  executed  stable  log  requests/s  
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
         };
         assert_eq!(squeeze(&shown), squeeze(expected));
-        let columns: Vec<usize> = shown
-            .lines()
-            .map(|line| line.find("against").or(line.find("evidence")).or(line.find("timed")).unwrap())
-            .collect();
+        let last_cells = ["evidence", "against 2", "timed out"];
+        let columns: Vec<_> = shown.lines().zip(last_cells).map(|(line, cell)| line.find(cell).unwrap()).collect();
         assert!(columns.windows(2).all(|pair| pair[0] == pair[1]), "{shown}");
     }
 

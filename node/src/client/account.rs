@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_no_account_is_refused() {
-        for text in ["", "[]", "null", r#"{"view":-1}"#, r#"{"view":"3"}"#] {
+        for text in ["", "7", "null", r#"{"view":-1}"#, r#"{"view":"3"}"#] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -29,12 +29,12 @@ struct Measured {
 }
 
 impl Patience {
-    /// The bounds follow from the parameters: half of the client time-out, four times of it, and the deadline cap.
+    /// The bounds follow from the parameters: the client time-out, four times of it, and the deadline cap.
     pub(super) fn new(parameters: &Parameters, jitter_seed: u64) -> Self {
         let cap = nanoseconds(parameters.deadline_cap());
         let base = nanoseconds(parameters.client_timeout()).min(cap);
         let ceiling = base.saturating_mul(4).min(cap);
-        Self { base, floor: base / 2, ceiling, cap, measured: None, random: jitter_seed }
+        Self { base, floor: base, ceiling, cap, measured: None, random: jitter_seed }
     }
 
     /// An answer took `latency`.

@@ -51,7 +51,8 @@ impl Replica {
         let Some(root) = self.state_root_at(sequence) else { return };
         // A state that was replaced may lead past slots that this replica has voted on already, with another root.
         let voted = self.checkpoints.votes[self.id.index()].iter().map(|vote| vote.statement.sequence).max();
-        if sequence <= self.log.low() || voted.is_some_and(|voted| sequence <= voted) {
+        let is_past = sequence <= self.log.low() || voted.is_some_and(|voted| sequence <= voted);
+        if is_past || self.execution.is_diverged {
             return;
         }
         let epoch = self.configuration.epoch();

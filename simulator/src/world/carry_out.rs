@@ -151,8 +151,6 @@ impl World {
                 self.feed(id, input);
             }
             Done::Installed(state) => {
-                let (sequence, root) = (state.sequence, state.application_root);
-                self.observe(&Observation::Installed { replica: id, sequence, root });
                 if self.hosts[id.index()].disk.checkpoints.install(state) {
                     self.store(id);
                 }
@@ -180,6 +178,10 @@ impl World {
             Stored::Taken(sequence) => self.feed(id, Input::CheckpointDurable { sequence }),
             Stored::Installed(sequence) => {
                 self.counts.transfers += 1;
+                let root = self.hosts[id.index()].disk.checkpoints.durable().map(|state| state.application_root);
+                if let Some(root) = root {
+                    self.observe(&Observation::Installed { replica: id, sequence, root });
+                }
                 self.feed(id, Input::StateInstalled { sequence });
             }
         }

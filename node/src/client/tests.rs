@@ -1,0 +1,251 @@
+//! The client library against a whole cluster in this process: real sockets and disks, four hosts.
+
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quorate_crypto::SigningKey;
+use quorate_protocol::client::ClientError as SessionError;
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::configuration::Parameters;
+use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction};
+use quorate_protocol::number::{ReplicaId, Sequence};
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::kv::KeyValue;
+use super::{ClientError, Connection, ConnectionOptions, Identity, completions, derive_key};
+use crate::configuration::network::{Addresses, Network, Plan};
+use crate::configuration::{Resources, Size};
+use crate::host::{self, ReplicaOptions};
+
+/// How long anything here may take. Machines that run tests are slow.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Slots from one checkpoint to the next: few, so that proofs are there soon.
+const CHECKPOINT_INTERVAL: u64 = 8;
+
+/// A cluster in this process.
+pub(crate) struct TestCluster {
+    folder: TempDir,
+    network: Network,
+    replicas: Vec<Option<Running>>,
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<anyhow::Result<()>>,
+}
+
+impl TestCluster {
+    /// Four replicas, ready.
+    pub(crate) async fn start() -> Self {
+        let mut cluster = Self::found();
+        for index in 0..4 {
+            cluster.start_replica(index).await;
+        }
+        cluster
+    }
+
+    /// The files of four replicas, none of which runs.
+    fn found() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let resources = Resources { log_segment_bytes: Size::new(1 << 20), mtu_max: 6500, ..Resources::default() };
+        let parameters = Parameters { checkpoint_interval: CHECKPOINT_INTERVAL, ..Parameters::default() };
+        let plan = Plan { addresses: free_addresses(4), parameters, resources };
+        let network = Network::create(&folder.path().join("net"), plan).unwrap();
+        Self { folder, network, replicas: (0..4).map(|_| None).collect() }
+    }
+
+    async fn start_replica(&mut self, index: usize) {
+        let configuration = self.network.replicas().unwrap().remove(index);
+        let (is_ready, ready) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel();
+        let build: host::Build = Arc::new(|| Box::new(Store::default()));
+        let options = ReplicaOptions { configuration, build };
+        let stopped = async { stopped.await.unwrap_or_default() };
+        let ended = tokio::spawn(host::run(options, stopped, move || is_ready.send(()).unwrap_or_default()));
+        timeout(PATIENCE, ready).await.expect("ready in time").expect("a replica that starts");
+        self.replicas[index] = Some(Running { stop, ended });
+    }
+
+    async fn stop_replica(&mut self, index: usize) {
+        let Some(Running { stop, ended }) = self.replicas[index].take() else { return };
+        drop(stop);
+        timeout(PATIENCE, ended).await.expect("ended in time").expect("no panic").expect("no failure");
+    }
+
+    pub(crate) async fn stop(mut self) {
+        for index in 0..4 {
+            self.stop_replica(index).await;
+        }
+    }
+
+    pub(crate) fn client_folder(&self) -> PathBuf {
+        self.network.client_folder()
+    }
+
+    /// A folder for a test's own files.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    async fn connect(&self) -> (Connection, SigningKey) {
+        let identity = Identity::take(&self.client_folder()).unwrap();
+        let configuration = Arc::new(self.network.genesis().configuration().clone());
+        let key = identity.configuration.key.clone();
+        let options = ConnectionOptions::resolve(configuration, key.clone()).await.unwrap();
+        (Connection::open(options).unwrap(), key)
+    }
+
+    async fn store(&self) -> (Connection, KeyValue) {
+        let (connection, key) = self.connect().await;
+        let session = connection.client(key).await.unwrap();
+        (connection, KeyValue::new(session, PATIENCE))
+    }
+}
+
+fn free_addresses(count: usize) -> Vec<Addresses> {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let held: Vec<_> = (0..count)
+        .map(|_| (UdpSocket::bind(any).unwrap(), UdpSocket::bind(any).unwrap(), TcpListener::bind(any).unwrap()))
+        .collect();
+    let addresses = held.iter().map(|(peer, client, admin)| Addresses {
+        peer: peer.local_addr().unwrap().to_string(),
+        client: client.local_addr().unwrap().to_string(),
+        admin: admin.local_addr().unwrap().to_string(),
+    });
+    addresses.collect()
+}
+
+fn text(blob: Option<Blob>) -> Option<String> {
+    blob.map(|blob| String::from_utf8_lossy(&blob).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_the_store_does_what_it_says() {
+    let cluster = TestCluster::start().await;
+    let (connection, store) = cluster.store().await;
+    assert!(!store.put(b"a", b"1").await.unwrap().value);
+    assert!(store.put(b"a", b"2").await.unwrap().value);
+    assert_eq!(text(store.get(b"a").await.unwrap().value), Some("2".to_owned()));
+    assert!(!store.compare_and_set(b"a", Some(b"1"), Some(b"3")).await.unwrap().value);
+    assert!(store.compare_and_set(b"a", Some(b"2"), Some(b"3")).await.unwrap().value);
+    assert!(store.compare_and_set(b"b", None, Some(b"4")).await.unwrap().value);
+    let range = Range { prefix: Blob::EMPTY, after: None, limit: 1 };
+    let page = store.range(range.clone()).await.unwrap().value;
+    assert_eq!((page.entries.len(), page.more), (1, true));
+    let rest = store.range(Range { after: Some(page.entries[0].key.clone()), ..range }).await.unwrap().value;
+    assert_eq!((&rest.entries[0].key[..], rest.more), (&b"b"[..], false));
+    let transaction = Transaction {
+        conditions: List::new(vec![Condition::Exists { key: b"b"[..].into() }]).unwrap(),
+        then: List::new(vec![Step::Delete { key: b"b"[..].into() }]).unwrap(),
+        otherwise: List::empty(),
+    };
+    let outcome = store.transaction(transaction).await.unwrap().value;
+    assert!(outcome.succeeded);
+    assert_eq!(outcome.outputs, [StepOutput::Deleted(true)]);
+    assert!(!store.delete(b"b").await.unwrap().value);
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_connection_carries_many_clients_with_many_requests_in_flight() {
+    let cluster = TestCluster::start().await;
+    let (connection, key) = cluster.connect().await;
+    let (submit_to, mut completions) = completions();
+    for client in 0..20_u64 {
+        let session = connection.client(derive_key(&key, "test", client)).await.unwrap();
+        for number in 0..10 {
+            let operation = Operation::put(format!("{client}/{number}").as_bytes(), b"v").encode().unwrap();
+            session.submit_tagged(client * 10 + number, vec![operation], &submit_to).await.unwrap();
+        }
+    }
+    let mut tags = Vec::new();
+    while tags.len() < 200 {
+        let completion = timeout(PATIENCE, completions.recv()).await.unwrap().unwrap();
+        completion.outcome.unwrap();
+        tags.push(completion.tag);
+    }
+    tags.sort_unstable();
+    assert_eq!(tags, (0..200).collect::<Vec<_>>());
+    let session = connection.client(key).await.unwrap();
+    let page = KeyValue::new(session, PATIENCE).range(Range { prefix: Blob::EMPTY, after: None, limit: 1024 }).await;
+    assert_eq!(page.unwrap().value.entries.len(), 200);
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_are_served_while_any_one_replica_is_away_and_the_status_names_it() {
+    let mut cluster = TestCluster::start().await;
+    let (connection, store) = cluster.store().await;
+    store.put(b"k", b"0").await.unwrap();
+    for away in 0..4_u8 {
+        cluster.stop_replica(away.into()).await;
+        store.put(b"k", &[away]).await.unwrap();
+        let reachability = connection.reachability().await;
+        assert!(!reachability.replicas[usize::from(away)].is_reached, "{reachability}");
+        let silent = connection.status(ReplicaId::new(away), Duration::from_millis(200)).await;
+        assert!(matches!(silent, Err(ClientError::TimedOut { .. })), "{silent:?}");
+        cluster.start_replica(away.into()).await;
+        let account = connection.status(ReplicaId::new(away), PATIENCE).await.unwrap();
+        assert_eq!(account.links.len(), 3);
+    }
+    assert_eq!(store.get(b"k").await.unwrap().value, Some(Blob::from(&[3][..])));
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_replica_proves_what_a_key_held_at_a_checkpoint() {
+    let cluster = TestCluster::start().await;
+    let (connection, store) = cluster.store().await;
+    store.put(b"k", b"v").await.unwrap();
+    for _ in 0..2 * CHECKPOINT_INTERVAL {
+        store.put(b"other", b"x").await.unwrap();
+    }
+    let proved = connection.get_proved(b"k", Sequence::new(CHECKPOINT_INTERVAL), PATIENCE).await.unwrap();
+    assert_eq!(text(proved.value), Some("v".to_owned()));
+    assert!(proved.sequence >= Sequence::new(CHECKPOINT_INTERVAL));
+    assert_eq!(connection.get_proved(b"none", Sequence::ZERO, PATIENCE).await.unwrap().value, None);
+    let future = connection.get_proved(b"k", Sequence::new(1_000_000), PATIENCE).await;
+    assert!(matches!(future, Err(ClientError::NoProof { failures }) if failures.len() == 4));
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_listens_the_addresses_are_named() {
+    let cluster = TestCluster::found();
+    let (connection, key) = cluster.connect().await;
+    let session = connection.client(key).await.unwrap();
+    let operation = Operation::get(b"k").encode().unwrap();
+    let error = session.submit_within(vec![operation], Duration::from_millis(100)).await.unwrap_err();
+    let address = &cluster.network.genesis().configuration().members()[2].client_address;
+    assert!(matches!(error, ClientError::Unreachable(_)));
+    assert!(error.to_string().contains(address), "{error}");
+    assert!(matches!(
+        session.submit_within(vec![], Duration::from_secs(5)).await,
+        Err(ClientError::Session(SessionError::NoOperations))
+    ));
+    connection.close().await;
+    assert!(matches!(session.submit(vec![Blob::EMPTY]).await, Err(ClientError::Closed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_takes_no_more_keys_than_a_replica_does() {
+    let cluster = TestCluster::found();
+    let (connection, key) = cluster.connect().await;
+    for index in 1..super::CLIENTS_MAX as u64 {
+        connection.client(derive_key(&key, "test", index)).await.unwrap();
+    }
+    let further = connection.client(derive_key(&key, "test", 0)).await;
+    assert!(matches!(further, Err(ClientError::TooManyClients)));
+    assert!(connection.client(derive_key(&key, "test", 1)).await.is_ok(), "it has a session already");
+    assert!(connection.client(key).await.is_ok(), "the connection's own key has its place");
+}

@@ -1,0 +1,17 @@
+//! PROTOCOL.md sentence by sentence: each test quotes the sentence that it holds the replica to.
+
+#[path = "paper/checkpoints.rs"]
+mod checkpoints;
+#[path = "paper/normal_case.rs"]
+mod normal_case;
+#[path = "paper/omission.rs"]
+mod omission;
+#[path = "paper/proposing.rs"]
+mod proposing;
+#[path = "paper/recovery.rs"]
+mod recovery;
+mod support;
+#[path = "paper/suspicion.rs"]
+mod suspicion;
+#[path = "paper/view_change.rs"]
+mod view_change;

@@ -1,0 +1,156 @@
+//! §4.1, §4.2, §4.6, §12: requests on their way into a batch.
+
+use quorate_protocol::Output;
+use quorate_protocol::batch::SignedRequest;
+use quorate_protocol::message::{Message, Outcome, PrePrepare};
+use quorate_protocol::number::{RecordNumber, Session};
+use quorate_protocol::record::Record;
+use quorate_protocol::refusal::Refusal;
+
+use crate::support::subject::{Subject, appended, said};
+use crate::support::{client, prepare, replica, slot};
+
+/// The requests in each batch proposed among `outputs`.
+fn proposed(outputs: &[Output]) -> Vec<usize> {
+    let records = appended(outputs).into_iter();
+    let sizes = records.filter_map(|record| match record {
+        Record::Accepted(_, Some(batch)) => Some(batch.requests().len()),
+        _ => None,
+    });
+    sizes.collect()
+}
+
+/// "With nothing in flight it proposes at once" (§4.2); "A **pre-prepare** is the primary's own `Prepare` vote with the
+/// batch" (§3); "It takes the next slot within the watermarks and stamps the batch with its clock." (§4.2)
+#[test]
+fn a_primary_with_nothing_in_flight_proposes_at_once() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    let batch = group.batch(0);
+    let vote = group.vote(0, prepare(0, 1, batch.digest()));
+    let outputs = primary.ask(group.opening(client(0), 1));
+    let record = Record::Accepted(vote, Some(batch.clone()));
+    assert_eq!(outputs, [Output::Append { number: RecordNumber::new(1), record }]);
+    let message = Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() });
+    assert_eq!(primary.sync(), [Output::Broadcast(message)]);
+}
+
+/// "otherwise a batch fills until it holds a share of what is in flight" (§4.2)
+#[test]
+fn a_batch_fills_until_it_holds_half_of_what_is_in_flight() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    let sizes: Vec<Vec<usize>> =
+        (0..5).map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
+    assert_eq!(sizes, [vec![1], vec![1], vec![1], vec![], vec![2]]);
+}
+
+/// "while a slot of the pipeline is free" (§4.2)
+#[test]
+fn a_full_pipeline_holds_proposals_back_until_a_slot_is_decided() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    let outputs: Vec<Output> =
+        (0..20).flat_map(|index| primary.ask(group.opening(client(index), 1))).collect();
+    let sizes = proposed(&outputs);
+    assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (4, 5));
+    let Record::Accepted(_, Some(batch)) = &appended(&outputs)[0] else { panic!("a proposal comes first") };
+    primary.sync();
+    let batch = batch.clone();
+    let outputs = primary.decide(0, 1, &batch);
+    assert_eq!(proposed(&outputs), [15]);
+}
+
+/// "or its byte bound" (§4.2)
+#[test]
+fn what_does_not_fit_a_batch_waits_for_the_next() {
+    let parameters = quorate_protocol::configuration::Parameters {
+        batch_bytes_max: 1 << 16,
+        request_bytes_max: 1 << 15,
+        ..crate::support::small()
+    };
+    let group = crate::support::Group::new(4, parameters);
+    let mut primary = Subject::new(&group, 0);
+    primary.ask(group.opening(client(0), 1));
+    let large = "x".repeat(30_000);
+    let session = Session { sequence: slot(1), index: 0 };
+    let ask = |number| group.request(client(0), session, number, &large);
+    let sizes: Vec<Vec<usize>> = (1..=6).map(|number| proposed(&primary.ask(ask(number)))).collect();
+    assert_eq!(sizes, [vec![1], vec![1], vec![], vec![2], vec![], vec![]]);
+}
+
+/// "It takes the next slot within the **watermarks**" (§4.2)
+#[test]
+fn a_primary_proposes_nothing_above_the_high_watermark() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    for sequence in 1..=8 {
+        let index = u8::try_from(sequence).expect("small");
+        primary.ask(group.opening(client(index), 1));
+        primary.decide(0, sequence, &group.batch(index));
+        // Checkpoints are taken but nobody else vouches for them.
+        primary.settle();
+    }
+    assert_eq!(primary.replica.executed(), slot(8));
+    assert_eq!(primary.ask(group.opening(client(9), 1)), []);
+    let root = primary.replica.state_root_at(slot(4)).expect("taken");
+    let outputs = primary.hear(1, Message::Stable(group.stable(4, root, &[1, 2, 3])));
+    assert_eq!(proposed(&outputs), [1]);
+}
+
+/// "a backup passes the request on to the primary" (§4.6)
+#[test]
+fn a_backup_passes_a_clients_request_on_to_the_primary() {
+    let mut backup = Subject::of_four(1);
+    let request = backup.group.opening(client(0), 1);
+    let outputs = backup.ask(request.clone());
+    assert_eq!(outputs, [Output::Send { to: replica(0), message: Message::Request(request) }]);
+}
+
+/// "a backup passes the request on to the primary" (§4.6), which takes it like a client's own.
+#[test]
+fn a_primary_proposes_what_a_backup_passed_on() {
+    let mut primary = Subject::of_four(0);
+    let request = primary.group.opening(client(0), 1);
+    assert_eq!(proposed(&primary.hear(2, Message::Request(request.clone()))), [1]);
+    let mut backup = Subject::of_four(1);
+    assert_eq!(backup.hear(2, Message::Request(request)), []);
+    assert_eq!(backup.replica.refusals()[&Refusal::NotThePrimary], 1);
+}
+
+/// "each request is answered" (§4.5): again, if it is asked again.
+#[test]
+fn a_request_that_executed_is_answered_from_the_table() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(0));
+    let answer = backup.execute();
+    assert_eq!(backup.ask(group.opening(client(0), 1)), answer);
+}
+
+/// "A request whose session is not in the table never executes." (§12)
+#[test]
+fn a_request_of_a_session_that_is_gone_is_answered_so() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(0));
+    backup.settle();
+    let outputs = backup.ask(group.request(client(1), Session { sequence: slot(1), index: 0 }, 1, "lost"));
+    let [Output::Reply(reply)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((reply.client, &reply.outcome), (client(1), &Outcome::Evicted));
+}
+
+/// "Admission is bounded per client and in total; past it a replica answers `Busy`." (§12)
+#[test]
+fn a_client_beyond_its_share_is_told_to_come_back() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let share = 2 * u64::from(group.0.parameters().outstanding_max);
+    let ask = |number| -> SignedRequest { group.opening(client(0), number) };
+    for number in 1..=share {
+        assert_eq!(said(&backup.ask(ask(number))).len(), 1);
+    }
+    let outputs = backup.ask(ask(share + 1));
+    assert!(matches!(outputs[..], [Output::Busy { client: of, .. }] if of == client(0)), "{outputs:?}");
+    assert_eq!(said(&backup.ask(group.opening(client(1), 1))).len(), 1);
+}

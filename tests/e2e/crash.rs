@@ -1,0 +1,120 @@
+//! Replicas that are killed: nothing acknowledged is lost, and the others go on. (PROTOCOL §6, §7, §9)
+
+use std::time::{Duration, Instant};
+
+use quorate_tests::{Cluster, Load, say};
+
+/// Longest silence that clients may see when a primary is killed, on a machine that does much else: the bound that
+/// makes a replica suspect its primary, and some.
+const GAP_MAX: Duration = Duration::from_secs(5);
+
+/// Longest time with kills again and again.
+const KILLING_LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn the_load_goes_on_when_the_primary_of_four_is_killed() {
+    the_load_goes_on_when_primaries_are_killed(4, 1);
+}
+
+#[test]
+fn the_load_goes_on_when_two_primaries_of_seven_are_killed() {
+    the_load_goes_on_when_primaries_are_killed(7, 2);
+}
+
+/// Kills as many primaries as may be faulty, one after the other.
+fn the_load_goes_on_when_primaries_are_killed(replicas: u8, kills: usize) {
+    let mut cluster = Cluster::start(replicas);
+    let load = Load::start(&cluster, 3);
+    load.wait_for(100);
+    let mut killed = Vec::new();
+    for _ in 0..kills {
+        let primary = cluster.status().primary();
+        let moment = Instant::now();
+        cluster.kill(primary);
+        killed.push(primary);
+        load.wait_for(100);
+        let gap = load.longest_gap_since(moment);
+        say(&format!("the primary of {replicas} replicas, {primary}, was killed: {} ms of silence", gap.as_millis()));
+        assert!(gap < GAP_MAX, "{gap:?}");
+    }
+    killed.iter().for_each(|id| cluster.restart(*id));
+    load.wait_for(50);
+    let written = load.stop();
+    cluster.assert_converged();
+    assert_eq!(written.unknown(), []);
+    written.assert_all_acknowledged_readable();
+}
+
+#[test]
+fn any_replica_may_be_killed_again_and_again() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    let start = Instant::now();
+    let mut kills = 0;
+    while kills < 20 && start.elapsed() < KILLING_LIMIT {
+        // No order that the views follow, too.
+        let id = [2, 0, 3, 1, 0, 1, 3, 2][kills % 8];
+        cluster.kill(id);
+        load.wait_for(5);
+        cluster.restart(id);
+        load.wait_for(5);
+        kills += 1;
+    }
+    say(&format!("{kills} kills in {:.1} s under load", start.elapsed().as_secs_f64()));
+    assert!(kills >= 10, "{kills}");
+    let written = load.stop();
+    cluster.assert_converged();
+    assert_eq!(written.unknown(), []);
+    written.assert_all_acknowledged_readable();
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_all_are_killed_at_once() {
+    let mut cluster = Cluster::start(4);
+    for round in 0..3 {
+        let load = Load::start(&cluster, 4);
+        load.wait_for(150);
+        // All are gone before the first comes back.
+        cluster.ids().for_each(|id| cluster.kill(id));
+        cluster.start_all();
+        load.wait_for(20);
+        let written = load.stop();
+        cluster.assert_converged();
+        written.assert_all_acknowledged_readable();
+        say(&format!("round {round}: all killed at once, {} acknowledged writes are there", written.count()));
+    }
+}
+
+#[test]
+fn a_replica_that_was_stopped_in_order_comes_back_where_it_was() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(50);
+    for id in cluster.ids() {
+        cluster.stop(id);
+        load.wait_for(10);
+        cluster.restart(id);
+    }
+    let written = load.stop();
+    cluster.stop_all();
+    cluster.start_all();
+    cluster.assert_converged();
+    written.assert_all_acknowledged_readable();
+}
+
+#[test]
+fn a_primary_that_is_frozen_and_wakes_up_later_does_no_harm() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    load.wait_for(50);
+    for _ in 0..2 {
+        let primary = cluster.status().primary();
+        cluster.pause(primary);
+        load.wait_for(100);
+        cluster.resume(primary);
+        load.wait_for(50);
+    }
+    let written = load.stop();
+    cluster.assert_converged();
+    written.assert_all_acknowledged_readable();
+}

@@ -1,0 +1,306 @@
+//! Clients and strangers who keep to no rule: each is told why it is disconnected, and nobody else notices.
+//! (PROTOCOL §4, §12)
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use quorate_crypto::SigningKey;
+use quorate_node::configuration::key_file;
+use quorate_node::transport::{ALPN_CLIENT, ALPN_PEER, Violation};
+use quorate_protocol::batch::{Request, SignedRequest};
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::kv::Operation;
+use quorate_protocol::message::{ClientMessage, Outcome, ReplicaMessage, Reply, from_frame, to_frame};
+use quorate_protocol::number::{RequestNumber, Sequence, Session};
+use quorate_tests::{Cluster, Farewell, Load, Stranger, say};
+
+/// The lane of a client's requests, as its hello names it.
+const REQUESTS: u8 = 2;
+
+/// The version of the transport.
+const VERSION: u16 = 1;
+
+/// Codes with which a replica closes a client's connection.
+const MALFORMED: u64 = 0x101;
+const SIGNATURE: u64 = 0x102;
+
+/// Longest silence that another client may notice.
+const GAP_MAX: Duration = Duration::from_secs(2);
+
+fn key() -> SigningKey {
+    key_file::generate().unwrap()
+}
+
+fn client_address(cluster: &Cluster, id: usize) -> SocketAddr {
+    cluster.genesis().configuration().members()[id].client_address.parse().unwrap()
+}
+
+fn peer_address(cluster: &Cluster, id: usize) -> SocketAddr {
+    cluster.genesis().configuration().members()[id].peer_address.parse().unwrap()
+}
+
+fn cluster_bytes(cluster: &Cluster) -> [u8; 32] {
+    *cluster.genesis().cluster().digest().as_bytes()
+}
+
+/// A connection of a client that said its hello.
+fn client(cluster: &Cluster, id: usize, key: &SigningKey) -> Stranger {
+    let mut stranger = Stranger::dial(client_address(cluster, id), ALPN_CLIENT, key).unwrap();
+    stranger.send_hello(VERSION, &cluster_bytes(cluster), REQUESTS);
+    stranger
+}
+
+fn assert_violation(farewell: &Farewell, violation: &Violation) {
+    assert_eq!(farewell.code, Some(u64::from(violation.code())), "{farewell:?}");
+    assert!(farewell.text.contains(&violation.to_string()), "{farewell:?}");
+}
+
+#[test]
+fn strangers_are_refused_in_the_handshake_and_learn_why() {
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    // A key that is no member's, at the port of members.
+    let refused = match Stranger::dial(peer_address(&cluster, 1), ALPN_PEER, &key()) {
+        Ok(stranger) => stranger.farewell(),
+        Err(farewell) => farewell,
+    };
+    assert_eq!(refused.code, None, "TLS refuses before any stream is read: {refused:?}");
+    assert!(refused.text.contains("this key is not the one that is expected here"), "{refused:?}");
+    // Other protocols, among them that of the other port.
+    for (address, protocol) in [
+        (peer_address(&cluster, 1), ALPN_CLIENT),
+        (client_address(&cluster, 1), ALPN_PEER),
+        (client_address(&cluster, 1), b"h3"),
+        (client_address(&cluster, 1), b"quorate-client/2"),
+    ] {
+        let refused = Stranger::dial(address, protocol, &key()).unwrap_err();
+        assert!(refused.text.contains("protocol"), "{refused:?}");
+    }
+    load.wait_for(20);
+    assert_eq!(load.stop().unknown(), []);
+}
+
+#[test]
+fn a_client_that_breaks_the_framing_is_told_so_and_disconnected() {
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let start = Instant::now();
+    let own = cluster_bytes(&cluster);
+    let says = |version, cluster_id: &[u8; 32], lane| {
+        let mut stranger = Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap();
+        stranger.send_hello(version, cluster_id, lane);
+        stranger.farewell()
+    };
+    assert_violation(&says(2, &own, REQUESTS), &Violation::WrongVersion { theirs: 2, ours: 1 });
+    assert_violation(&says(VERSION, &[7; 32], REQUESTS), &Violation::WrongCluster);
+    assert_violation(&says(VERSION, &own, 0), &Violation::WrongLane { lane: 0 });
+    let sends = |bytes: &[u8], finish: bool| {
+        let mut stranger = client(&cluster, 0, &key());
+        stranger.send(bytes);
+        if finish {
+            stranger.finish();
+        }
+        stranger.farewell()
+    };
+    let bytes_max = 320 << 10;
+    let too_large = Violation::FrameTooLarge { bytes: bytes_max + 1, bytes_max };
+    assert_violation(&sends(&(bytes_max + 1).to_le_bytes(), false), &too_large);
+    let largest = Violation::FrameTooLarge { bytes: u32::MAX, bytes_max };
+    assert_violation(&sends(&[0xff; 64], false), &largest);
+    assert_violation(&sends(&[0; 4], false), &Violation::FrameEmpty);
+    assert_violation(&sends(&[100, 0, 0, 0, 1, 2, 3], true), &Violation::FrameTruncated);
+    let mut no_hello = Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap();
+    no_hello.send_frame(b"GET / HTTP/1.1\r\nHost: replica\r\n\r\n");
+    assert_violation(&no_hello.farewell(), &Violation::NoHello);
+    load.wait_for(20);
+    assert!(load.longest_gap_since(start) < GAP_MAX);
+    assert_eq!(load.stop().unknown(), []);
+}
+
+#[test]
+fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let start = Instant::now();
+    let some_key = key();
+    let valid = to_frame(&opening(&cluster, &some_key, 1)).unwrap();
+    let long = [&valid[..], b"and more"].concat();
+    let mut other_version = valid.to_vec();
+    other_version[0] = other_version[0].wrapping_add(1);
+    let other_kind = [&valid[..1], &[0xfe], &valid[2..]].concat();
+    let noise: Vec<u8> = (0..10_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    for rubbish in [&noise[..], &valid[..valid.len() - 1], &long, &other_version, &other_kind, &[0xff; 300_000]] {
+        let mut stranger = client(&cluster, 0, &some_key);
+        stranger.send_frame(rubbish);
+        let farewell = stranger.farewell();
+        assert_eq!(farewell.code, Some(MALFORMED), "{farewell:?}");
+        assert!(farewell.text.contains("a frame that is no message"), "{farewell:?}");
+    }
+    // Whole messages, signed by nobody or somebody else.
+    let mut forged = opening(&cluster, &some_key, 1);
+    if let ClientMessage::Request(request) = &mut forged {
+        request.signature = key().sign(cluster.genesis().cluster().digest());
+    }
+    let mut stranger = client(&cluster, 0, &some_key);
+    stranger.send_frame(&to_frame(&forged).unwrap());
+    let farewell = stranger.farewell();
+    assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
+    load.wait_for(20);
+    let gap = load.longest_gap_since(start);
+    assert!(gap < GAP_MAX, "{gap:?}");
+    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_converged();
+}
+
+#[test]
+fn datagrams_of_noise_at_every_port_are_ignored() {
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let start = Instant::now();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut noise = vec![0; 1400];
+    let targets: Vec<SocketAddr> =
+        (0..4).flat_map(|id| [peer_address(&cluster, id), client_address(&cluster, id)]).collect();
+    for round in 0..4_000_usize {
+        getrandom::fill(&mut noise).unwrap();
+        // Every other one looks like the first packet of a handshake.
+        noise[0] = if round % 2 == 0 { 0xc3 } else { noise[0] };
+        noise[1..5].copy_from_slice(&1_u32.to_be_bytes());
+        socket.send_to(&noise[..1 + round % noise.len()], targets[round % targets.len()]).ok();
+    }
+    load.wait_for(50);
+    let gap = load.longest_gap_since(start);
+    assert!(gap < GAP_MAX, "{gap:?}");
+    let status = cluster.status();
+    assert!(status.replicas.iter().all(|row| row.links.iter().all(|link| link.state == "up")), "{status:?}");
+    assert_eq!(load.stop().unknown(), []);
+}
+
+/// A client that makes its own requests, at one replica.
+struct Requester {
+    key: SigningKey,
+    stranger: Stranger,
+    cluster: quorate_protocol::configuration::ClusterId,
+}
+
+impl Requester {
+    fn new(cluster: &Cluster, replica: usize) -> Self {
+        let key = key();
+        let mut stranger = client(cluster, replica, &key);
+        stranger.send_frame(&to_frame(&opening(cluster, &key, 1)).unwrap());
+        // Its own hello comes first.
+        stranger.receive_frame().unwrap();
+        Self { key, stranger, cluster: *cluster.genesis().cluster() }
+    }
+
+    fn request(&self, session: Session, number: u64, value: &str) -> SignedRequest {
+        let operation = Operation::put(b"requested", value.as_bytes()).encode().unwrap();
+        sign(&self.cluster, &self.key, session, number, vec![operation])
+    }
+
+    fn send(&mut self, request: SignedRequest) {
+        self.stranger.send_frame(&to_frame(&ClientMessage::Request(request)).unwrap());
+    }
+
+    /// The next reply; replies to openings and requests come from this one replica.
+    fn reply(&mut self) -> Reply {
+        loop {
+            let frame = self.stranger.receive_frame().unwrap();
+            if let ReplicaMessage::Reply(reply) = from_frame(&frame.into()).unwrap() {
+                return reply;
+            }
+        }
+    }
+
+    fn session(&mut self) -> Session {
+        let reply = self.reply();
+        let Outcome::Opened { session } = reply.outcome else { unreachable!("{reply:?}") };
+        session
+    }
+}
+
+fn sign(
+    cluster: &quorate_protocol::configuration::ClusterId,
+    key: &SigningKey,
+    session: Session,
+    number: u64,
+    operations: Vec<Blob>,
+) -> SignedRequest {
+    let operations = List::new(operations).unwrap();
+    let number = RequestNumber::new(number);
+    Request { client: key.public_key(), session, number, operations }.sign(cluster, key).unwrap()
+}
+
+fn opening(cluster: &Cluster, key: &SigningKey, number: u64) -> ClientMessage {
+    ClientMessage::Request(sign(cluster.genesis().cluster(), key, Session::NONE, number, vec![]))
+}
+
+#[test]
+fn a_number_is_executed_once_whatever_is_sent_under_it() {
+    let cluster = Cluster::start(4);
+    let primary = usize::from(cluster.status().primary());
+    let mut client = Requester::new(&cluster, primary);
+    let session = client.session();
+    let first = client.request(session, 1, "first");
+    client.send(first.clone());
+    let reply = client.reply();
+    assert!(matches!(reply.outcome, Outcome::Executed { .. }), "{reply:?}");
+    // The same again, and another operation under the same number: the first one's reply.
+    client.send(first.clone());
+    assert_eq!(client.reply().outcome, reply.outcome);
+    let second = client.request(session, 1, "second");
+    client.send(second);
+    assert_eq!(client.reply().outcome, reply.outcome);
+    assert_eq!(cluster.kv(&["get", "requested"]).text(), "first\n");
+    // A thousand copies in one go are one request, and the connection is none the worse.
+    (0..1_000).for_each(|_| client.send(first.clone()));
+    let next = client.request(session, 2, "third");
+    client.send(next);
+    let third = loop {
+        let reply = client.reply();
+        if reply.number == RequestNumber::new(2) {
+            break reply;
+        }
+    };
+    assert!(matches!(third.outcome, Outcome::Executed { .. }), "{third:?}");
+    assert_eq!(cluster.kv(&["get", "requested"]).text(), "third\n");
+    assert!(client.stranger.is_open());
+    cluster.assert_converged();
+}
+
+#[test]
+fn a_request_of_a_session_that_nobody_opened_never_executes() {
+    let cluster = Cluster::start(4);
+    let primary = usize::from(cluster.status().primary());
+    let mut client = Requester::new(&cluster, primary);
+    let session = client.session();
+    let invented = Session { sequence: Sequence::new(session.sequence.value() + 1_000), index: 3 };
+    let request = client.request(invented, 1, "never");
+    client.send(request);
+    let reply = client.reply();
+    assert_eq!((reply.session, reply.outcome), (invented, Outcome::Evicted));
+    assert_eq!(cluster.kv(&["get", "requested"]).status, Some(4));
+    // A number far beyond the window waits for nothing and takes nothing down.
+    let far = client.request(session, u64::MAX, "never");
+    client.send(far);
+    let next = client.request(session, 1, "now");
+    client.send(next);
+    assert_eq!(client.reply().number, RequestNumber::new(1));
+    assert_eq!(cluster.kv(&["get", "requested"]).text(), "now\n");
+}
+
+#[test]
+fn many_connections_that_say_nothing_keep_nobody_out() {
+    let cluster = Cluster::start(4);
+    let idle: Vec<Stranger> =
+        (0..100).map(|_| Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap()).collect();
+    let load = Load::start(&cluster, 2);
+    let waited = load.wait_for(50);
+    say(&format!("50 writes within {:.2} s beside {} idle connections", waited.as_secs_f64(), idle.len()));
+    // Who says no hello is not kept.
+    idle.iter().for_each(|stranger| assert_violation(&stranger.farewell(), &Violation::HelloDeadline));
+    assert_eq!(load.stop().unknown(), []);
+}

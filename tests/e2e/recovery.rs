@@ -1,0 +1,228 @@
+//! Files that are damaged and disks that are full: what can be repaired is, what can not is said, and no vote is ever
+//! forgotten in silence. (PROTOCOL §9)
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use quorate_tests::damage::{Frame, files, flip, frames};
+use quorate_tests::{Cluster, LIMIT, Load, SmallDisk, say, wait_until};
+
+/// A cluster whose replica 1 was killed under load, so that its log holds something.
+fn killed_under_load() -> (Cluster, Load) {
+    // Checkpoints far apart: the log is not cut meanwhile.
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 128).parameter("window", 512).start();
+    let load = Load::start(&cluster, 4);
+    load.wait_for(200);
+    cluster.kill(1);
+    (cluster, load)
+}
+
+fn log_frames(cluster: &Cluster) -> Vec<Frame> {
+    let frames = frames(&cluster.replica_folder(1).join("data/log"));
+    assert!(frames.len() > 50, "{} records", frames.len());
+    frames
+}
+
+fn finish(cluster: &Cluster, load: Load) {
+    load.wait_for(20);
+    let written = load.stop();
+    cluster.assert_converged();
+    written.assert_all_acknowledged_readable();
+}
+
+#[test]
+fn one_rotten_copy_of_a_vote_is_repaired_from_the_other() {
+    let (mut cluster, load) = killed_under_load();
+    let frames = log_frames(&cluster);
+    let middle = &frames[frames.len() / 2];
+    flip(&middle.path, middle.front_head(), 8);
+    cluster.restart(1);
+    assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
+    finish(&cluster, load);
+}
+
+#[test]
+fn a_rotten_batch_is_fetched_from_the_others() {
+    let (mut cluster, load) = killed_under_load();
+    let frames = log_frames(&cluster);
+    let middle = frames[frames.len() / 2..].iter().find(|frame| frame.body_length > 0).unwrap();
+    flip(&middle.path, middle.body() + middle.body_length / 2, 4);
+    cluster.restart(1);
+    assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
+    finish(&cluster, load);
+}
+
+#[test]
+fn a_replica_whose_votes_are_lost_refuses_to_start() {
+    let (cluster, load) = killed_under_load();
+    let frames = log_frames(&cluster);
+    let middle = &frames[frames.len() / 2];
+    flip(&middle.path, middle.position, middle.length);
+    let refused = cluster.refused(1);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    for word in ["replica-1/data/log", "records are missing", "must not vote"] {
+        assert!(refused.stderr.contains(word), "no `{word}` in: {}", refused.stderr);
+    }
+    load.wait_for(20);
+    let written = load.stop();
+    cluster.assert_converged_among(&[0, 2, 3]);
+    written.assert_all_acknowledged_readable();
+}
+
+#[test]
+fn a_torn_tail_is_cut() {
+    let (mut cluster, load) = killed_under_load();
+    let last = log_frames(&cluster).pop().unwrap();
+    // What a write leaves behind that the power failed in: the front is there, the rest is not.
+    flip(&last.path, last.body(), last.position + last.length - last.body());
+    flip(&last.path, last.position, 64);
+    cluster.restart(1);
+    finish(&cluster, load);
+}
+
+#[test]
+fn a_last_write_that_is_torn_in_its_middle_is_no_loss() {
+    let (mut cluster, load) = killed_under_load();
+    // A group of which an earlier record is missing and a later one is whole: blocks reach the disk in any order, and
+    // nobody was told of any of them.
+    let mut rounds = 0;
+    let torn = loop {
+        let frames = log_frames(&cluster);
+        let last = frames.last().unwrap().clone();
+        let unsynced: Vec<Frame> = frames.into_iter().filter(|frame| frame.number >= last.synced_before).collect();
+        if unsynced.len() >= 2 {
+            break unsynced[unsynced.len() - 2].clone();
+        }
+        rounds += 1;
+        if rounds > 20 {
+            return say("skipped: the last write never held two records");
+        }
+        cluster.restart(1);
+        load.wait_for(30);
+        cluster.kill(1);
+    };
+    flip(&torn.path, torn.position, torn.length);
+    cluster.restart(1);
+    finish(&cluster, load);
+}
+
+#[test]
+fn a_rotten_state_is_named_or_made_good_but_never_believed() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 4);
+    load.wait_for(300);
+    cluster.stop(1);
+    let folder = cluster.replica_folder(1).join("data/state");
+    let state: Vec<(PathBuf, u64)> = files(&folder).into_iter().filter(|(_, length)| *length > 0).collect();
+    let copy = cluster.scratch().join("copy");
+    let (mut named, mut started) = (0, BTreeSet::new());
+    for (path, length) in &state {
+        let used = used_bytes(path).min(*length);
+        if used == 0 {
+            continue;
+        }
+        fs::copy(path, &copy).unwrap();
+        flip(path, used / 2, 1.max(used / 100));
+        cluster.launch(1);
+        if settles(&mut cluster) {
+            // What it has is checked against what the others vouch for, below.
+            started.insert(path.strip_prefix(&folder).unwrap().display().to_string());
+            load.wait_for(50);
+            cluster.kill(1);
+        } else {
+            let said = cluster.process(1).log_tail();
+            assert!(said.contains("error: replica 1") && said.contains("data/state"), "{}: {said}", path.display());
+            assert!(!said.contains("panicked"), "{}: {said}", path.display());
+            named += 1;
+            fs::copy(&copy, path).unwrap();
+        }
+    }
+    say(&format!("{} files of the state: {named} times refused by name, started with {started:?}", state.len()));
+    cluster.launch(1);
+    cluster.process(1).wait_ready();
+    finish(&cluster, load);
+}
+
+/// Bytes up to the last one that is not zero.
+fn used_bytes(path: &std::path::Path) -> u64 {
+    let bytes = fs::read(path).unwrap();
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |position| position as u64 + 1)
+}
+
+/// Whether replica 1 gets ready; if not, it has ended.
+fn settles(cluster: &mut Cluster) -> bool {
+    let mut is_ready = false;
+    wait_until("the replica to start or to refuse", LIMIT, || {
+        is_ready = cluster.process(1).is_ready();
+        is_ready || !cluster.is_running(1)
+    });
+    is_ready
+}
+
+#[test]
+fn a_full_disk_stops_one_replica_until_there_is_room_and_nobody_else() {
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 64).parameter("window", 256).found();
+    let disk = match SmallDisk::mount(&cluster.scratch().join("disk"), 96 << 20) {
+        Ok(disk) => disk,
+        Err(reason) => return say(&format!("skipped: no small disk can be mounted here: {reason}")),
+    };
+    let data = format!("{:?}", disk.path().join("data"));
+    cluster.set(3, "data", &data);
+    cluster.start_all();
+    let load = Load::with_values(&cluster, 4, 4096);
+    load.wait_for(100);
+    disk.fill();
+    let start = Instant::now();
+    wait_until("the replica to say that its disk is full", LIMIT, || {
+        assert!(cluster.is_running(3), "{}", cluster.process(3).log_tail());
+        cluster.status_of(3).disk_full
+    });
+    load.wait_for(200);
+    let gap = load.longest_gap_since(start);
+    say(&format!("the others went on: {} ms of silence at most", gap.as_millis()));
+    assert!(cluster.is_running(3), "{}", cluster.process(3).log_tail());
+    disk.make_room();
+    wait_until("the replica to go on", LIMIT, || !cluster.status_of(3).disk_full);
+    finish(&cluster, load);
+}
+
+#[test]
+fn a_log_that_is_at_its_bound_says_so_and_goes_on_when_it_is_cut() {
+    // Three segments at most, and checkpoints so far apart that they fill before one is stable.
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 256).parameter("window", 512).found();
+    cluster.set(2, "disk_bytes_max", "\"3MiB\"");
+    cluster.start_all();
+    let load = Load::with_values(&cluster, 2, 32 << 10);
+    let start = Instant::now();
+    wait_until("the replica to say that its log is full", LIMIT, || cluster.status_of(2).disk_full);
+    load.wait_for(100);
+    assert!(load.longest_gap_since(start) < Duration::from_secs(5));
+    wait_until("the log to be cut", LIMIT, || {
+        load.wait_for(20);
+        !cluster.status_of(2).disk_full
+    });
+    finish(&cluster, load);
+}
+
+#[test]
+fn what_the_log_takes_on_disk_is_bounded_under_load() {
+    let cluster = Cluster::start(4);
+    let load = Load::with_values(&cluster, 4, 16 << 10);
+    let mut most = 0;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(12) {
+        let logs = files(&cluster.replica_folder(0).join("data/log"));
+        most = most.max(logs.iter().map(|(_, length)| *length).sum::<u64>());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let written = load.stop();
+    let bytes = written.count() as u64 * (16 << 10);
+    say(&format!("{} MiB were written through a log of at most {} MiB", bytes >> 20, most >> 20));
+    // A window of slots with a few segments of slack, whatever was written.
+    assert!(most <= 24 << 20, "{most}");
+    assert!(cluster.status().replicas.iter().all(|row| row.stable > 0));
+    written.assert_all_acknowledged_readable();
+}

@@ -1,0 +1,386 @@
+//! A cluster of real processes: founded by `quorate init` in a temporary folder, asked by `quorate status` and `quorate
+//! kv`, killed, stopped and paused by signals, and gone when it is dropped.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use quorate_node::configuration::Genesis;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::ports::Ports;
+use crate::process::log_tail;
+use crate::relay::Relay;
+use crate::store::Store;
+use crate::{Finished, LIMIT, Passage, ReplicaProcess, ReplicaStatus, Status, Turn, quorate, say, wait_until};
+
+/// Longest that replicas may take to agree once all is well.
+const CONVERGE_LIMIT: Duration = Duration::from_mins(1);
+
+/// A cluster that is to be started.
+#[derive(Debug)]
+pub struct Builder {
+    replicas: u8,
+    parameters: Vec<String>,
+    resources: Vec<(&'static str, String)>,
+    is_relayed: bool,
+}
+
+impl Builder {
+    /// Changes a parameter of the genesis.
+    #[must_use]
+    pub fn parameter(mut self, name: &str, value: u64) -> Self {
+        self.parameters.push(format!("{name}={value}"));
+        self
+    }
+
+    /// Changes a line of `[resources]` in every `replica.toml`; texts with their quotes.
+    #[must_use]
+    pub fn resource(mut self, name: &'static str, value: &str) -> Self {
+        self.resources.push((name, value.to_owned()));
+        self
+    }
+
+    /// Puts a relay between the replicas, so that the network between them can be cut. Clients reach them directly.
+    #[must_use]
+    pub fn relayed(mut self) -> Self {
+        self.is_relayed = true;
+        self
+    }
+
+    /// Founds the cluster and starts no replica.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn found(self) -> Cluster {
+        let turn = Turn::take();
+        let root = tempfile::Builder::new().prefix("quorate-test-").tempdir().expect("there is a temporary folder");
+        let ports = Ports::take(self.replicas);
+        let (dir, replicas) = (root.path().join("net"), self.replicas.to_string());
+        let base = ports.base().to_string();
+        let mut arguments = vec!["init", "--replicas", &replicas, "--base-port", &base];
+        arguments.extend(self.parameters.iter().flat_map(|parameter| ["--parameter", parameter]));
+        let arguments = arguments.into_iter().map(OsStr::new).chain([OsStr::new("--dir"), dir.as_os_str()]);
+        let founded = quorate(arguments);
+        assert_eq!(founded.status, Some(0), "{founded:?}");
+        let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
+        let processes = (0..self.replicas).map(|_| None).collect();
+        let cluster = Cluster { processes, relay, ports, root, _turn: turn };
+        cluster.ids().for_each(|id| self.configure(&cluster, id));
+        cluster
+    }
+
+    /// Founds the cluster, starts all replicas and waits until they are ready and can order something.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn start(self) -> Cluster {
+        let mut cluster = self.found();
+        cluster.start_all();
+        cluster
+    }
+
+    fn configure(&self, cluster: &Cluster, id: u8) {
+        for (name, value) in &self.resources {
+            cluster.set(id, name, value);
+        }
+        if self.is_relayed {
+            let listen = format!("[listen]\npeer = \"127.0.0.1:{}\"", cluster.ports.behind_relay(id));
+            cluster.edit(&cluster.replica_folder(id).join("replica.toml"), "[listen]", &listen);
+        }
+    }
+}
+
+/// A cluster whose replicas run as processes.
+#[derive(Debug)]
+pub struct Cluster {
+    // In this order: processes end before their network and their files go.
+    processes: Vec<Option<ReplicaProcess>>,
+    relay: Option<Relay>,
+    ports: Ports,
+    root: TempDir,
+    _turn: Turn,
+}
+
+impl Cluster {
+    /// A cluster of `replicas`, with checkpoints closer together and logs smaller than a real one's.
+    pub fn builder(replicas: u8) -> Builder {
+        let resources = [
+            ("log_segment_bytes", "\"1MiB\""),
+            ("disk_bytes_max", "\"256MiB\""),
+            ("mtu_max", "6500"),
+            ("threads", "1"),
+        ];
+        Builder {
+            replicas,
+            parameters: vec!["checkpoint_interval=16".to_owned(), "window=64".to_owned()],
+            resources: resources.map(|(name, value)| (name, value.to_owned())).into(),
+            is_relayed: false,
+        }
+    }
+
+    /// Such a cluster, started.
+    pub fn start(replicas: u8) -> Self {
+        Self::builder(replicas).start()
+    }
+
+    /// All replicas' numbers.
+    pub fn ids(&self) -> impl Iterator<Item = u8> + use<> {
+        (0..=u8::MAX).take(self.processes.len())
+    }
+
+    /// Starts every replica that does not run, all at once, and waits until they are ready and something was ordered.
+    ///
+    /// # Panics
+    /// If one does not get ready, or nothing is ordered in time.
+    pub fn start_all(&mut self) {
+        let absent: Vec<u8> = self.ids().filter(|id| self.processes[usize::from(*id)].is_none()).collect();
+        absent.iter().for_each(|id| self.launch(*id));
+        absent.iter().for_each(|id| self.process(*id).wait_ready());
+        self.wait_until_orders();
+    }
+
+    /// Waits until a write is acknowledged.
+    ///
+    /// # Panics
+    /// If none is in time.
+    pub fn wait_until_orders(&self) {
+        let store = Store::open(&self.client_folder());
+        wait_until("the cluster to order a write", LIMIT, || store.put("harness/orders", b"yes").is_ok());
+    }
+
+    /// Starts replica `id` and does not wait for it.
+    pub fn launch(&mut self, id: u8) {
+        let folder = self.replica_folder(id);
+        self.processes[usize::from(id)] = Some(ReplicaProcess::launch(&folder));
+    }
+
+    /// Starts replica `id` and waits until it is ready.
+    pub fn restart(&mut self, id: u8) {
+        self.launch(id);
+        self.process(id).wait_ready();
+    }
+
+    /// Kills replica `id` as a crash would.
+    pub fn kill(&mut self, id: u8) {
+        self.process(id).kill();
+        self.processes[usize::from(id)] = None;
+    }
+
+    /// Asks replica `id` to stop, and waits until it has.
+    ///
+    /// # Panics
+    /// If it ends with anything but success.
+    pub fn stop(&mut self, id: u8) {
+        self.process(id).signal(Signal::TERM);
+        let status = self.process(id).wait();
+        assert_eq!(status.code(), Some(0), "replica {id}: {}", self.process(id).log_tail());
+        self.processes[usize::from(id)] = None;
+    }
+
+    /// Stops all replicas that run, in order of their numbers.
+    pub fn stop_all(&mut self) {
+        let running: Vec<u8> = self.ids().filter(|id| self.processes[usize::from(*id)].is_some()).collect();
+        running.into_iter().for_each(|id| self.stop(id));
+    }
+
+    /// Stops the clock of replica `id`, so to speak: it does nothing at all until it is resumed.
+    pub fn pause(&mut self, id: u8) {
+        self.process(id).signal(Signal::STOP);
+    }
+
+    /// Lets a paused replica go on.
+    pub fn resume(&mut self, id: u8) {
+        self.process(id).signal(Signal::CONT);
+    }
+
+    /// Whether the process of replica `id` runs.
+    pub fn is_running(&mut self, id: u8) -> bool {
+        self.processes[usize::from(id)].as_mut().is_some_and(ReplicaProcess::is_running)
+    }
+
+    /// The process of replica `id`.
+    ///
+    /// # Panics
+    /// If it was not started.
+    pub fn process(&mut self, id: u8) -> &mut ReplicaProcess {
+        self.processes[usize::from(id)].as_mut().expect("the test started this replica")
+    }
+
+    /// Tries to start replica `id`, which must refuse: gives its exit status and what it says.
+    pub fn refused(&self, id: u8) -> Finished {
+        let dir = self.replica_folder(id);
+        quorate([OsStr::new("replica"), OsStr::new("--dir"), dir.as_os_str()])
+    }
+
+    /// Cuts all links of replica `id`, both ways.
+    pub fn cut_off(&self, id: u8) {
+        self.ids().filter(|other| *other != id).for_each(|other| self.cut(id, other));
+    }
+
+    /// Cuts the link between two replicas, both ways.
+    pub fn cut(&self, one: u8, other: u8) {
+        self.pass(one, other, Passage::Cut);
+        self.pass(other, one, Passage::Cut);
+    }
+
+    /// Changes how datagrams pass from one replica to another.
+    ///
+    /// # Panics
+    /// If the cluster was built without a relay.
+    pub fn pass(&self, from: u8, to: u8, passage: Passage) {
+        self.relay.as_ref().expect("the test built its cluster with a relay").pass(from, to, passage);
+    }
+
+    /// Lets all datagrams pass again.
+    pub fn heal(&self) {
+        for from in self.ids() {
+            self.ids().filter(|to| *to != from).for_each(|to| self.pass(from, to, Passage::Open));
+        }
+    }
+
+    /// What `quorate status` says.
+    ///
+    /// # Panics
+    /// If it says no such thing.
+    pub fn status(&self) -> Status {
+        let client = self.client_folder();
+        let said = quorate([OsStr::new("status"), OsStr::new("--json"), OsStr::new("--net"), client.as_os_str()]);
+        serde_json::from_value(said.json()).expect("status prints the fields of its contract")
+    }
+
+    /// The row of one replica.
+    pub fn status_of(&self, id: u8) -> ReplicaStatus {
+        self.status().replicas.swap_remove(usize::from(id))
+    }
+
+    /// Runs `quorate kv` with `arguments` and the client's folder.
+    pub fn kv(&self, arguments: &[&str]) -> Finished {
+        let client = self.client_folder();
+        let arguments = ["kv"].into_iter().chain(arguments.iter().copied()).map(OsStr::new);
+        quorate(arguments.chain([OsStr::new("--net"), client.as_os_str()]))
+    }
+
+    /// The cluster's store, by the client library.
+    pub fn store(&self) -> Store {
+        Store::open(&self.client_folder())
+    }
+
+    /// The cluster's genesis.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    pub fn genesis(&self) -> Genesis {
+        Genesis::load(&self.net().join("genesis.toml")).expect("init founded it")
+    }
+
+    /// The cluster's folder.
+    pub fn net(&self) -> PathBuf {
+        self.root.path().join("net")
+    }
+
+    /// A folder of the test's own, gone with the cluster.
+    pub fn scratch(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The folder to connect with.
+    pub fn client_folder(&self) -> PathBuf {
+        self.net().join("client")
+    }
+
+    /// The folder of replica `id`.
+    pub fn replica_folder(&self, id: u8) -> PathBuf {
+        self.net().join(format!("replica-{id}"))
+    }
+
+    /// Everything that replica `id` logged.
+    pub fn log_of(&self, id: u8) -> String {
+        fs::read_to_string(self.replica_folder(id).join("replica.log")).unwrap_or_default()
+    }
+
+    /// Replaces the first `from` in a file.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub fn edit(&self, path: &Path, from: &str, to: &str) {
+        let text = fs::read_to_string(path).expect("the file is there");
+        assert!(text.contains(from), "no `{from}` in {text}");
+        fs::write(path, text.replacen(from, to, 1)).expect("the file can be written");
+    }
+
+    /// Sets a key in the `replica.toml` of replica `id`, whether it stands there as a comment or not.
+    ///
+    /// # Panics
+    /// If it does not stand there at all.
+    pub fn set(&self, id: u8, name: &str, value: &str) {
+        let path = self.replica_folder(id).join("replica.toml");
+        let text = fs::read_to_string(&path).expect("init wrote it");
+        let is_it = |line: &&str| line.trim_start_matches("# ").starts_with(&format!("{name} = "));
+        let line = text.lines().find(is_it).expect("the test names a key of replica.toml");
+        fs::write(&path, text.replacen(line, &format!("{name} = {value}"), 1)).expect("the file can be written");
+    }
+
+    /// Waits until all replicas have executed the same and agree on their state.
+    ///
+    /// # Panics
+    /// If they don't in time.
+    pub fn assert_converged(&self) {
+        let all: Vec<u8> = self.ids().collect();
+        self.assert_converged_among(&all);
+    }
+
+    /// The same for some replicas. States are compared at checkpoints: writes are made until one covers all that was
+    /// executed before.
+    ///
+    /// # Panics
+    /// If they don't in time.
+    pub fn assert_converged_among(&self, ids: &[u8]) {
+        let store = self.store();
+        let interval = self.genesis().configuration().parameters().checkpoint_interval;
+        let mut target = None;
+        let mut last = None;
+        let converged = wait_for(CONVERGE_LIMIT, || {
+            (0..interval).map_while(|_| store.put("harness/converge", b"again").ok()).for_each(drop);
+            let status = self.status();
+            let target = *target.get_or_insert(status.executed());
+            let rows: Vec<&ReplicaStatus> = ids.iter().map(|id| &status.replicas[usize::from(*id)]).collect();
+            let is_done = agree(&rows) && rows.iter().all(|row| row.stable >= target);
+            last = Some(status);
+            is_done
+        });
+        assert!(converged, "no convergence at {target:?}: {last:#?}");
+    }
+}
+
+/// Whether replicas that answer say the same of what they executed, and of the state at their stable checkpoint.
+fn agree(rows: &[&ReplicaStatus]) -> bool {
+    let Some(first) = rows.first() else { return true };
+    let same = |row: &ReplicaStatus| (row.executed, row.stable, row.state_root.clone());
+    let is_well = |row: &&ReplicaStatus| row.reachable && row.mode == "normal" && row.state_root.is_some();
+    rows.iter().all(is_well) && rows.iter().all(|row| same(row) == same(first))
+}
+
+fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let start = std::time::Instant::now();
+    while !holds() {
+        if start.elapsed() > limit {
+            return false;
+        }
+    }
+    true
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for id in self.ids() {
+                let tail = log_tail(&self.replica_folder(id).join("replica.log"));
+                say(&format!("--- the log of replica {id} ends:\n{tail}"));
+            }
+        }
+    }
+}

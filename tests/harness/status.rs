@@ -1,0 +1,76 @@
+//! What `quorate status --json` says, as far as tests look at it.
+
+use serde::Deserialize;
+
+/// All replicas.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Status {
+    /// By number.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica, by its own word. Of one that is not reachable everything else is empty.
+#[derive(Debug, Clone, Deserialize)]
+pub struct ReplicaStatus {
+    /// Its number.
+    pub id: u8,
+    /// Whether it answered.
+    pub reachable: bool,
+    /// `primary` or `backup`.
+    pub role: String,
+    /// `normal`, or what it is busy with instead.
+    pub mode: String,
+    /// Its view.
+    pub view: u64,
+    /// The primary of its view.
+    pub primary: u8,
+    /// The last slot that it executed.
+    pub executed: u64,
+    /// The slot of its stable checkpoint.
+    pub stable: u64,
+    /// The root of its state there.
+    pub state_root: Option<String>,
+    /// Whether its disk is full.
+    pub disk_full: bool,
+    /// Connected clients.
+    pub clients: u64,
+    /// Its links to the others.
+    pub links: Vec<Link>,
+    /// Whom it holds proofs against.
+    pub evidence: Vec<u8>,
+}
+
+/// A link to another replica.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Link {
+    /// The other one.
+    pub peer: u8,
+    /// `up`, `connecting` or `waiting`.
+    pub state: String,
+    /// Why it went down the last time.
+    pub last_error: Option<String>,
+}
+
+impl Status {
+    /// The view that most replicas are in.
+    pub fn view(&self) -> u64 {
+        let mut views: Vec<u64> = self.reachable().map(|replica| replica.view).collect();
+        views.sort_unstable();
+        views.get(views.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// The primary of that view.
+    pub fn primary(&self) -> u8 {
+        let view = self.view();
+        self.reachable().find(|replica| replica.view == view).map_or(0, |replica| replica.primary)
+    }
+
+    /// The highest slot that any replica executed.
+    pub fn executed(&self) -> u64 {
+        self.reachable().map(|replica| replica.executed).max().unwrap_or_default()
+    }
+
+    fn reachable(&self) -> impl Iterator<Item = &ReplicaStatus> {
+        self.replicas.iter().filter(|replica| replica.reachable)
+    }
+}
