@@ -325,7 +325,11 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
         ("batch_bytes_max", "at most 4 MiB, and larger than the largest request by 1 KiB", {
             p.batch_bytes_max <= 4 << 20 && p.batch_bytes_max >= p.request_bytes_max.saturating_add(1 << 10)
         }),
-        ("batch_operations_max", "at least 1 and at most 4096", (1..=OPERATIONS_MAX).contains(&(p.batch_operations_max as usize))),
+        (
+            "batch_operations_max",
+            "at least 1 and at most 4096",
+            (1..=OPERATIONS_MAX).contains(&(p.batch_operations_max as usize)),
+        ),
         ("outstanding_max", "at least 1 and at most 64", (1..=64).contains(&p.outstanding_max)),
         ("sessions_max", "at least 1 and at most 1048576", (1..=1 << 20).contains(&p.sessions_max)),
         ("reply_cache_bytes_max", "at least 4 MiB", p.reply_cache_bytes_max >= 4 << 20),

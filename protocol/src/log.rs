@@ -118,11 +118,12 @@ impl Log {
         }
     }
 
-    /// Forgets all slots at or below `sequence`: a state transfer replaced what they led to.
-    pub(crate) fn forget_through(&mut self, sequence: Sequence) {
-        self.slots.retain(|other, _| *other > sequence);
+    /// A state transfer leads past slots that were never decided here. Those above the low watermark stay: what this
+    /// replica voted on them binds it.
+    pub(crate) fn skip_to(&mut self, executed: Sequence) {
         self.history.clear();
         self.history_bytes = 0;
+        self.prune(executed);
     }
 
     fn remember(&mut self, sequence: Sequence, slot: Slot) {

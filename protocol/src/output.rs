@@ -55,11 +55,11 @@ pub enum Output {
         /// What the root is made of.
         root: StateRoot,
     },
-    /// Send a part of the stable checkpoint's state to a peer, as [`Message::Part`].
+    /// Send a part of the state at a durable checkpoint to a peer, as [`Message::Part`].
     SendPart {
         /// The peer.
         to: ReplicaId,
-        /// The checkpoint's slot: nothing is sent if it is not the stable one.
+        /// The checkpoint's slot: nothing is sent if its state cannot be read any more.
         sequence: Sequence,
         /// Where the part begins.
         cursor: Blob,

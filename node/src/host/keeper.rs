@@ -44,7 +44,6 @@ struct Keeping {
     /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
     /// Bound: one an interval in the window, and one.
     snapshots: Vec<Kept>,
-    stable: Option<Sequence>,
 }
 
 /// A state that stays readable.
@@ -56,7 +55,7 @@ struct Kept {
 
 impl Keeper {
     pub(super) fn start(store: CheckpointStore, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
-        let mut keeping = Keeping { store, events, snapshots: Vec::new(), stable: None };
+        let mut keeping = Keeping { store, events, snapshots: Vec::new() };
         if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
             keeping.keep_snapshot(sequence)?;
         }
@@ -97,7 +96,6 @@ impl Keeping {
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
             Keep::Stable(sequence) => {
-                self.stable = Some(sequence);
                 let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
                 self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
             }
@@ -131,9 +129,6 @@ impl Keeping {
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
     /// letter and the last key sent.
     fn part(&mut self, sequence: Sequence, cursor: Blob) -> anyhow::Result<Option<Part>> {
-        if self.stable.is_none_or(|stable| stable < sequence) {
-            return Ok(None);
-        }
         let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
         kept.read = Some(Instant::now());
         let snapshot = &kept.snapshot;

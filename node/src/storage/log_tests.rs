@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use self::test_disk::TestDisk;
 use super::disk::Disk;
-use super::frame::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use super::frame::{BODY_BYTES_MAX, HEAD_BYTES_MAX, frame_bytes};
 use super::log::{Error, Event, Identity, Log, Missing, Options, Recovered, Recovery};
 use super::segment::list;
 
@@ -508,6 +508,36 @@ fn a_last_frame_without_a_head_still_testifies_to_a_durable_record_before_it() {
         assert_eq!((numbers(&again.found), again.recovery.next), (vec![1], Some(4)));
         let lost = [Missing { numbers: 2..3, was_durable: true }, Missing { numbers: 3..4, was_durable: false }];
         assert_eq!(again.recovery.missing, lost);
+        again.close();
+    }
+}
+
+#[test]
+fn a_segment_begun_by_a_torn_write_is_classified_alike_at_every_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, options) = (Arc::new(TestDisk::default()), options(folder.path()));
+    let opened = open(&disk, &options);
+    let gate = disk.gate.lock().unwrap();
+    opened.append(1..2, 50_000);
+    let until = Instant::now() + PATIENCE;
+    while disk.syncs.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < until, "the record is never synced");
+        std::thread::yield_now();
+    }
+    opened.append(2..5, 10_000);
+    drop(gate);
+    let events = opened.wait_durable(4);
+    assert!(matches!(events.as_slice(), [Event::Durable(1), Event::Durable(4)]), "{events:?}");
+    opened.close();
+    // As if power had failed before the header and the first record of the second segment were written.
+    let path = &segments(&options)[1];
+    let frame = frame_bytes(u32::try_from(record(2, 0).0.len()).unwrap(), 10_000);
+    let lost = vec![0; usize::try_from(4096 + frame).unwrap()];
+    OpenOptions::new().write(true).open(path).unwrap().write_all_at(&lost, 0).unwrap();
+    for damaged_segments in [1, 0, 0] {
+        let again = open(&disk, &options);
+        assert_eq!(again.recovery.missing, [Missing { numbers: 2..3, was_durable: false }]);
+        assert_eq!((numbers(&again.found), again.recovery.damaged_segments), (vec![1, 3, 4], damaged_segments));
         again.close();
     }
 }

@@ -216,6 +216,7 @@ impl Reader<'_> {
             self.recovery.synced_before = self.recovery.synced_before.max(header.first);
             self.missing.remember_torn(header.torn_first..header.torn_end);
         }
+        let begun_at = self.expected;
         let mut first = None;
         let mut starts = Vec::new();
         let mut readable_end = usize::try_from(BLOCK_BYTES).unwrap_or(0).min(bytes.len());
@@ -248,7 +249,8 @@ impl Reader<'_> {
         group.resize(end.saturating_sub(group_at), 0);
         let position = (readable_end as u64).next_multiple_of(BLOCK_BYTES);
         let active = FoundActive { path: file.path.clone(), bytes: file.bytes, ordinal: file.ordinal, position };
-        let header_for = if header.is_none() { first } else { None };
+        // Not the first record found: that would make those missing before it durable.
+        let header_for = if header.is_none() { begun_at.or(self.recovery.first) } else { None };
         self.last = Some(LastSegment { active, header_for, group_at: group_at as u64, group });
         Ok(true)
     }

@@ -31,7 +31,10 @@ impl Replica {
         assert!(self.log.is_within_watermarks(sequence));
         self.suspicion.last_proposal = self.now.monotonic;
         self.count_prepare(vote);
-        self.accept(vote.statement, batch);
+        // The primary may have voted for another batch before: then it is caught, and the view left.
+        if self.mode == Mode::Normal {
+            self.accept(vote.statement, batch);
+        }
     }
 
     fn refuse_pre_prepare(&self, vote: &Vote<Prepare>, batch: &Batch) -> Option<Refusal> {

@@ -9,7 +9,6 @@ use quorate_crypto::Digest;
 
 use super::checkpoint::protocol_digest;
 use super::{OwnCheckpoint, Replica, state_root};
-use crate::certificate::StableCertificate;
 use crate::codec::{Blob, decode, encode};
 use crate::input::StagedState;
 use crate::message::{Entry, Fetch, Message, Part, StateRoot};
@@ -17,6 +16,7 @@ use crate::number::{ReplicaId, Sequence};
 use crate::output::{Notice, Output};
 use crate::refusal::Refusal;
 use crate::sessions::{Bounds, Sessions};
+use crate::statement::Checkpoint;
 use crate::time::{Time, WallTime};
 
 /// The key under which the time of the last slot stands among the protocol's own entries; clients' keys are longer.
@@ -25,7 +25,9 @@ const CLOCK_KEY: &[u8] = b"t";
 /// A state transfer under way.
 #[derive(Debug, Clone)]
 pub(super) struct Transfer {
-    target: StableCertificate,
+    target: Checkpoint,
+    /// How often a source was late with the first part: nobody may be able to read this state any more.
+    late: usize,
     source: ReplicaId,
     /// Whether all parts came from one source: only then is it known who lied if the whole is wrong.
     has_one_source: bool,
@@ -55,7 +57,7 @@ pub(super) struct ProtocolState {
 impl Transfer {
     /// The checkpoint's slot.
     pub(super) fn target(&self) -> Sequence {
-        self.target.statement.sequence
+        self.target.sequence
     }
 
     /// When the last part came, or was asked for.
@@ -72,17 +74,21 @@ impl Replica {
     }
 
     fn begin_transfer_after(&mut self, last: Option<ReplicaId>) {
-        let Some(target) = self.log.stable().cloned() else { return };
-        if target.statement.sequence <= self.execution.executed && !self.execution.is_diverged {
-            return;
+        let Some(target) = self.log.stable().map(|certificate| certificate.statement) else { return };
+        if target.sequence > self.execution.executed || self.execution.is_diverged {
+            self.begin_transfer_to(target, last);
         }
+    }
+
+    fn begin_transfer_to(&mut self, target: Checkpoint, last: Option<ReplicaId>) {
         if !self.execution.in_execution.is_empty() {
             return;
         }
-        let Some(source) = self.next_holder(target.statement.sequence, last) else { return };
-        let sequence = target.statement.sequence;
+        let Some(source) = self.next_holder(&target, last) else { return };
+        let sequence = target.sequence;
         let now = self.now.monotonic;
         self.catching_up.transfer = Some(Transfer {
+            late: 0,
             target,
             source,
             has_one_source: true,
@@ -95,14 +101,28 @@ impl Replica {
         self.send(source, Message::Fetch(Fetch::Part { sequence, cursor: Blob::EMPTY }));
     }
 
-    /// The next peer, after `last`, that says this checkpoint is its stable one.
-    fn next_holder(&self, sequence: Sequence, last: Option<ReplicaId>) -> Option<ReplicaId> {
+    /// A checkpoint beyond the stable one that a weak quorum voted for: a correct replica is among them, so the root is
+    /// right. Where replicas were started again since, it may be the only state that can still be read.
+    fn vouched_checkpoint(&self) -> Option<Checkpoint> {
+        let votes = || self.checkpoints.votes.iter().flatten().map(|vote| vote.statement);
+        let is_vouched = |statement: &Checkpoint| {
+            votes().filter(|other| other == statement).count() >= self.configuration.weak_quorum()
+        };
+        let beyond = votes().filter(|statement| statement.sequence > self.execution.executed);
+        beyond.filter(is_vouched).max_by_key(|statement| statement.sequence)
+    }
+
+    /// The next peer, after `last`, that says this checkpoint is its stable one, or voted for it.
+    fn next_holder(&self, target: &Checkpoint, last: Option<ReplicaId>) -> Option<ReplicaId> {
+        let sequence = target.sequence;
         let size = self.configuration.size();
         let first = last.unwrap_or(self.id).index() + 1;
         let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
         let holds = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();
+            let votes = &self.checkpoints.votes[id.index()];
             status.is_some_and(|status| status.stable == sequence && status.executed >= sequence)
+                || votes.iter().any(|vote| vote.statement == *target)
         };
         order.filter(|id| *id != self.id).find(holds)
     }
@@ -116,14 +136,20 @@ impl Replica {
         if !matches!(transfer.stage, Stage::Fetching) || !is_late {
             return;
         }
-        let (sequence, late) = (transfer.target(), transfer.source);
-        let Some(next) = self.next_holder(sequence, Some(late)) else {
+        let (target, late) = (transfer.target, transfer.source);
+        let sequence = target.sequence;
+        let is_unreadable = transfer.cursor.is_empty() && transfer.late >= self.configuration.size();
+        if let Some(vouched) = self.vouched_checkpoint().filter(|vouched| is_unreadable && *vouched != target) {
+            return self.begin_transfer_to(vouched, None);
+        }
+        let Some(next) = self.next_holder(&target, Some(late)) else {
             if self.log.low() > sequence {
                 self.begin_transfer();
             }
             return;
         };
         let Some(transfer) = &mut self.catching_up.transfer else { return };
+        transfer.late += 1;
         transfer.has_one_source &= next == late || transfer.cursor.is_empty();
         transfer.source = next;
         transfer.last_part = now;
@@ -165,7 +191,7 @@ impl Replica {
         if !matches!(transfer.stage, Stage::Staging) || transfer.target() != staged.sequence {
             return;
         }
-        let certified = transfer.target.statement.root;
+        let certified = transfer.target.root;
         let state = staged.application_root.and_then(|root| self.restore_protocol(root, &staged.protocol));
         let Some(state) = state.filter(|state| state_root(&state.root) == certified) else {
             return self.replace_lying_source();
@@ -187,13 +213,13 @@ impl Replica {
     pub(super) fn on_state_installed(&mut self, sequence: Sequence) {
         let Some(transfer) = self.catching_up.transfer.take() else { return };
         let Stage::Installing(state) = transfer.stage else { return };
-        assert!(transfer.target.statement.sequence == sequence, "what was staged is installed");
+        assert!(transfer.target.sequence == sequence, "what was staged is installed");
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;
         self.execution.is_diverged = false;
         self.sessions = state.sessions;
-        self.log.forget_through(sequence);
+        self.log.skip_to(sequence);
         self.adopt_checkpoint(sequence, state.root);
         self.catching_up.asked = None;
         self.catching_up.stuck = None;

@@ -11,9 +11,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::verify::{Invalid, verify};
 
 use crate::support::subject::{Subject, appended, executed, said, wanted};
-use crate::support::{
-    Group, StandInVerifier, client, commit, digest, prepare, replica, slot, small, view,
-};
+use crate::support::{Group, StandInVerifier, client, commit, digest, prepare, replica, slot, small, view};
 
 fn refused(subject: &Subject, refusal: Refusal) -> u64 {
     subject.replica.refusals().get(&refusal).copied().unwrap_or(0)
@@ -345,10 +343,10 @@ fn each_request_is_answered_in_the_order_of_execution() {
     };
     let session = |sequence, index| Session { sequence: slot(sequence), index };
     let opened = |index| Outcome::Opened { session: session(1, index) };
-    assert_eq!(backup.execute(), [
-        reply(client(0), Session::NONE, 7, opened(0)),
-        reply(client(1), Session::NONE, 7, opened(1)),
-    ]);
+    assert_eq!(
+        backup.execute(),
+        [reply(client(0), Session::NONE, 7, opened(0)), reply(client(1), Session::NONE, 7, opened(1)),]
+    );
     let request = group.request(client(1), session(1, 1), 1, "do it");
     backup.decide(0, 2, &group.batch_at(0, vec![group.opening(client(2), 1), request.clone()]));
     let outputs = backup.execute();
@@ -365,7 +363,10 @@ fn each_request_is_answered_in_the_order_of_execution() {
         }],
     };
     let results = results(&execution).remove(0);
-    assert_eq!(outputs[1], reply(client(1), session(1, 1), 1, Outcome::Executed { sequence: slot(2), index: 1, results }));
+    assert_eq!(
+        outputs[1],
+        reply(client(1), session(1, 1), 1, Outcome::Executed { sequence: slot(2), index: 1, results })
+    );
 }
 
 /// "duplicates are skipped at execution, by everyone alike" (§4.3)

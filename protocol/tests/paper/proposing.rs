@@ -40,8 +40,7 @@ fn a_primary_with_nothing_in_flight_proposes_at_once() {
 fn a_batch_fills_until_it_holds_half_of_what_is_in_flight() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
-    let sizes: Vec<Vec<usize>> =
-        (0..5).map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
+    let sizes: Vec<Vec<usize>> = (0..5).map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
     assert_eq!(sizes, [vec![1], vec![1], vec![1], vec![], vec![2]]);
 }
 
@@ -50,8 +49,7 @@ fn a_batch_fills_until_it_holds_half_of_what_is_in_flight() {
 fn a_full_pipeline_holds_proposals_back_until_a_slot_is_decided() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
-    let outputs: Vec<Output> =
-        (0..20).flat_map(|index| primary.ask(group.opening(client(index), 1))).collect();
+    let outputs: Vec<Output> = (0..20).flat_map(|index| primary.ask(group.opening(client(index), 1))).collect();
     let sizes = proposed(&outputs);
     assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (4, 5));
     let Record::Accepted(_, Some(batch)) = &appended(&outputs)[0] else { panic!("a proposal comes first") };

@@ -1,1 +1,321 @@
-//! todo
+//! §6: suspecting the primary.
+
+use quorate_protocol::message::{Message, Status};
+use quorate_protocol::number::{Sequence, Session};
+use quorate_protocol::output::Suspicion;
+use quorate_protocol::{Input, Machine, Output};
+
+use crate::support::subject::{Subject, idle_status, said, wanted};
+use crate::support::{Group, client, digest, slot, small, view};
+
+/// "*crash*: no status of the primary within the bound, pending work or not" (§6)
+#[test]
+fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
+    let mut backup = Subject::of_four(1);
+    assert_eq!(wanted(&backup.pass(299)), []);
+    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)]);
+}
+
+/// The same: other messages of the primary, and statuses of others, are no sign of life.
+#[test]
+fn only_the_primarys_own_status_counts_as_a_sign_of_life() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.pass(200);
+    backup.hear(2, Message::Status(idle_status(0)));
+    assert_eq!(wanted(&backup.pass(100)), [(1, Suspicion::Crash)]);
+    let mut backup = Subject::new(&group, 1);
+    backup.pass(200);
+    backup.hear(0, Message::Status(idle_status(0)));
+    assert_eq!(wanted(&backup.pass(299)), []);
+    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)]);
+}
+
+/// "A backup asks for the next view" (§6): a primary does not suspect itself.
+#[test]
+fn a_primary_suspects_nobody() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    primary.ask(group.opening(client(0), 1));
+    assert_eq!(wanted(&primary.pass(10_000)), []);
+}
+
+/// "*silence*: requests wait and nothing is proposed" (§6)
+#[test]
+fn a_primary_that_proposes_nothing_while_requests_wait_is_suspected() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    assert_eq!(wanted(&backup.pass_with_primary_alive(5000)), [], "nothing waits");
+    backup.ask(group.opening(client(0), 1));
+    assert_eq!(wanted(&backup.pass_with_primary_alive(499)), []);
+    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Silence)]);
+}
+
+/// "*deadline*: the oldest request it expects has waited too long ... Progress on others does not restart it." (§6)
+#[test]
+fn progress_on_other_requests_does_not_restart_the_deadline() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(50), 1));
+    for sequence in 1..=4 {
+        assert_eq!(wanted(&backup.pass_with_primary_alive(100)), []);
+        let index = u8::try_from(sequence).expect("small");
+        // Another client's request, which this backup expects too, is proposed and executes at once.
+        backup.ask(group.opening(client(index), 1));
+        backup.decide(0, sequence, &group.batch(index));
+        backup.settle();
+    }
+    assert_eq!(wanted(&backup.pass_with_primary_alive(99)), []);
+    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Deadline)]);
+}
+
+/// "from the later of its arrival and the entry into the view" (§6)
+#[test]
+fn the_deadline_counts_from_the_entry_into_the_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(0), 1));
+    backup.pass_with_primary_alive(400);
+    enter(&mut backup, 1);
+    // One view change without progress: all bounds are doubled.
+    assert_eq!(wanted(&backup.pass_with_primary_alive(999)), []);
+    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(2, Suspicion::Silence)]);
+}
+
+/// Enters view `to`, in which somebody else is primary, by the view changes of three others and the primary's new view.
+fn enter(subject: &mut Subject, to: u64) {
+    let group = subject.group.clone();
+    let primary = group.0.primary(view(to)).value();
+    let others: Vec<u8> = (0..4).filter(|id| *id != subject.id).collect();
+    let view_changes: Vec<_> = others.iter().map(|id| (*id, group.empty_view_change(*id, to))).collect();
+    let named: Vec<_> = view_changes.iter().map(|(id, signed)| (*id, signed)).collect();
+    let new_view = group.new_view(primary, to, &named, &[]);
+    subject.hear_all(view_changes.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone()))));
+    subject.hear(primary, Message::NewView(new_view));
+    subject.settle();
+    assert_eq!(subject.replica.view(), view(to));
+}
+
+/// "All bounds double with each view change in a row without progress, up to a cap of seconds, and return to their base
+/// with progress: ... where none is, entering a view." (§6)
+#[test]
+fn entering_a_view_with_nothing_expected_returns_the_bounds_to_their_base() {
+    let mut backup = Subject::of_four(2);
+    enter(&mut backup, 1);
+    assert_eq!(wanted(&backup.pass(299)), []);
+    assert_eq!(wanted(&backup.pass(1)), [(2, Suspicion::Crash)]);
+}
+
+/// "All bounds double with each view change in a row without progress, up to a cap of seconds" (§6)
+#[test]
+fn bounds_double_with_each_view_change_up_to_the_cap() {
+    let mut backup = Subject::of_four(3);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(0), 1));
+    // The crash bound is 300 ms, the cap 2 s.
+    for (to, bound_ms) in [(1, 600), (2, 1200), (4, 2000), (5, 2000), (6, 2000)] {
+        enter(&mut backup, to);
+        assert_eq!(wanted(&backup.pass(bound_ms - 1)), [], "view {to}");
+        assert_eq!(wanted(&backup.pass(1)), [(to + 1, Suspicion::Crash)], "view {to}");
+    }
+}
+
+/// "and return to their base with progress: the execution of the request expected longest" (§6)
+#[test]
+fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    for index in [0, 1] {
+        backup.ask(group.opening(client(index), 1));
+        backup.pass_with_primary_alive(100);
+    }
+    enter(&mut backup, 1);
+    backup.decide(1, 1, &group.batch(1));
+    backup.settle();
+    assert_eq!(wanted(&backup.pass(599)), [], "another request's execution is no progress");
+    let mut other = Subject::new(&group, 2);
+    for index in [0, 1] {
+        other.ask(group.opening(client(index), 1));
+        other.pass_with_primary_alive(100);
+    }
+    enter(&mut other, 1);
+    other.decide(1, 1, &group.batch(0));
+    other.settle();
+    assert_eq!(wanted(&other.pass(300)), [(2, Suspicion::Crash)]);
+}
+
+/// "a full window is not silence" (§6)
+#[test]
+fn a_full_window_is_not_silence() {
+    let parameters = quorate_protocol::configuration::Parameters { ordering_deadline_ms: 500, ..small() };
+    let group = Group::new(4, parameters);
+    let mut backup = Subject::new(&group, 1);
+    // Latency so far makes the deadline four times the bound of silence.
+    backup.ask(group.opening(client(0), 1));
+    backup.pass_with_primary_alive(400);
+    for sequence in 1..=8 {
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence - 1).expect("small"))));
+    }
+    let outputs = backup.pass_with_primary_alive(99);
+    assert_eq!(wanted(&outputs), []);
+    backup.ask(group.opening(client(90), 1));
+    let outputs = backup.pass_with_primary_alive(1);
+    assert_eq!(wanted(&outputs), [(1, Suspicion::Deadline)], "the deadline holds, silence does not");
+}
+
+/// "It is a multiple of the latency achieved, within bounds." (§6)
+#[test]
+fn the_deadline_grows_with_the_latency_achieved() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    for sequence in 1..=3 {
+        let index = u8::try_from(sequence).expect("small");
+        backup.ask(group.opening(client(index), 1));
+        backup.pass_with_primary_alive(400);
+        backup.decide(0, sequence, &group.batch(index));
+        backup.settle();
+    }
+    backup.ask(group.opening(client(50), 1));
+    backup.pass_with_primary_alive(400);
+    // Something is proposed, so there is no silence; 500 ms pass without that request.
+    backup.hear(0, group.pre_prepare(0, 0, 4, &group.batch(4)));
+    assert_eq!(wanted(&backup.pass_with_primary_alive(200)), []);
+}
+
+/// "A replica that was itself stopped for two heartbeats accuses nobody for what it did not hear meanwhile." (§6)
+#[test]
+fn a_replica_that_was_stopped_itself_accuses_nobody() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(0), 1));
+    backup.pass_with_primary_alive(100);
+    backup.now_ms += 60_000;
+    assert_eq!(wanted(&backup.step(Input::Wake)), []);
+    assert_eq!(wanted(&backup.pass(299)), []);
+    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)], "from now on it counts");
+}
+
+/// The same, of a new view: §7.2's time-out is an accusation too.
+#[test]
+fn a_replica_that_was_stopped_itself_does_not_give_up_the_new_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    for id in [0, 3] {
+        backup.hear(id, Message::ViewChange(group.empty_view_change(id, 1)));
+    }
+    backup.sync();
+    backup.pass(100);
+    backup.now_ms += 60_000;
+    assert_eq!(wanted(&backup.step(Input::Wake)), []);
+}
+
+/// "It joins others at once: it moves to the highest view that `w` members ask for or exceed. So a liar alone moves
+/// nobody." (§6)
+#[test]
+fn a_replica_joins_a_weak_quorum_and_nobody_alone() {
+    for (size, weak) in [(4, 2), (7, 3)] {
+        let group = Group::new(size, small());
+        let mut backup = Subject::new(&group, 1);
+        for index in 1..weak {
+            let id = index + 1;
+            let to = 10 * u64::from(index);
+            assert_eq!(backup.hear(id, Message::ViewChange(group.empty_view_change(id, to))), [], "n = {size}");
+        }
+        let outputs = backup.hear(weak + 1, Message::ViewChange(group.empty_view_change(weak + 1, 1000)));
+        assert_eq!(
+            wanted(&outputs),
+            [(10, Suspicion::Joined)],
+            "n = {size}: the highest that all of w ask for or exceed"
+        );
+    }
+}
+
+/// The same: a liar that asks for the highest view moves nobody, and never panics.
+#[test]
+fn a_liar_at_the_last_view_moves_nobody() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    assert_eq!(backup.hear(3, Message::ViewChange(group.empty_view_change(3, u64::MAX))), []);
+    assert_eq!(backup.replica.view(), view(0));
+    let outputs = backup.hear(2, Message::ViewChange(group.empty_view_change(2, 1)));
+    assert_eq!(wanted(&outputs), [(1, Suspicion::Joined)]);
+}
+
+/// "The expectation ends when it executes, leaves the window, or its session is gone." (§4.6)
+#[test]
+fn an_expectation_ends_when_its_session_turns_out_not_to_exist() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let ahead = Session { sequence: slot(1), index: 0 };
+    // The client opened no session: slot 1 will open another client's.
+    assert_eq!(said(&backup.ask(group.request(client(9), ahead, 1, "never"))).len(), 1);
+    backup.decide(0, 1, &group.batch(0));
+    backup.settle();
+    assert_eq!(wanted(&backup.pass_with_primary_alive(2000)), []);
+}
+
+/// The same, of a number that others made leave the window.
+#[test]
+fn an_expectation_ends_when_its_number_leaves_the_window() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(0));
+    backup.settle();
+    let session = Session { sequence: slot(1), index: 0 };
+    backup.ask(group.request(client(0), session, 1, "left behind"));
+    for (sequence, number) in [(2, 64), (3, 65)] {
+        backup.decide(0, sequence, &group.batch_at(0, vec![group.request(client(0), session, number, "later")]));
+        backup.settle();
+    }
+    assert_eq!(wanted(&backup.pass_with_primary_alive(2000)), []);
+}
+
+/// "a backup passes the request on to the primary and from then on **expects** it" (§4.6): whoever is the primary.
+#[test]
+fn what_is_expected_of_a_new_primary_is_passed_on_to_it() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let request = group.opening(client(0), 1);
+    backup.ask(request.clone());
+    let view_changes: Vec<_> = [0, 1, 3].map(|id| (id, group.empty_view_change(id, 1))).into();
+    let named: Vec<_> = view_changes.iter().map(|(id, signed)| (*id, signed)).collect();
+    let new_view = group.new_view(1, 1, &named, &[]);
+    backup.hear_all(view_changes.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone()))));
+    let outputs = backup.hear(1, Message::NewView(new_view));
+    let to_primary = Output::Send { to: crate::support::replica(1), message: Message::Request(request) };
+    assert!(outputs.contains(&to_primary));
+}
+
+/// "Timers run on a monotonic clock only." (§9)
+#[test]
+fn a_jump_of_the_wall_clock_moves_no_timer() {
+    let mut backup = Subject::of_four(1);
+    let due = backup.replica.next_deadline();
+    let mut now = crate::support::subject::now(backup.now_ms);
+    now.wall = quorate_protocol::time::WallTime::from_nanoseconds(u64::MAX);
+    backup.replica.handle(now, Input::Wake);
+    assert_eq!(backup.replica.next_deadline(), due);
+    assert_eq!(wanted(&backup.outputs()), []);
+}
+
+/// "`Status`: the last a member" (§3, table): what it says of its sender is taken for what it is, a claim.
+#[test]
+fn a_status_that_claims_the_highest_numbers_does_no_harm() {
+    let mut backup = Subject::of_four(1);
+    let last = Sequence::new(u64::MAX);
+    let status = Status {
+        view: view(u64::MAX),
+        stable: last,
+        executed: last,
+        decided_from: last,
+        view_changes: u32::MAX,
+        checkpoint_votes: u32::MAX,
+        ..idle_status(0)
+    };
+    for _ in 0..5 {
+        backup.hear(3, Message::Status(status.clone()));
+        backup.pass_with_primary_alive(100);
+    }
+    assert_eq!((backup.replica.view(), backup.replica.stable()), (view(0), slot(0)));
+    assert_eq!(digest(0), digest(0));
+}

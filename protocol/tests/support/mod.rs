@@ -185,7 +185,8 @@ impl Group {
             replica: replica(*id),
             digest: view_change_digest(self.cluster(), &signed.body),
         });
-        let proposals = proposals.iter().map(|(sequence, digest)| Proposal { sequence: slot(*sequence), digest: *digest });
+        let proposals =
+            proposals.iter().map(|(sequence, digest)| Proposal { sequence: slot(*sequence), digest: *digest });
         let content = NewView {
             epoch: Epoch::ZERO,
             view: view(of_view),
