@@ -77,7 +77,7 @@ enum Command {
     Replica(replica::Arguments),
     Testnet(testnet::Arguments),
     #[command(subcommand)]
-    Kv(kv::Command),
+    Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
     #[command(subcommand)]
@@ -97,7 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Init(arguments) => init::run(arguments, &mut output),
         Command::Replica(arguments) => replica::run(arguments, &mut output),
         Command::Testnet(arguments) => testnet::run(arguments, &global, &mut output),
-        Command::Kv(command) => kv::run(command, &mut output),
+        Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

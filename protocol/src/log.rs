@@ -149,3 +149,139 @@ impl Log {
         assert!(self.slots.last_key_value().is_none_or(|(last, _)| *last <= self.high()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use quorate_crypto::{PublicKey, Signature};
+
+    use super::*;
+    use crate::batch::{ParsedRequest, Request, SignedRequest};
+    use crate::codec::List;
+    use crate::number::{Epoch, RequestNumber, Session, View};
+    use crate::slot::Logged;
+    use crate::statement::{Checkpoint, Commit};
+    use crate::time::WallTime;
+
+    const WINDOW: u64 = 8;
+
+    fn batch(bytes: usize) -> Batch {
+        let client = PublicKey::from_bytes([5; 32]).expect("neither weak nor beyond the prime");
+        let request =
+            Request { client, session: Session::NONE, number: RequestNumber::new(1), operations: List::empty() };
+        let signed = SignedRequest { body: vec![0; bytes].into(), signature: Signature::from_bytes([0; 64]) };
+        Batch::new(WallTime::ZERO, vec![ParsedRequest { request, signed }])
+    }
+
+    fn stable(sequence: u64) -> StableCertificate {
+        let statement =
+            Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(sequence), root: Digest::from_bytes([1; 32]) };
+        StableCertificate { statement, votes: List::empty() }
+    }
+
+    fn decide(log: &mut Log, sequence: u64, batch: &Batch) {
+        let sequence = Sequence::new(sequence);
+        let statement = Commit { epoch: Epoch::ZERO, view: View::ZERO, sequence, digest: batch.digest() };
+        let slot = log.entry(sequence);
+        slot.add_batch(batch.clone(), Logged::Yes);
+        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+    }
+
+    fn handed_out(log: &Log) -> Vec<u64> {
+        (0..100).filter(|sequence| log.decided(Sequence::new(*sequence)).is_some()).collect()
+    }
+
+    #[test]
+    fn the_watermarks_are_exclusive_below_and_inclusive_above() {
+        let mut log = Log::new(4, WINDOW);
+        let within = |log: &Log| -> Vec<u64> {
+            (0..30).filter(|sequence| log.is_within_watermarks(Sequence::new(*sequence))).collect()
+        };
+        assert_eq!(within(&log), (1..=8).collect::<Vec<_>>());
+        log.advance(stable(4), Sequence::ZERO);
+        assert_eq!(within(&log), (5..=12).collect::<Vec<_>>());
+        assert!(!log.is_within_watermarks(Sequence::new(u64::MAX)));
+    }
+
+    #[test]
+    fn decided_slots_are_remembered_below_the_low_watermark_for_a_window() {
+        let mut log = Log::new(4, WINDOW);
+        let small = batch(1);
+        for sequence in 1..=20 {
+            decide(&mut log, sequence, &small);
+            if sequence.is_multiple_of(4) {
+                log.advance(stable(sequence), Sequence::new(sequence));
+                log.assert_invariants();
+            }
+        }
+        assert_eq!(handed_out(&log), (13..=20).collect::<Vec<_>>());
+        assert_eq!(log.decided_from(Sequence::new(20)), Sequence::new(13));
+        assert!(log.slot(Sequence::new(20)).is_none());
+        assert!(log.batch(Sequence::new(13), &small.digest()).is_some());
+        assert!(log.batch(Sequence::new(13), &Batch::empty().digest()).is_none());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_bytes() {
+        let mut log = Log::new(4, 1000);
+        let large = batch(4 << 20);
+        for sequence in 1..=20 {
+            decide(&mut log, sequence, &large);
+        }
+        log.advance(stable(20), Sequence::new(20));
+        let count = HISTORY_BYTES_MAX / large.body().len();
+        assert_eq!(log.history.len(), count);
+        assert_eq!(log.history_bytes, count * large.body().len());
+        assert_eq!(log.decided_from(Sequence::new(20)), Sequence::new(21 - count as u64));
+    }
+
+    #[test]
+    fn a_gap_in_what_was_decided_is_never_handed_out_as_if_it_were_none() {
+        let mut log = Log::new(4, WINDOW);
+        let small = batch(1);
+        for sequence in [1, 2, 4] {
+            decide(&mut log, sequence, &small);
+        }
+        log.entry(Sequence::new(3));
+        log.advance(stable(4), Sequence::new(4));
+        assert_eq!(handed_out(&log), [4]);
+        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(4));
+    }
+
+    #[test]
+    fn slots_that_have_yet_to_execute_stay_within_a_window_and_no_longer() {
+        let mut log = Log::new(4, WINDOW);
+        let small = batch(1);
+        decide(&mut log, 2, &small);
+        log.advance(stable(8), Sequence::ZERO);
+        assert_eq!(handed_out(&log), [2], "exactly a window below");
+        decide(&mut log, 14, &small);
+        log.advance(stable(12), Sequence::ZERO);
+        assert_eq!(handed_out(&log), [14]);
+        log.assert_invariants();
+    }
+
+    #[test]
+    fn a_state_transfer_forgets_what_it_replaces() {
+        let mut log = Log::new(4, WINDOW);
+        let small = batch(1);
+        for sequence in 1..=6 {
+            decide(&mut log, sequence, &small);
+        }
+        log.advance(stable(4), Sequence::new(2));
+        log.forget_through(Sequence::new(4));
+        assert_eq!(handed_out(&log), [5, 6]);
+        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(5));
+        assert_eq!(log.history_bytes, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "only rises")]
+    fn the_low_watermark_never_falls() {
+        let mut log = Log::new(4, WINDOW);
+        log.advance(stable(4), Sequence::ZERO);
+        log.advance(stable(4), Sequence::ZERO);
+    }
+}

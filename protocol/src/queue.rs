@@ -172,3 +172,157 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use bytes::Bytes;
+    use quorate_crypto::Signature;
+
+    use super::*;
+    use crate::batch::{Request, SignedRequest};
+    use crate::codec::List;
+    use crate::number::{RequestNumber, Session};
+
+    fn client(index: u64) -> PublicKey {
+        let mut bytes = [5; 32];
+        bytes[..8].copy_from_slice(&index.to_le_bytes());
+        PublicKey::from_bytes(bytes).expect("neither weak nor beyond the prime")
+    }
+
+    fn request_of(of: u64, number: u64, body: Bytes) -> ParsedRequest {
+        let (client, number) = (client(of), RequestNumber::new(number));
+        let request = Request { client, session: Session::NONE, number, operations: List::empty() };
+        let signed = SignedRequest { body: body.into(), signature: Signature::from_bytes([0; 64]) };
+        ParsedRequest { request, signed }
+    }
+
+    fn request(of: u64, number: u64) -> ParsedRequest {
+        request_of(of, number, Bytes::from_static(&[0; 100]))
+    }
+
+    fn at(milliseconds: u64) -> Time {
+        Time::from_nanoseconds(milliseconds * 1_000_000)
+    }
+
+    fn small() -> Parameters {
+        Parameters { batch_bytes_max: 4096, request_bytes_max: 1024, batch_operations_max: 5, ..Parameters::default() }
+    }
+
+    fn numbers(requests: &[ParsedRequest]) -> Vec<u64> {
+        requests.iter().map(|parsed| parsed.request.number.value()).collect()
+    }
+
+    #[test]
+    fn a_full_queue_takes_no_request_more() {
+        let mut queue = Queue::default();
+        for of in 0..REQUESTS_MAX as u64 {
+            assert!(queue.has_room(&request(of, 1), 1));
+            queue.push(request(of, 1), at(of));
+        }
+        assert!(!queue.has_room(&request(REQUESTS_MAX as u64, 1), 1));
+        queue.remove(&request(7, 1).request.id());
+        assert!(queue.has_room(&request(REQUESTS_MAX as u64, 1), 1));
+    }
+
+    #[test]
+    fn a_queue_full_of_bytes_takes_no_request_more() {
+        let mut queue = Queue::default();
+        let body = Bytes::from(vec![0; 1 << 20]);
+        let large = |of| request_of(of, 1, body.clone());
+        let fitting = (BYTES_MAX / large(0).bytes_in_batch()) as u64;
+        for of in 0..fitting {
+            assert!(queue.has_room(&large(of), 1));
+            queue.push(large(of), at(of));
+        }
+        assert!(!queue.has_room(&large(fitting), 1));
+        assert!(queue.has_room(&request(fitting, 1), 1), "a small one fits yet");
+    }
+
+    #[test]
+    fn a_client_has_a_share() {
+        let mut queue = Queue::default();
+        for number in 1..=3 {
+            assert!(queue.has_room(&request(0, number), 3));
+            queue.push(request(0, number), at(number));
+        }
+        assert!(!queue.has_room(&request(0, 4), 3));
+        assert!(queue.has_room(&request(1, 1), 3));
+        assert_eq!(queue.remove(&request(0, 2).request.id()), Some(at(2)));
+        assert!(queue.has_room(&request(0, 4), 3));
+    }
+
+    #[test]
+    fn requests_are_proposed_once_in_the_order_of_their_arrival_within_the_bounds() {
+        let mut queue = Queue::default();
+        for number in 1..=7 {
+            queue.push(request(number % 2, number), at(number));
+        }
+        assert!(queue.fills_a_batch(&small()), "by operations");
+        assert_eq!(numbers(&queue.propose(&small())), [1, 2, 3, 4, 5], "five operations at most");
+        assert!(!queue.fills_a_batch(&small()));
+        assert_eq!(numbers(&queue.propose(&small())), [6, 7]);
+        assert_eq!(numbers(&queue.propose(&small())), []);
+        assert_eq!((queue.len(), queue.unproposed_count()), (7, 0), "they stay until they execute");
+        queue.push(request_of(9, 1, Bytes::from(vec![0; 3072])), at(9));
+        assert!(queue.fills_a_batch(&small()), "by bytes");
+    }
+
+    #[test]
+    fn a_new_view_proposes_anew_what_it_does_not_carry_over() {
+        let mut queue = Queue::default();
+        for number in 1..=4 {
+            queue.push(request(0, number), at(number));
+        }
+        queue.propose(&small());
+        queue.remove(&request(0, 2).request.id());
+        queue.forget_proposals();
+        queue.mark_proposed(&request(0, 3).request.id());
+        queue.mark_proposed(&request(0, 3).request.id());
+        queue.mark_proposed(&request(0, 99).request.id());
+        assert_eq!(queue.unproposed_count(), 2);
+        assert_eq!(numbers(&queue.propose(&small())), [1, 4]);
+    }
+
+    #[test]
+    fn the_oldest_is_the_one_that_waits_longest() {
+        let mut queue = Queue::default();
+        assert_eq!(queue.oldest(), None);
+        for number in 1..=3 {
+            queue.push(request(0, number), at(number));
+        }
+        assert_eq!(queue.oldest(), Some(at(1)));
+        queue.remove(&request(0, 1).request.id());
+        assert_eq!(queue.oldest(), Some(at(2)));
+        queue.remove(&request(0, 2).request.id());
+        queue.remove(&request(0, 3).request.id());
+        assert_eq!(queue.oldest(), None);
+    }
+
+    #[test]
+    fn a_request_that_comes_again_is_as_old_as_its_last_arrival() {
+        let mut queue = Queue::default();
+        for (number, arrived) in [(1, 1), (2, 2), (3, 3)] {
+            queue.push(request(0, number), at(arrived));
+        }
+        queue.remove(&request(0, 2).request.id());
+        queue.push(request(0, 2), at(10));
+        queue.remove(&request(0, 1).request.id());
+        assert_eq!(queue.oldest(), Some(at(3)), "number 3 waits longest now");
+        assert_eq!(queue.iter().map(|parsed| parsed.request.number.value()).collect::<Vec<_>>(), [3, 2]);
+    }
+
+    #[test]
+    fn what_came_and_went_leaves_nothing_behind() {
+        let mut queue = Queue::default();
+        queue.push(request(1, 1), at(0));
+        for number in 1..10_000 {
+            queue.push(request(0, number), at(number));
+            queue.remove(&request(0, number).request.id());
+            assert!(queue.by_arrival.len() <= 70 && queue.unproposed.len() <= 70);
+        }
+        assert_eq!((queue.len(), queue.per_client.len()), (1, 1));
+        assert_eq!(queue.bytes, request(1, 1).bytes_in_batch());
+    }
+}

@@ -10,6 +10,7 @@ mod durable_before_sent;
 mod exactly_once;
 mod linearizability;
 mod liveness;
+mod new_view;
 mod prefix;
 mod validity;
 mod view_change;
@@ -35,6 +36,7 @@ pub use durable_before_sent::DurableBeforeSent;
 pub use exactly_once::ExactlyOnce;
 pub use linearizability::Linearizability;
 pub use liveness::Liveness;
+pub use new_view::NewViews;
 pub use prefix::Prefix;
 pub use validity::Validity;
 pub use view_change::ViewChanges;
@@ -58,6 +60,8 @@ pub enum Invariant {
     DurableBeforeSent,
     /// A view change hides nothing, and what is left is left. (PROTOCOL §7.1)
     ViewChange,
+    /// A new view proposes what follows from its view changes, and so whatever was decided. (PROTOCOL §7.3)
+    NewView,
     /// Answers are true, and their order agrees with real time. (PROTOCOL §2.7)
     Linearizability,
     /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
@@ -231,6 +235,7 @@ impl Checkers {
                 Box::new(Amnesia::new(quorums)),
                 Box::new(DurableBeforeSent::new(quorums)),
                 Box::new(ViewChanges::new(window)),
+                Box::new(NewViews::new(quorums)),
                 Box::new(Linearizability::default()),
                 Box::new(Liveness::new(bound)),
             ],

@@ -6,9 +6,11 @@ use quorate_protocol::batch::{Batch, ParsedRequest, Request};
 use quorate_protocol::certificate::{Certificate, StableCertificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List, encode};
 use quorate_protocol::configuration::{ClusterId, Configuration};
-use quorate_protocol::message::{Cast, Message, SignedViewChange, ViewChange};
+use quorate_protocol::message::{
+    Cast, Message, NamedViewChange, NewView, Proposal, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
+};
 use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
-use quorate_protocol::record::Record;
+use quorate_protocol::record::{NewViewRecord, Record};
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Vote};
 use quorate_protocol::time::WallTime;
 
@@ -116,6 +118,31 @@ impl Fabricated {
             cast: List::new(prepared.iter().map(cast).collect()).expect("a few slots"),
         };
         SignedViewChange { body: encode(&content).expect("a short message").into(), signature: SIGNATURE }
+    }
+
+    /// The record of the new view `view` on the view changes of 0, 1 and 2, which list certificates for the slots
+    /// `prepared`; it proposes batch i for each slot i of `proposed`.
+    pub(crate) fn new_view_record(&self, view: u64, prepared: [&[u64]; 3], proposed: &[u64]) -> Record {
+        let view_changes: Vec<SignedViewChange> =
+            (0..3).zip(prepared).map(|(replica, prepared)| self.signed_view_change(replica, view, prepared)).collect();
+        let named = (0..3).zip(&view_changes).map(|(replica, signed)| NamedViewChange {
+            replica: ReplicaId::new(replica),
+            digest: view_change_digest(&cluster(), &signed.body),
+        });
+        let proposal = |slot: &u64| {
+            let Prepare { sequence, digest, .. } = self.prepare_statement(*slot, *slot);
+            Proposal { sequence, digest }
+        };
+        let content = NewView {
+            epoch: Epoch::ZERO,
+            view: View::new(view),
+            view_changes: List::new(named.collect()).expect("three"),
+            proposals: List::new(proposed.iter().map(proposal).collect()).expect("a few slots"),
+        };
+        let body = encode(&content).expect("a short message").into();
+        let new_view = SignedNewView { body, signature: SIGNATURE };
+        let view_changes = List::new(view_changes).expect("three");
+        Record::NewView(View::new(view), NewViewRecord { new_view, view_changes })
     }
 
     pub(crate) fn view_change(&self, replica: u8, view: u64, prepared: &[u64]) -> Message {

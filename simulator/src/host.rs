@@ -271,9 +271,11 @@ impl Host {
         self.stable.as_ref().map(|state| state.application_root)
     }
 
-    /// The part of the stable state that begins at `cursor`, if that state is the one at `sequence`.
+    /// The part of the state at `sequence` that begins at `cursor`, if that state is the stable or the durable one: no other
+    /// can be read.
     pub(crate) fn part(&self, sequence: Sequence, cursor: &[u8]) -> Option<Part> {
-        let state = self.stable.as_ref().filter(|state| state.sequence == sequence)?;
+        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable()];
+        let state = readable.into_iter().flatten().find(|state| state.sequence == sequence)?;
         part_of(state, cursor, self.part_entries_max)
     }
 

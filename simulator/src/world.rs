@@ -5,6 +5,8 @@
 
 mod carry_out;
 mod clients;
+mod event;
+mod options;
 
 use core::cmp::Reverse;
 use core::fmt;
@@ -26,103 +28,15 @@ use quorate_protocol::verify::{Invalid, verify};
 
 use crate::checker::{Checkers, Invariant, Moment, Observation, Violation};
 use crate::client::Client;
-use crate::clock::{Clock, ClockOptions};
-use crate::disk::{Disk, DiskOptions};
+use crate::clock::Clock;
+use crate::disk::Disk;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
-use crate::network::{Endpoint, LinkOptions, Network};
-use crate::random::{Delay, Random, Stream};
+use crate::network::{Endpoint, Network};
+use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
 
-/// What a world is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct WorldOptions {
-    /// The links.
-    pub link: LinkOptions,
-    /// The disks.
-    pub disk: DiskOptions,
-    /// The clocks.
-    pub clock: ClockOptions,
-    /// How long the application takes for a slot, a checkpoint or a state that is transferred.
-    pub work: Delay,
-    /// Most entries in a part of a transferred state.
-    pub part_entries_max: usize,
-    /// Whether hosts ask a replica if a message may still matter, and drop it unchecked if not.
-    pub drops_unwanted: bool,
-    /// Clients, each with a key of its own.
-    pub clients: usize,
-    /// How long a call may take at most once nothing goes wrong any more.
-    pub answer_bound: Duration,
-    /// How many of the latest happenings an account lists; zero spares writing them down.
-    pub history: usize,
-}
-
-impl Default for WorldOptions {
-    fn default() -> Self {
-        Self {
-            link: LinkOptions::default(),
-            disk: DiskOptions::default(),
-            clock: ClockOptions::default(),
-            work: Delay::microseconds(20, 100),
-            part_entries_max: 16,
-            drops_unwanted: false,
-            clients: 4,
-            answer_bound: Duration::from_mins(1),
-            history: 0,
-        }
-    }
-}
-
-/// Something that happens at a time.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A frame arrives at a replica.
-    Arrival { from: ReplicaId, to: ReplicaId, frame: Bytes },
-    /// A client's frame arrives at a replica.
-    Call { from: usize, to: ReplicaId, frame: Bytes },
-    /// A replica's frame arrives at a client.
-    Answer { from: ReplicaId, to: usize, frame: Bytes },
-    /// A replica's deadline.
-    Wake { to: ReplicaId, incarnation: u64 },
-    /// A client's deadline.
-    WakeClient { client: usize },
-    /// A sync of the log ends.
-    Synced { to: ReplicaId, incarnation: u64 },
-    /// A checkpoint is written.
-    Stored { to: ReplicaId, incarnation: u64 },
-    /// The application ends the piece of work that it is at.
-    Worked { to: ReplicaId, incarnation: u64 },
-}
-
-impl Event {
-    /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.
-    const fn replica(&self) -> Option<(ReplicaId, Option<u64>)> {
-        match self {
-            Self::Arrival { to, .. } | Self::Call { to, .. } => Some((*to, None)),
-            Self::Wake { to, incarnation }
-            | Self::Synced { to, incarnation }
-            | Self::Stored { to, incarnation }
-            | Self::Worked { to, incarnation } => Some((*to, Some(*incarnation))),
-            Self::Answer { .. } | Self::WakeClient { .. } => None,
-        }
-    }
-}
-
-/// What has happened so far, counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct WorldCounts {
-    /// Steps.
-    pub steps: u64,
-    /// Slots executed, over all replicas.
-    pub executed: u64,
-    /// Messages that arrived and were found invalid.
-    pub refused: u64,
-    /// Crashes.
-    pub crashes: u64,
-    /// Views entered, over all replicas.
-    pub views_entered: u64,
-    /// States transferred.
-    pub transfers: u64,
-}
+pub(crate) use event::Event;
+pub use options::{WorldCounts, WorldOptions};
 
 /// A cluster, its clients, and all that is between them.
 pub struct World {

@@ -192,12 +192,10 @@ impl CheckpointStore {
         Reception::begin(path)
     }
 
-    /// Replaces the whole state by a received one, the state of the checkpoint at `sequence`, later than the latest. It is
+    /// Replaces the whole state by a received one, the state of the checkpoint at `sequence`: also an earlier one, where the
+    /// state here went astray. It is
     /// durable when this returns. Snapshots of the old state stay readable. Only the last begun reception can be installed.
     pub fn install(&mut self, received: Reception, sequence: u64, meta: &[u8]) -> Result<(), Error> {
-        if let Some(latest) = self.latest.as_ref().filter(|latest| sequence <= latest.sequence) {
-            return Err(Error::NotLater { latest: latest.sequence, found: sequence });
-        }
         let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
         received.finish(&latest)?;
         let serial = self.serial.saturating_add(1);

@@ -257,3 +257,95 @@ impl Replica {
         awaiting.map(|(sequence, _)| sequence).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_crypto::Signature;
+
+    use super::*;
+    use crate::certificate::PreparedCertificate;
+    use crate::codec::Blob;
+    use crate::message::{CheckedViewChange, SignedViewChange, ViewChange};
+    use crate::number::{Epoch, ReplicaId};
+    use crate::statement::Checkpoint;
+
+    const EMPTY: Digest = Digest::from_bytes([0; 32]);
+
+    fn digest(byte: u8) -> Digest {
+        Digest::from_bytes([byte; 32])
+    }
+
+    /// A view change with a stable checkpoint at slot `stable`, if not zero, and prepared certificates of (view, slot,
+    /// digest).
+    fn view_change(stable: u64, prepared: &[(u64, u64, u8)]) -> SharedViewChange {
+        let statement = Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(stable), root: digest(99) };
+        let prepared = prepared.iter().map(|(view, sequence, byte)| PreparedCertificate {
+            statement: Prepare {
+                epoch: Epoch::ZERO,
+                view: View::new(*view),
+                sequence: Sequence::new(*sequence),
+                digest: digest(*byte),
+            },
+            votes: List::empty(),
+        });
+        let content = ViewChange {
+            epoch: Epoch::ZERO,
+            view: View::new(9),
+            replica: ReplicaId::new(0),
+            stable: (stable > 0).then(|| StableCertificate { statement, votes: List::empty() }),
+            prepared: List::new(prepared.collect()).expect("few"),
+            cast: List::empty(),
+        };
+        let signed = SignedViewChange { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) };
+        Arc::new(CheckedViewChange { content, signed, digest: digest(0) })
+    }
+
+    /// The highest stable slot, and the proposals.
+    fn concluded(view_changes: &[SharedViewChange]) -> (u64, Vec<(u64, Digest)>) {
+        let Conclusion { stable, proposals } = conclude(view_changes, EMPTY);
+        let min = stable.map_or(0, |certificate| certificate.statement.sequence.value());
+        (min, proposals.iter().map(|proposal| (proposal.sequence.value(), proposal.digest)).collect())
+    }
+
+    #[test]
+    fn nothing_follows_from_nothing() {
+        assert_eq!(concluded(&[view_change(0, &[]), view_change(0, &[]), view_change(0, &[])]), (0, vec![]));
+    }
+
+    #[test]
+    fn the_certificate_of_the_highest_view_decides_whoever_brings_it() {
+        let (low, high) = (view_change(0, &[(3, 1, 3)]), view_change(0, &[(7, 1, 7)]));
+        let other = view_change(0, &[(5, 1, 5)]);
+        for order in [[&low, &high, &other], [&high, &low, &other], [&other, &low, &high], [&low, &other, &high]] {
+            assert_eq!(concluded(&order.map(Arc::clone)), (0, vec![(1, digest(7))]));
+        }
+    }
+
+    #[test]
+    fn one_certificate_is_enough_though_no_other_view_change_has_it() {
+        let all = [view_change(0, &[]), view_change(0, &[]), view_change(0, &[(0, 1, 4)])];
+        assert_eq!(concluded(&all), (0, vec![(1, digest(4))]));
+    }
+
+    #[test]
+    fn gaps_are_filled_with_the_empty_batch_up_to_the_highest_certificate() {
+        let all = [view_change(0, &[(0, 2, 2)]), view_change(0, &[(1, 5, 5)]), view_change(0, &[])];
+        let expected = vec![(1, EMPTY), (2, digest(2)), (3, EMPTY), (4, EMPTY), (5, digest(5))];
+        assert_eq!(concluded(&all), (0, expected));
+    }
+
+    #[test]
+    fn proposals_begin_above_the_highest_stable_checkpoint() {
+        let all =
+            [view_change(4, &[(0, 6, 6)]), view_change(8, &[(0, 9, 9)]), view_change(0, &[(3, 3, 3), (3, 9, 10)])];
+        assert_eq!(concluded(&all), (8, vec![(9, digest(10))]));
+    }
+
+    #[test]
+    fn certificates_at_or_below_the_highest_stable_checkpoint_lead_to_nothing() {
+        let all = [view_change(8, &[]), view_change(4, &[(0, 8, 8)]), view_change(0, &[(0, 3, 3)])];
+        assert_eq!(concluded(&all), (8, vec![]));
+    }
+}

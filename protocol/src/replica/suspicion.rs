@@ -9,6 +9,9 @@ use crate::time::Time;
 /// The ordering deadline is this many times the latency that requests achieve, within its bounds.
 const DEADLINE_FACTOR: u32 = 8;
 
+/// A primary that was never heard of counts as crashed only after this many times the bound.
+const START_FACTOR: u32 = 8;
+
 /// The latest measurement counts for one part in this many.
 const LATENCY_SMOOTHING: u32 = 8;
 
@@ -49,10 +52,13 @@ impl Replica {
         due.into_iter().flatten().min()
     }
 
-    /// No status of the primary since the view was entered, or since the last one.
+    /// No status of the primary since the view was entered, or since the last one. One that was never heard of may be
+    /// starting, as this replica is, and gets more time.
     fn crash_due(&self) -> Time {
-        let heard = self.peers[self.primary().index()].heard.unwrap_or(Time::ZERO);
-        heard.max(self.suspicion.since).after(self.crash_bound())
+        match self.peers[self.primary().index()].heard {
+            Some(heard) => heard.max(self.suspicion.since).after(self.crash_bound()),
+            None => self.suspicion.since.after(self.backed_off(self.parameters().crash_suspicion() * START_FACTOR)),
+        }
     }
 
     /// The oldest request that is expected waits too long, counted from its arrival or the entry into the view. Progress

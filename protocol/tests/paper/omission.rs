@@ -1,1 +1,256 @@
-//! todo
+//! §9: omission and lag. What is missing is asked for, what a peer lacks is sent again.
+
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::input::StagedState;
+use quorate_protocol::message::{Decided, Fetch, Message, Part, Progress};
+use quorate_protocol::output::Notice;
+use quorate_protocol::refusal::Refusal;
+use quorate_protocol::{Input, Output};
+
+use crate::checkpoints::install;
+use crate::support::subject::{Subject, executed, idle_status, notices, said};
+use crate::support::{Group, commit, digest, replica, slot, view};
+
+/// "Every replica sends a small `Status` at each heartbeat: view, watermark, last executed slot, how far each slot is." (§9)
+#[test]
+fn a_status_is_sent_at_each_heartbeat() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(1));
+    backup.settle();
+    backup.hear(0, group.pre_prepare(0, 0, 3, &group.batch(3)));
+    backup.status = None;
+    backup.pass(99);
+    assert_eq!(backup.status, None);
+    backup.pass(1);
+    let status = backup.status.clone().expect("a heartbeat passed");
+    assert_eq!((status.view, status.entered, status.executed), (view(0), true, slot(1)));
+    assert_eq!(status.slots[..], [Progress::Nothing, Progress::PrePrepared]);
+}
+
+/// "A peer that stands where its status before stood gets what it lacks, within a budget; what was merely under way is not
+/// sent twice." (§9)
+#[test]
+fn only_a_peer_that_stands_still_gets_votes_again() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let batch = group.batch(0);
+    backup.decide(0, 1, &batch);
+    backup.settle();
+    backup.pass(100);
+    let mut status = idle_status(0);
+    assert_eq!(said(&backup.hear(3, Message::Status(status.clone()))), [], "the first status");
+    let own = Message::Commit(group.vote(1, commit(0, 1, batch.digest())));
+    let outputs = backup.hear(3, Message::Status(status.clone()));
+    assert_eq!(said(&outputs), [group.prepare(1, 0, 1, batch.digest()), own.clone()]);
+    status.slots = List::new(vec![Progress::Prepared]).expect("one");
+    assert_eq!(said(&backup.hear(3, Message::Status(status.clone()))), [own], "it lacks the commit only");
+    status.slots = List::new(vec![Progress::Committed]).expect("one");
+    assert_eq!(said(&backup.hear(3, Message::Status(status.clone()))), []);
+    status.executed = slot(1);
+    status.slots = List::empty();
+    assert_eq!(said(&backup.hear(3, Message::Status(status))), [], "it moved");
+}
+
+/// The same: only what is durable is sent, again too.
+#[test]
+fn a_vote_that_is_not_durable_is_not_sent_again_either() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(0)));
+    for _ in 0..3 {
+        assert_eq!(said(&backup.hear(3, Message::Status(idle_status(0)))), []);
+    }
+}
+
+/// The same: a primary sends the proposal with its batch to who has not accepted it.
+#[test]
+fn a_primary_sends_its_proposal_again() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    primary.ask(group.opening(crate::support::client(0), 1));
+    let sent = said(&primary.sync());
+    primary.hear(3, Message::Status(idle_status(0)));
+    primary.pass(100);
+    assert_eq!(said(&primary.hear(3, Message::Status(idle_status(0)))), sent);
+}
+
+/// "within a budget" (§9)
+#[test]
+fn a_peer_that_asks_again_and_again_is_refused_until_the_next_heartbeat() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(1));
+    backup.settle();
+    backup.pass(100);
+    let ask = || Message::Fetch(Fetch::Decided { after: slot(0) });
+    let mut answers = 0_u64;
+    while !said(&backup.hear(3, ask())).is_empty() {
+        answers += 1;
+        assert!(answers < 100_000, "there is no budget");
+    }
+    assert!(backup.replica.refusals()[&Refusal::RateExceeded] > 0);
+    assert_eq!(said(&backup.hear(2, ask())).len(), 1, "each peer has its own");
+    backup.pass(100);
+    assert_eq!(said(&backup.hear(3, ask())).len(), 1);
+}
+
+/// "Behind others, a replica fetches decided slots with their certificates, from one peer at a time." (§9)
+#[test]
+fn a_replica_behind_fetches_decided_slots_and_executes_them() {
+    let mut behind = Subject::of_four(1);
+    let group = behind.group.clone();
+    let mut status = idle_status(0);
+    status.executed = slot(3);
+    let mut outputs = Vec::new();
+    for _ in 0..2 {
+        for id in [0, 2] {
+            outputs.extend(behind.hear(id, Message::Status(status.clone())));
+        }
+        outputs.extend(behind.pass(100));
+    }
+    let fetches: Vec<&Output> = outputs.iter().filter(|output| matches!(output, Output::Send { .. })).collect();
+    let fetch = Message::Fetch(Fetch::Decided { after: slot(0) });
+    assert_eq!(fetches, [&Output::Send { to: replica(2), message: fetch }]);
+    let decided = |sequence: u64| {
+        let batch = group.batch(u8::try_from(sequence).expect("small"));
+        let certificate = group.committed(0, sequence, batch.digest(), &[0, 2, 3]);
+        Message::Decided(Decided { certificate, batch: batch.body().clone().into() })
+    };
+    let outputs: Vec<Output> = [3, 1, 2].into_iter().flat_map(|sequence| behind.hear(2, decided(sequence))).collect();
+    assert_eq!(executed(&outputs), [1, 2, 3]);
+}
+
+/// The same: a peer that does not answer is replaced by the next.
+#[test]
+fn a_peer_that_does_not_hand_out_what_it_claims_is_replaced() {
+    let mut behind = Subject::of_four(1);
+    let mut status = idle_status(0);
+    status.executed = slot(3);
+    let mut asked = Vec::new();
+    for _ in 0..10 {
+        for id in [0, 2, 3] {
+            behind.hear(id, Message::Status(status.clone()));
+        }
+        asked.extend(behind.pass(100).into_iter().filter_map(|output| match output {
+            Output::Send { to, message: Message::Fetch(Fetch::Decided { .. }) } => Some(to.value()),
+            _ => None,
+        }));
+    }
+    assert_eq!(asked[..3], [2, 3, 0]);
+}
+
+/// A member that reached slot 4, and one that has nothing but its stable certificate.
+fn behind_a_checkpoint() -> (Subject, Subject) {
+    let group = Group::of_four();
+    let mut source = Subject::new(&group, 2);
+    for sequence in 1..=4 {
+        source.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        source.settle();
+    }
+    let root = source.replica.state_root_at(slot(4)).expect("taken");
+    let mut behind = Subject::new(&group, 1);
+    behind.hear(2, Message::Stable(group.stable(4, root, &[0, 2, 3])));
+    (source, behind)
+}
+
+/// "Where nobody hands them out any more it fetches a whole checkpoint, part by part, and takes it only if its root is the
+/// certified one" (§9); "a state transfer counts as executing up to its checkpoint" (§2.4)
+#[test]
+fn a_replica_takes_a_whole_checkpoint_where_nobody_hands_out_slots() {
+    let (source, mut behind) = behind_a_checkpoint();
+    let outputs = install(&mut behind, &source);
+    assert!(notices(&outputs).contains(&Notice::TransferEnded { sequence: slot(4) }));
+    assert_eq!((behind.replica.executed(), behind.replica.transfer_target()), (slot(4), None));
+    assert_eq!(behind.replica.state_root_at(slot(4)), source.replica.state_root_at(slot(4)));
+    let group = behind.group.clone();
+    assert_eq!(executed(&behind.decide(0, 5, &group.batch(5))), [5]);
+}
+
+/// "a source that lies is named and replaced" (§9)
+#[test]
+fn a_source_whose_state_has_another_root_is_named_and_replaced() {
+    let (source, mut behind) = behind_a_checkpoint();
+    let mut status = idle_status(0);
+    (status.stable, status.executed, status.decided_from) = (slot(4), slot(4), slot(5));
+    behind.hear_all([2, 3].map(|id| (id, Message::Status(status.clone()))));
+    let outputs = behind.pass_with_primary_alive(2000);
+    let began = notices(&outputs).into_iter().find_map(|notice| match notice {
+        Notice::TransferBegan { source, .. } => Some(source.value()),
+        _ => None,
+    });
+    let liar = began.expect("a transfer began");
+    let part = Part {
+        sequence: slot(4),
+        cursor: Blob::EMPTY,
+        protocol: List::empty(),
+        application: List::empty(),
+        next: None,
+    };
+    assert_eq!(behind.hear(5 - liar, Message::Part(part.clone())), [], "only the source is listened to");
+    let current = if said(&outputs).len() > 1 { behind.hear(liar, Message::Part(part.clone())) } else { vec![] };
+    let teller = if current.contains(&Output::StageEnd) { liar } else { 5 - liar };
+    if teller != liar {
+        behind.hear(teller, Message::Part(part));
+    }
+    let staged = StagedState { sequence: slot(4), application_root: Some(digest(66)), protocol: source.protocol() };
+    let outputs = behind.step(Input::StateStaged(staged));
+    let replaced = notices(&outputs).into_iter().any(
+        |notice| matches!(notice, Notice::TransferSourceReplaced { source, lied: true } if source == replica(teller)),
+    );
+    assert!(replaced, "{outputs:?}");
+    assert_eq!(behind.replica.executed(), slot(0));
+}
+
+/// "answers only to what was asked" (§3, table)
+#[test]
+fn what_nobody_asked_for_is_refused() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let part = Part {
+        sequence: slot(4),
+        cursor: Blob::EMPTY,
+        protocol: List::empty(),
+        application: List::empty(),
+        next: None,
+    };
+    assert_eq!(backup.hear(3, Message::Part(part)), []);
+    let batch =
+        quorate_protocol::message::FetchedBatch { sequence: slot(1), batch: group.batch(0).body().clone().into() };
+    assert_eq!(backup.hear(3, Message::Batch(batch)), []);
+    assert_eq!(backup.replica.refusals()[&Refusal::Unasked], 2);
+    for fetch in [
+        Fetch::Batch { sequence: slot(1), digest: digest(1) },
+        Fetch::ViewChange { digest: digest(1) },
+        Fetch::NewView { view: view(0) },
+    ] {
+        assert_eq!(backup.hear(3, Message::Fetch(fetch)), []);
+    }
+    assert_eq!(backup.replica.refusals()[&Refusal::Nothing], 3);
+}
+
+/// "The replica that a vote names is the one that the channel authenticated" (§4)
+#[test]
+fn a_message_of_a_stranger_or_of_oneself_is_refused() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    for from in [1, 9] {
+        let message = group.check(2, Message::Status(idle_status(0)));
+        assert_eq!(backup.step(Input::Message { from: replica(from), message }), []);
+    }
+    assert_eq!(backup.replica.refusals()[&Refusal::Unasked], 2);
+}
+
+/// "a replica fetches decided slots with their certificates" (§9): of the slots asked for, at most a few at once.
+#[test]
+fn a_peer_below_the_low_watermark_is_told_what_is_stable() {
+    let (source, _) = behind_a_checkpoint();
+    let mut source = source;
+    let group = source.group.clone();
+    let root = source.replica.state_root_at(slot(4)).expect("taken");
+    let certificate = group.stable(4, root, &[0, 1, 3]);
+    source.hear(0, Message::Stable(certificate.clone()));
+    source.settle();
+    let outputs = source.hear(3, Message::Status(idle_status(0)));
+    assert_eq!(said(&outputs), [Message::Stable(certificate)]);
+}

@@ -2,7 +2,7 @@
 //!
 //! Signatures are stand-ins: a digest under the signer's key. A test forges one only where it says so.
 
-pub mod subject;
+pub(crate) mod subject;
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ use quorate_protocol::time::WallTime;
 use quorate_protocol::verify::{Payload, Verified, Verifier, verify, verify_requests};
 
 /// Milliseconds at which every test begins, on both clocks.
-pub const START_MS: u64 = 1_000_000;
+pub(crate) const START_MS: u64 = 1_000_000;
 
 /// A signer whose signatures are digests under its public key.
 #[derive(Debug, Clone, Copy)]
-pub struct StandIn(pub PublicKey);
+pub(crate) struct StandIn(pub(crate) PublicKey);
 
 /// What checks the stand-ins.
 #[derive(Debug, Clone, Copy)]
-pub struct StandInVerifier;
+pub(crate) struct StandInVerifier;
 
 impl Signer for StandIn {
     fn sign(&self, digest: &Digest) -> Signature {
@@ -51,39 +51,39 @@ impl Verifier for StandInVerifier {
 }
 
 /// A key of a test: the same whenever asked.
-pub fn key(seed: u8) -> PublicKey {
+pub(crate) fn key(seed: u8) -> PublicKey {
     SigningKey::from_seed([seed; 32]).public_key()
 }
 
 /// The key of a client.
-pub fn client(index: u8) -> PublicKey {
+pub(crate) fn client(index: u8) -> PublicKey {
     key(100 + index)
 }
 
 /// Small numbers, so that tests reach every bound: a checkpoint every 4 slots, a window of 8, a pipeline of 4.
-pub fn small() -> Parameters {
+pub(crate) fn small() -> Parameters {
     Parameters { checkpoint_interval: 4, window: 8, pipeline: 4, deadline_cap_ms: 2000, ..Parameters::default() }
 }
 
 /// The members of a test, and what they say.
 #[derive(Debug, Clone)]
-pub struct Group(pub Arc<Configuration>);
+pub(crate) struct Group(pub(crate) Arc<Configuration>);
 
-pub const fn replica(index: u8) -> ReplicaId {
+pub(crate) const fn replica(index: u8) -> ReplicaId {
     ReplicaId::new(index)
 }
 
-pub const fn slot(sequence: u64) -> Sequence {
+pub(crate) const fn slot(sequence: u64) -> Sequence {
     Sequence::new(sequence)
 }
 
-pub const fn view(number: u64) -> View {
+pub(crate) const fn view(number: u64) -> View {
     View::new(number)
 }
 
 impl Group {
     /// `size` members under `parameters`.
-    pub fn new(size: u8, parameters: Parameters) -> Self {
+    pub(crate) fn new(size: u8, parameters: Parameters) -> Self {
         let member = |index| Member {
             key: key(index + 1),
             peer_address: format!("replica-{index}:1"),
@@ -95,65 +95,65 @@ impl Group {
     }
 
     /// Four members and [`small`] parameters.
-    pub fn of_four() -> Self {
+    pub(crate) fn of_four() -> Self {
         Self::new(4, small())
     }
 
-    pub fn cluster(&self) -> &ClusterId {
+    pub(crate) fn cluster(&self) -> &ClusterId {
         self.0.cluster()
     }
 
-    pub fn signer(&self, id: u8) -> StandIn {
+    pub(crate) fn signer(&self, id: u8) -> StandIn {
         StandIn(self.0.member(replica(id)).expect("a member").key)
     }
 
     /// The vote of member `id`.
-    pub fn vote<S: Statement>(&self, id: u8, statement: S) -> Vote<S> {
+    pub(crate) fn vote<S: Statement>(&self, id: u8, statement: S) -> Vote<S> {
         Vote::sign(statement, replica(id), self.cluster(), &self.signer(id))
     }
 
     /// The certificate of `statement` with the votes of `voters`, however few.
-    pub fn certificate<S: Statement + Copy + PartialEq>(&self, statement: S, voters: &[u8]) -> Certificate<S> {
+    pub(crate) fn certificate<S: Statement + Copy + PartialEq>(&self, statement: S, voters: &[u8]) -> Certificate<S> {
         let votes: Vec<Vote<S>> = voters.iter().map(|id| self.vote(*id, statement)).collect();
         Certificate::collect(statement, votes.iter(), voters.len()).expect("distinct voters")
     }
 
-    pub fn prepared(&self, of_view: u64, sequence: u64, digest: Digest, voters: &[u8]) -> PreparedCertificate {
+    pub(crate) fn prepared(&self, of_view: u64, sequence: u64, digest: Digest, voters: &[u8]) -> PreparedCertificate {
         self.certificate(prepare(of_view, sequence, digest), voters)
     }
 
-    pub fn committed(&self, of_view: u64, sequence: u64, digest: Digest, voters: &[u8]) -> CommittedCertificate {
+    pub(crate) fn committed(&self, of_view: u64, sequence: u64, digest: Digest, voters: &[u8]) -> CommittedCertificate {
         self.certificate(prepare(of_view, sequence, digest).commit(), voters)
     }
 
-    pub fn stable(&self, sequence: u64, root: Digest, voters: &[u8]) -> StableCertificate {
+    pub(crate) fn stable(&self, sequence: u64, root: Digest, voters: &[u8]) -> StableCertificate {
         self.certificate(Checkpoint { epoch: Epoch::ZERO, sequence: slot(sequence), root }, voters)
     }
 
     /// The proposal of member `id`, whoever is the primary.
-    pub fn pre_prepare(&self, id: u8, of_view: u64, sequence: u64, batch: &Batch) -> Message {
+    pub(crate) fn pre_prepare(&self, id: u8, of_view: u64, sequence: u64, batch: &Batch) -> Message {
         let vote = self.vote(id, prepare(of_view, sequence, batch.digest()));
         Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() })
     }
 
-    pub fn prepare(&self, id: u8, of_view: u64, sequence: u64, digest: Digest) -> Message {
+    pub(crate) fn prepare(&self, id: u8, of_view: u64, sequence: u64, digest: Digest) -> Message {
         Message::Prepare(self.vote(id, prepare(of_view, sequence, digest)))
     }
 
-    pub fn commit(&self, id: u8, of_view: u64, sequence: u64, digest: Digest) -> Message {
+    pub(crate) fn commit(&self, id: u8, of_view: u64, sequence: u64, digest: Digest) -> Message {
         Message::Commit(self.vote(id, commit(of_view, sequence, digest)))
     }
 
-    pub fn checkpoint(&self, id: u8, sequence: u64, root: Digest) -> Message {
+    pub(crate) fn checkpoint(&self, id: u8, sequence: u64, root: Digest) -> Message {
         Message::Checkpoint(self.vote(id, Checkpoint { epoch: Epoch::ZERO, sequence: slot(sequence), root }))
     }
 
     /// The view change of member `id` for `to`, with nothing in it.
-    pub fn empty_view_change(&self, id: u8, to: u64) -> SignedViewChange {
+    pub(crate) fn empty_view_change(&self, id: u8, to: u64) -> SignedViewChange {
         self.view_change(id, to, None, vec![])
     }
 
-    pub fn view_change(
+    pub(crate) fn view_change(
         &self,
         id: u8,
         to: u64,
@@ -174,7 +174,7 @@ impl Group {
     }
 
     /// The new view that member `id` signs for `of_view`, resting on `view_changes`, in the order given.
-    pub fn new_view(
+    pub(crate) fn new_view(
         &self,
         id: u8,
         of_view: u64,
@@ -199,55 +199,55 @@ impl Group {
     }
 
     /// A signed request of `client` with one operation.
-    pub fn request(&self, client: PublicKey, session: Session, number: u64, operation: &str) -> SignedRequest {
+    pub(crate) fn request(&self, client: PublicKey, session: Session, number: u64, operation: &str) -> SignedRequest {
         let operations = List::new(vec![Blob::from(operation.as_bytes())]).expect("one");
         let request = Request { client, session, number: RequestNumber::new(number), operations };
         request.sign(self.cluster(), &StandIn(client)).expect("short")
     }
 
     /// A request of `client` that opens a session.
-    pub fn opening(&self, client: PublicKey, number: u64) -> SignedRequest {
+    pub(crate) fn opening(&self, client: PublicKey, number: u64) -> SignedRequest {
         let operations = List::empty();
         let request = Request { client, session: Session::NONE, number: RequestNumber::new(number), operations };
         request.sign(self.cluster(), &StandIn(client)).expect("short")
     }
 
-    pub fn parsed(&self, signed: SignedRequest) -> ParsedRequest {
+    pub(crate) fn parsed(&self, signed: SignedRequest) -> ParsedRequest {
         self.verified(signed).into_content()
     }
 
-    pub fn verified(&self, signed: SignedRequest) -> Verified<ParsedRequest> {
+    pub(crate) fn verified(&self, signed: SignedRequest) -> Verified<ParsedRequest> {
         let mut results = verify_requests(vec![signed], &self.0, &mut StandInVerifier);
         results.remove(0).expect("a valid request")
     }
 
     /// A batch of `requests`, stamped so many milliseconds after the start.
-    pub fn batch_at(&self, stamp_ms: i64, requests: Vec<SignedRequest>) -> Batch {
+    pub(crate) fn batch_at(&self, stamp_ms: i64, requests: Vec<SignedRequest>) -> Batch {
         let stamp = u64::try_from(i64::try_from(START_MS).expect("small") + stamp_ms).expect("positive");
         let requests = requests.into_iter().map(|signed| self.parsed(signed)).collect();
         Batch::new(WallTime::from_nanoseconds(stamp * 1_000_000), requests)
     }
 
     /// A batch that opens the session of client `index`: a different one for each.
-    pub fn batch(&self, index: u8) -> Batch {
+    pub(crate) fn batch(&self, index: u8) -> Batch {
         self.batch_at(0, vec![self.opening(client(index), 1)])
     }
 
     /// What `from` says, checked.
-    pub fn check(&self, from: u8, message: Message) -> Verified<Payload> {
+    pub(crate) fn check(&self, from: u8, message: Message) -> Verified<Payload> {
         verify(message, replica(from), &self.0, &mut StandInVerifier).expect("a valid message")
     }
 }
 
-pub fn prepare(of_view: u64, sequence: u64, digest: Digest) -> Prepare {
+pub(crate) fn prepare(of_view: u64, sequence: u64, digest: Digest) -> Prepare {
     Prepare { epoch: Epoch::ZERO, view: view(of_view), sequence: slot(sequence), digest }
 }
 
-pub fn commit(of_view: u64, sequence: u64, digest: Digest) -> Commit {
+pub(crate) fn commit(of_view: u64, sequence: u64, digest: Digest) -> Commit {
     prepare(of_view, sequence, digest).commit()
 }
 
 /// Some digest.
-pub const fn digest(byte: u8) -> Digest {
+pub(crate) const fn digest(byte: u8) -> Digest {
     Digest::from_bytes([byte; 32])
 }

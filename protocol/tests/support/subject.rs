@@ -1,7 +1,6 @@
 //! One replica under test with its disk, its clock and its application, all moved by hand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use quorate_crypto::{Digest, Domain, hash};
 use quorate_protocol::application::{Change, Execution, Results};
@@ -18,48 +17,48 @@ use quorate_protocol::{Input, Machine, Now, Output};
 use super::{Group, START_MS, replica, view};
 
 /// A replica and what surrounds it.
-pub struct Subject {
-    pub group: Group,
-    pub id: u8,
-    pub replica: Replica,
-    pub now_ms: u64,
+pub(crate) struct Subject {
+    pub(crate) group: Group,
+    pub(crate) id: u8,
+    pub(crate) replica: Replica,
+    pub(crate) now_ms: u64,
     /// All that was appended.
-    pub records: Vec<(RecordNumber, Record)>,
+    pub(crate) records: Vec<(RecordNumber, Record)>,
     /// Slots given to execution whose results are not back.
-    pub executions: Vec<Execution>,
+    pub(crate) executions: Vec<Execution>,
     /// Checkpoints asked for and not taken, with the protocol's changes.
-    pub checkpoints: Vec<Sequence>,
+    pub(crate) checkpoints: Vec<Sequence>,
     /// The protocol's own entries, as they are written at checkpoints.
-    pub entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) entries: std::collections::BTreeMap<Vec<u8>, Vec<u8>>,
     /// The last status that was broadcast.
-    pub status: Option<Status>,
+    pub(crate) status: Option<Status>,
     /// The checkpoint that a restart would load.
-    pub durable_checkpoint: Option<DurableCheckpoint>,
+    pub(crate) durable_checkpoint: Option<DurableCheckpoint>,
 }
 
 /// The root of the stand-in application after a slot.
-pub fn application_root(sequence: Sequence) -> Digest {
+pub(crate) fn application_root(sequence: Sequence) -> Digest {
     hash(Domain::Entry, &[&sequence.value().to_le_bytes()])
 }
 
 /// The results of the stand-in application: each operation gives itself.
-pub fn results(execution: &Execution) -> Vec<Results> {
+pub(crate) fn results(execution: &Execution) -> Vec<Results> {
     execution.requests.iter().map(|request| List::new(request.operations.to_vec()).expect("as many")).collect()
 }
 
 impl Subject {
     /// Member `id` of `group` at its very beginning.
-    pub fn new(group: &Group, id: u8) -> Self {
+    pub(crate) fn new(group: &Group, id: u8) -> Self {
         Self::start(group, id, START_MS, None, vec![])
     }
 
     /// Member `id` of four.
-    pub fn of_four(id: u8) -> Self {
+    pub(crate) fn of_four(id: u8) -> Self {
         Self::new(&Group::of_four(), id)
     }
 
     /// Member `id` with what is on its disk.
-    pub fn start(
+    pub(crate) fn start(
         group: &Group,
         id: u8,
         now_ms: u64,
@@ -98,7 +97,7 @@ impl Subject {
     }
 
     /// What waits to be done, statuses left aside.
-    pub fn outputs(&mut self) -> Vec<Output> {
+    pub(crate) fn outputs(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         while let Some(output) = self.replica.poll_output() {
             self.note(&output);
@@ -132,36 +131,36 @@ impl Subject {
     }
 
     /// Hands in one input and gives all that is to be done for it, statuses left aside.
-    pub fn step(&mut self, input: Input) -> Vec<Output> {
+    pub(crate) fn step(&mut self, input: Input) -> Vec<Output> {
         self.replica.handle(now(self.now_ms), input);
         self.outputs()
     }
 
     /// A peer says something.
-    pub fn hear(&mut self, from: u8, message: Message) -> Vec<Output> {
+    pub(crate) fn hear(&mut self, from: u8, message: Message) -> Vec<Output> {
         let message = self.group.check(from, message);
         self.step(Input::Message { from: replica(from), message })
     }
 
     /// Several peers say something, each in turn.
-    pub fn hear_all(&mut self, messages: impl IntoIterator<Item = (u8, Message)>) -> Vec<Output> {
+    pub(crate) fn hear_all(&mut self, messages: impl IntoIterator<Item = (u8, Message)>) -> Vec<Output> {
         messages.into_iter().flat_map(|(from, message)| self.hear(from, message)).collect()
     }
 
     /// A client asks for something.
-    pub fn ask(&mut self, request: SignedRequest) -> Vec<Output> {
+    pub(crate) fn ask(&mut self, request: SignedRequest) -> Vec<Output> {
         let request = self.group.verified(request);
         self.step(Input::Request(request))
     }
 
     /// All that was appended becomes durable.
-    pub fn sync(&mut self) -> Vec<Output> {
+    pub(crate) fn sync(&mut self) -> Vec<Output> {
         let last = self.records.last().map_or(RecordNumber::ZERO, |(number, _)| *number);
         self.step(Input::Durable(last))
     }
 
     /// Time passes, in heartbeats, so that the replica does not seem to have been stopped.
-    pub fn pass(&mut self, milliseconds: u64) -> Vec<Output> {
+    pub(crate) fn pass(&mut self, milliseconds: u64) -> Vec<Output> {
         let end = self.now_ms + milliseconds;
         let heartbeat = u64::from(self.group.0.parameters().heartbeat_ms);
         let mut outputs = Vec::new();
@@ -173,7 +172,7 @@ impl Subject {
     }
 
     /// The same, while the primary of the replica's view goes on sending its status.
-    pub fn pass_with_primary_alive(&mut self, milliseconds: u64) -> Vec<Output> {
+    pub(crate) fn pass_with_primary_alive(&mut self, milliseconds: u64) -> Vec<Output> {
         let end = self.now_ms + milliseconds;
         let mut outputs = Vec::new();
         while self.now_ms < end {
@@ -189,7 +188,7 @@ impl Subject {
 
     /// The slots in execution are executed, oldest first, and the checkpoints that follow are taken and durable; what is
     /// appended becomes durable; until nothing is left to do.
-    pub fn settle(&mut self) -> Vec<Output> {
+    pub(crate) fn settle(&mut self) -> Vec<Output> {
         let mut outputs = self.outputs();
         loop {
             let step = if !self.executions.is_empty() {
@@ -211,13 +210,13 @@ impl Subject {
     }
 
     /// The slot in execution longest is executed.
-    pub fn execute(&mut self) -> Vec<Output> {
+    pub(crate) fn execute(&mut self) -> Vec<Output> {
         let execution = self.executions.remove(0);
         self.step(Input::Executed { sequence: execution.sequence, results: results(&execution) })
     }
 
     /// The application takes the checkpoint that was asked for longest.
-    pub fn take_checkpoint(&mut self) -> Vec<Output> {
+    pub(crate) fn take_checkpoint(&mut self) -> Vec<Output> {
         let sequence = self.checkpoints.remove(0);
         let application_root = application_root(sequence);
         self.durable_checkpoint = Some(DurableCheckpoint { sequence, application_root, protocol: self.protocol() });
@@ -225,20 +224,20 @@ impl Subject {
     }
 
     /// The checkpoint taken last becomes durable.
-    pub fn checkpoint_durable(&mut self) -> Vec<Output> {
+    pub(crate) fn checkpoint_durable(&mut self) -> Vec<Output> {
         let sequence = self.durable_checkpoint.as_ref().expect("one was taken").sequence;
         self.step(Input::CheckpointDurable { sequence })
     }
 
     /// The protocol's own entries.
-    pub fn protocol(&self) -> Vec<Entry> {
+    pub(crate) fn protocol(&self) -> Vec<Entry> {
         let entries = self.entries.iter();
         entries.map(|(key, value)| Entry { key: key.clone().into(), value: value.clone().into() }).collect()
     }
 
     /// Decides `batch` in slot `sequence` of view `of_view`: proposal and votes of the three others with the lowest numbers
     /// and, where it is durable at once, its own.
-    pub fn decide(&mut self, of_view: u64, sequence: u64, batch: &Batch) -> Vec<Output> {
+    pub(crate) fn decide(&mut self, of_view: u64, sequence: u64, batch: &Batch) -> Vec<Output> {
         let group = self.group.clone();
         let primary = group.0.primary(view(of_view)).value();
         let others: Vec<u8> = (0..4).filter(|id| *id != self.id).collect();
@@ -258,26 +257,26 @@ impl Subject {
     }
 
     /// Stops and starts again from the records up to `durable`, and the last checkpoint.
-    pub fn restart_with(&self, durable: RecordNumber) -> Self {
+    pub(crate) fn restart_with(&self, durable: RecordNumber) -> Self {
         let records = self.records.iter().filter(|(number, _)| *number <= durable);
         let records = records.map(|(number, record)| (*number, Recovered::Whole(record.clone()))).collect();
         Self::start(&self.group, self.id, self.now_ms, self.durable_checkpoint.clone(), records)
     }
 
     /// Stops and starts again with everything that was appended.
-    pub fn restart(&self) -> Self {
+    pub(crate) fn restart(&self) -> Self {
         self.restart_with(RecordNumber::new(u64::MAX))
     }
 }
 
 /// Both clocks, so many milliseconds after zero.
-pub fn now(milliseconds: u64) -> Now {
+pub(crate) fn now(milliseconds: u64) -> Now {
     let nanoseconds = milliseconds * 1_000_000;
     Now { monotonic: Time::from_nanoseconds(nanoseconds), wall: WallTime::from_nanoseconds(nanoseconds) }
 }
 
 /// The status of a replica in `of_view` that has executed nothing.
-pub fn idle_status(of_view: u64) -> Status {
+pub(crate) fn idle_status(of_view: u64) -> Status {
     Status {
         epoch: quorate_protocol::number::Epoch::ZERO,
         view: view(of_view),
@@ -292,7 +291,7 @@ pub fn idle_status(of_view: u64) -> Status {
 }
 
 /// What is said to others among `outputs`: broadcasts and sends.
-pub fn said(outputs: &[Output]) -> Vec<Message> {
+pub(crate) fn said(outputs: &[Output]) -> Vec<Message> {
     let messages = outputs.iter().filter_map(|output| match output {
         Output::Send { message, .. } | Output::Broadcast(message) => Some(message.clone()),
         _ => None,
@@ -301,7 +300,7 @@ pub fn said(outputs: &[Output]) -> Vec<Message> {
 }
 
 /// The records appended among `outputs`.
-pub fn appended(outputs: &[Output]) -> Vec<Record> {
+pub(crate) fn appended(outputs: &[Output]) -> Vec<Record> {
     let records = outputs.iter().filter_map(|output| match output {
         Output::Append { record, .. } => Some(record.clone()),
         _ => None,
@@ -310,7 +309,7 @@ pub fn appended(outputs: &[Output]) -> Vec<Record> {
 }
 
 /// The slots given to execution among `outputs`.
-pub fn executed(outputs: &[Output]) -> Vec<u64> {
+pub(crate) fn executed(outputs: &[Output]) -> Vec<u64> {
     let slots = outputs.iter().filter_map(|output| match output {
         Output::Execute(execution) => Some(execution.sequence.value()),
         _ => None,
@@ -319,7 +318,7 @@ pub fn executed(outputs: &[Output]) -> Vec<u64> {
 }
 
 /// What the operator is told among `outputs`.
-pub fn notices(outputs: &[Output]) -> Vec<Notice> {
+pub(crate) fn notices(outputs: &[Output]) -> Vec<Notice> {
     let notices = outputs.iter().filter_map(|output| match output {
         Output::Notice(notice) => Some(*notice),
         _ => None,
@@ -328,15 +327,10 @@ pub fn notices(outputs: &[Output]) -> Vec<Notice> {
 }
 
 /// The views asked for among `outputs`, and why.
-pub fn wanted(outputs: &[Output]) -> Vec<(u64, Suspicion)> {
+pub(crate) fn wanted(outputs: &[Output]) -> Vec<(u64, Suspicion)> {
     let wanted = notices(outputs).into_iter().filter_map(|notice| match notice {
         Notice::ViewWanted { view, reason } => Some((view.value(), reason)),
         _ => None,
     });
     wanted.collect()
-}
-
-/// So many milliseconds.
-pub const fn milliseconds(count: u64) -> Duration {
-    Duration::from_millis(count)
 }

@@ -1,0 +1,39 @@
+//! What can happen at a time.
+
+use bytes::Bytes;
+use quorate_protocol::number::ReplicaId;
+
+/// Something that happens at a time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A frame arrives at a replica.
+    Arrival { from: ReplicaId, to: ReplicaId, frame: Bytes },
+    /// A client's frame arrives at a replica.
+    Call { from: usize, to: ReplicaId, frame: Bytes },
+    /// A replica's frame arrives at a client.
+    Answer { from: ReplicaId, to: usize, frame: Bytes },
+    /// A replica's deadline.
+    Wake { to: ReplicaId, incarnation: u64 },
+    /// A client's deadline.
+    WakeClient { client: usize },
+    /// A sync of the log ends.
+    Synced { to: ReplicaId, incarnation: u64 },
+    /// A checkpoint is written.
+    Stored { to: ReplicaId, incarnation: u64 },
+    /// The application ends the piece of work that it is at.
+    Worked { to: ReplicaId, incarnation: u64 },
+}
+
+impl Event {
+    /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.
+    pub(super) const fn replica(&self) -> Option<(ReplicaId, Option<u64>)> {
+        match self {
+            Self::Arrival { to, .. } | Self::Call { to, .. } => Some((*to, None)),
+            Self::Wake { to, incarnation }
+            | Self::Synced { to, incarnation }
+            | Self::Stored { to, incarnation }
+            | Self::Worked { to, incarnation } => Some((*to, Some(*incarnation))),
+            Self::Answer { .. } | Self::WakeClient { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Primaries that fail, and what the next view makes of it. (PROTOCOL §6, §7)
+
+use core::time::Duration;
+
+use quorate_protocol::message::Message;
+use quorate_simulator::{Cluster, Failure};
+
+use super::{MINUTE, SECOND, expect_recovery, submit};
+
+#[test]
+fn a_crashed_primary_is_replaced() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 5);
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(MINUTE)?;
+    cluster.crash(0);
+    let before = cluster.time();
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(MINUTE)?;
+    let took = cluster.time().since(before);
+    assert!(took < 5 * SECOND, "{took:?}");
+    assert!(cluster.highest_view().value() >= 1);
+    cluster.restart(0)?;
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn a_primary_that_crashes_with_work_under_way_loses_none_of_it() -> Result<(), Failure> {
+    for seed in 0..20 {
+        let mut cluster = Cluster::new(4, seed);
+        submit(&mut cluster, 100);
+        cluster.run_for(Duration::from_micros(500 * seed + 1_000))?;
+        cluster.crash(0);
+        cluster.run_until_answered(MINUTE)?;
+        cluster.restart(0)?;
+        expect_recovery(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_crashed_primaries_in_a_row_are_replaced() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(7, 6);
+    submit(&mut cluster, 20);
+    cluster.run_for(Duration::from_millis(3))?;
+    cluster.crash(0);
+    cluster.crash(1);
+    cluster.run_until_answered(MINUTE)?;
+    assert!(cluster.highest_view().value() >= 2);
+    cluster.restart_all()?;
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn a_primary_that_hears_nobody_but_is_heard_is_replaced() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 11);
+    submit(&mut cluster, 10);
+    cluster.run_until_answered(MINUTE)?;
+    (1..4).for_each(|replica| cluster.cut_link(replica, 0));
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(MINUTE)?;
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn a_primary_that_is_not_heard_but_hears_is_replaced() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 12);
+    submit(&mut cluster, 10);
+    cluster.run_until_answered(MINUTE)?;
+    (1..4).for_each(|replica| cluster.cut_link(0, replica));
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(MINUTE)?;
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn new_views_that_reach_nobody_are_asked_for() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 19);
+    submit(&mut cluster, 10);
+    cluster.run_for(Duration::from_millis(3))?;
+    let filter = cluster.drop_messages(|_, _, message| matches!(message, Message::NewView(_)));
+    cluster.crash(0);
+    cluster.run_for(10 * SECOND)?;
+    cluster.remove_filter(filter);
+    cluster.restart(0)?;
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn a_primary_that_was_stopped_for_a_while_is_replaced_and_follows() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 20);
+    submit(&mut cluster, 20);
+    cluster.run_for(Duration::from_millis(3))?;
+    cluster.pause(0);
+    cluster.run_until_answered(MINUTE)?;
+    cluster.resume(0);
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn commits_that_reach_nobody_are_made_good_in_the_next_view() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 16);
+    let filter = cluster.drop_messages(|_, _, message| matches!(message, Message::Commit(_)));
+    let tickets = submit(&mut cluster, 8);
+    cluster.run_for(SECOND)?;
+    assert!(tickets.iter().all(|ticket| cluster.answer_to(*ticket).is_none()));
+    cluster.remove_filter(filter);
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn checkpoints_that_reach_nobody_stop_the_window_and_are_made_good() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 18);
+    let filter = cluster.drop_messages(|_, _, message| matches!(message, Message::Checkpoint(_) | Message::Stable(_)));
+    for _ in 0..50 {
+        submit(&mut cluster, 4);
+        cluster.run_for(Duration::from_millis(50))?;
+    }
+    assert!((0..4).all(|replica| cluster.stable(replica) == 0 && cluster.executed(replica) <= 32));
+    cluster.remove_filter(filter);
+    expect_recovery(&mut cluster)
+}
