@@ -62,7 +62,8 @@ impl Application for Counters {
 /// Addresses on this machine that nobody uses at the moment.
 fn free_addresses(count: usize) -> anyhow::Result<Vec<Addresses>> {
     let sockets = (0..3 * count).map(|_| UdpSocket::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    let ports = sockets.iter().map(|socket| Ok(socket.local_addr()?.to_string())).collect::<anyhow::Result<Vec<_>>>()?;
+    let ports =
+        sockets.iter().map(|socket| Ok(socket.local_addr()?.to_string())).collect::<anyhow::Result<Vec<_>>>()?;
     let of_three =
         |three: &[String]| Addresses { peer: three[0].clone(), client: three[1].clone(), admin: three[2].clone() };
     Ok(ports.chunks_exact(3).map(of_three).collect())

@@ -76,7 +76,6 @@ enum Command {
     Init(init::Arguments),
     Replica(replica::Arguments),
     Testnet(testnet::Arguments),
-    #[command(subcommand)]
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),

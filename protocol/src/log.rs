@@ -264,17 +264,25 @@ mod tests {
     }
 
     #[test]
-    fn a_state_transfer_forgets_what_it_replaces() {
+    fn a_state_transfer_leaves_what_lies_above_it() {
         let mut log = Log::new(4, WINDOW);
         let small = batch(1);
         for sequence in 1..=6 {
             decide(&mut log, sequence, &small);
         }
         log.advance(stable(4), Sequence::new(2));
-        log.forget_through(Sequence::new(4));
-        assert_eq!(handed_out(&log), [5, 6]);
-        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(5));
-        assert_eq!(log.history_bytes, 0);
+        log.skip_to(Sequence::new(4));
+        assert_eq!(handed_out(&log), [3, 4, 5, 6]);
+        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(3));
+    }
+
+    #[test]
+    fn what_a_state_transfer_led_past_is_not_promised_to_anyone() {
+        let mut log = Log::new(4, WINDOW);
+        decide(&mut log, 3, &batch(1));
+        log.advance(stable(4), Sequence::ZERO);
+        log.skip_to(Sequence::new(4));
+        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(5), "slot 4 was never decided here");
     }
 
     #[test]

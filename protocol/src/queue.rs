@@ -34,8 +34,8 @@ pub(crate) struct Queue {
     unproposed: VecDeque<RequestId>,
     unproposed_count: usize,
     unproposed_bytes: usize,
-    /// All that wait, oldest first; identities that left are skipped. Bound: as `unproposed`.
-    by_arrival: VecDeque<RequestId>,
+    /// All that wait, oldest first; those that left, or came again later, are skipped. Bound: as `unproposed`.
+    by_arrival: VecDeque<(RequestId, Time)>,
     /// Bound: as `waiting`.
     per_client: BTreeMap<PublicKey, usize>,
     bytes: usize,
@@ -77,7 +77,7 @@ impl Queue {
         self.unproposed_count += 1;
         *self.per_client.entry(id.client).or_default() += 1;
         self.unproposed.push_back(id);
-        self.by_arrival.push_back(id);
+        self.by_arrival.push_back((id, arrived));
         let earlier = self.waiting.insert(id, Waiting { request, arrived, is_proposed: false });
         assert!(earlier.is_none(), "a request is taken in once");
         self.compact();
@@ -142,30 +142,37 @@ impl Queue {
         }
         self.unproposed_bytes = self.bytes;
         self.unproposed_count = self.waiting.len();
-        self.by_arrival.retain(|id| self.waiting.contains_key(id));
-        self.unproposed = self.by_arrival.clone();
+        self.drop_departed();
+        self.unproposed = self.by_arrival.iter().map(|(id, _)| *id).collect();
     }
 
     /// When the request arrived that waits longest.
     pub(crate) fn oldest(&mut self) -> Option<Time> {
-        while let Some(id) = self.by_arrival.front() {
-            match self.waiting.get(id) {
-                Some(waiting) => return Some(waiting.arrived),
-                None => self.by_arrival.pop_front(),
-            };
+        while let Some((id, arrived)) = self.by_arrival.front() {
+            if self.waiting.get(id).is_some_and(|waiting| waiting.arrived == *arrived) {
+                return Some(*arrived);
+            }
+            self.by_arrival.pop_front();
         }
         None
     }
 
     /// All that wait, oldest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ParsedRequest> {
-        self.by_arrival.iter().filter_map(|id| self.waiting.get(id)).map(|waiting| &waiting.request)
+        let waiting =
+            self.by_arrival.iter().map(|(id, arrived)| self.waiting.get(id).filter(|w| w.arrived == *arrived));
+        waiting.flatten().map(|waiting| &waiting.request)
+    }
+
+    fn drop_departed(&mut self) {
+        let waiting = &self.waiting;
+        self.by_arrival.retain(|(id, arrived)| waiting.get(id).is_some_and(|waiting| waiting.arrived == *arrived));
     }
 
     fn compact(&mut self) {
         let bound = 2 * self.waiting.len() + 64;
         if self.by_arrival.len() > bound {
-            self.by_arrival.retain(|id| self.waiting.contains_key(id));
+            self.drop_departed();
         }
         if self.unproposed.len() > bound {
             self.unproposed.retain(|id| self.waiting.get(id).is_some_and(|waiting| !waiting.is_proposed));

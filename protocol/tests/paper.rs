@@ -13,5 +13,7 @@ mod recovery;
 mod support;
 #[path = "paper/suspicion.rs"]
 mod suspicion;
+#[path = "paper/verifying.rs"]
+mod verifying;
 #[path = "paper/view_change.rs"]
 mod view_change;

@@ -144,6 +144,8 @@ pub(crate) struct Host {
     /// The stable checkpoint, as long as it is readable.
     stable: Option<State>,
     staging: Option<(Staging, Box<dyn Application>)>,
+    /// Whether the application's state rotted since it was last replaced.
+    pub(crate) is_rotten: bool,
     pub(crate) part_entries_max: usize,
 }
 
@@ -183,6 +185,7 @@ impl Host {
             taken: BTreeMap::new(),
             stable: None,
             staging: None,
+            is_rotten: false,
             part_entries_max,
         }
     }
@@ -318,6 +321,7 @@ impl Host {
             entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
         };
         self.application = restored;
+        self.is_rotten = false;
         self.entries = collect(application);
         self.protocol_entries = collect(protocol);
         let state = State {
@@ -333,6 +337,7 @@ impl Host {
     /// Runs an operation that nobody ordered: the application's state rots.
     pub(crate) fn rot_application(&mut self, execution: &Execution) {
         execute(self.application.as_mut(), execution);
+        self.is_rotten = true;
     }
 
     /// How long the next wake-up is away, if one is needed before those under way.

@@ -126,7 +126,7 @@ impl Replica {
     }
 
     /// Compares the own root with the certified one. (PROTOCOL §5: diverged)
-    fn compare_with_stable(&mut self, sequence: Sequence) {
+    pub(super) fn compare_with_stable(&mut self, sequence: Sequence) {
         let Some(certified) = self.log.stable().map(|certificate| certificate.statement) else { return };
         let Some(own) = self.state_root_at(sequence) else { return };
         if certified.sequence == sequence && certified.root != own && !self.execution.is_diverged {
@@ -153,7 +153,7 @@ impl Replica {
         let Some(stable) = self.log.stable().cloned() else { return };
         let low = stable.statement.sequence;
         let is_durable = self.checkpoints.own.get(&low).is_some_and(|own| own.is_durable);
-        if !is_durable {
+        if !is_durable || self.execution.is_diverged {
             return;
         }
         self.first_records = self.first_records.split_off(&low.saturating_add(1));

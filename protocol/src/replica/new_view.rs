@@ -202,6 +202,7 @@ impl Replica {
             self.take_stable(stable);
         }
         self.take_up_proposals(&conclusion.proposals);
+        self.pass_on_queue();
         self.replay_early();
         // Votes of this view may all have come before it was entered.
         let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();

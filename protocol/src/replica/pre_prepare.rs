@@ -35,6 +35,8 @@ impl Replica {
         if self.mode == Mode::Normal {
             self.accept(vote.statement, batch);
         }
+        // The slot may have been decided before its batch came.
+        self.try_execute();
     }
 
     fn refuse_pre_prepare(&self, vote: &Vote<Prepare>, batch: &Batch) -> Option<Refusal> {

@@ -287,6 +287,7 @@ impl Replica {
     /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next.
     fn resume(&mut self, lost: Option<View>) {
         self.log.prune(self.execution.executed);
+        self.compare_with_stable(self.log.low());
         let highest_cast = self.log.slots_after(self.log.low()).filter_map(|(_, slot)| slot.cast_view()).max();
         let above = highest_cast.filter(|view| *view > self.view);
         let lost = lost.max(above).filter(|view| *view >= self.wanted_view());

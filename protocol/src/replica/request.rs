@@ -1,7 +1,9 @@
 //! Requests on their way into a batch. (PROTOCOL §4.1, §4.2, §4.6, §12)
 
-use super::Replica;
-use crate::batch::{Batch, ParsedRequest};
+use alloc::vec::Vec;
+
+use super::{Mode, Replica};
+use crate::batch::{Batch, ParsedRequest, SignedRequest};
 use crate::message::{Message, Outcome, PrePrepare, Reply};
 use crate::number::{RequestNumber, Session};
 use crate::output::Output;
@@ -14,6 +16,11 @@ use crate::verify::Verified;
 /// many requests under load, and a single request never waits.
 const FILL_SHARE: usize = 2;
 
+/// Most requests, and bytes of them, that a backup passes on at once to the primary of a new view; what is beyond is passed
+/// on when its client repeats it.
+const PASSED_ON_MAX: usize = 1024;
+const PASSED_ON_BYTES_MAX: usize = 4 << 20;
+
 impl Replica {
     /// A client's request, from the client itself.
     pub(super) fn on_request(&mut self, verified: Verified<ParsedRequest>) {
@@ -23,14 +30,37 @@ impl Replica {
         let request = verified.into_content();
         if let Some(refusal) = self.refuse_request(&request) {
             self.refuse(refusal);
+            if self.queue.contains(&request.request.id()) {
+                // The client repeats itself: what was passed on before may be lost.
+                self.pass_on(request.signed);
+                return;
+            }
             return self.answer_refused(&request, refusal);
         }
         let signed = request.signed.clone();
         self.queue.push(request, self.now.monotonic);
-        if self.mode == super::Mode::Normal && self.primary() != self.id {
-            // From now on this backup expects the request to execute. (PROTOCOL §4.6)
+        self.pass_on(signed);
+    }
+
+    /// As a backup, passes a request on to the primary, and expects it to execute from its arrival on. (PROTOCOL §4.6)
+    fn pass_on(&mut self, signed: SignedRequest) {
+        if self.mode == Mode::Normal && self.primary() != self.id {
             let primary = self.primary();
             self.send(primary, Message::Request(signed));
+        }
+    }
+
+    /// What a backup expects, the primary of a view just entered may never have had.
+    pub(super) fn pass_on_queue(&mut self) {
+        let mut bytes = 0;
+        let within = |request: &&ParsedRequest| {
+            bytes += request.bytes_in_batch();
+            bytes <= PASSED_ON_BYTES_MAX
+        };
+        let requests: Vec<_> =
+            self.queue.iter().take_while(within).take(PASSED_ON_MAX).map(|request| request.signed.clone()).collect();
+        for signed in requests {
+            self.pass_on(signed);
         }
     }
 

@@ -242,12 +242,13 @@ impl Replica {
         self.checkpoints.own.insert(sequence, own);
     }
 
-    /// Requests that the transferred state shows as executed, or as never to execute, are expected no longer.
-    fn forget_answered(&mut self) {
+    /// Requests that executed, or never will, are expected no longer.
+    pub(super) fn forget_answered(&mut self) {
         use crate::sessions::Lookup;
         let issued = self.execution.issued;
         let is_open = |request: &&crate::batch::ParsedRequest| {
-            matches!(self.sessions.lookup(&request.request, issued), Lookup::Open | Lookup::SessionAhead)
+            let lookup = self.sessions.lookup(&request.request, issued);
+            matches!(lookup, Lookup::Open | Lookup::InExecution | Lookup::SessionAhead)
         };
         let gone: Vec<_> =
             self.queue.iter().filter(|request| !is_open(request)).map(|request| request.request.id()).collect();

@@ -82,8 +82,11 @@ impl Replica {
         }
         let now = self.now.monotonic;
         if self.crash_due() <= now {
-            self.suspect(Suspicion::Crash);
-        } else if self.silence_due().is_some_and(|due| due <= now) {
+            return self.suspect(Suspicion::Crash);
+        }
+        // Nobody is blamed for a request that can't be ordered any more. (PROTOCOL §4.6)
+        self.forget_answered();
+        if self.silence_due().is_some_and(|due| due <= now) {
             self.suspect(Suspicion::Silence);
         } else if self.deadline_due().is_some_and(|due| due <= now) {
             self.suspect(Suspicion::Deadline);
@@ -131,6 +134,7 @@ impl Replica {
         if pause >= self.parameters().heartbeat() * 2 {
             self.suspicion.since = now;
             self.suspicion.last_proposal = now;
+            self.suspicion.new_view_since = self.suspicion.new_view_since.map(|_| now);
         }
     }
 }

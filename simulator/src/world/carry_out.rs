@@ -182,6 +182,9 @@ impl World {
                 if let Some(root) = root {
                     self.observe(&Observation::Installed { replica: id, sequence, root });
                 }
+                if self.hosts[id.index()].is_rotten {
+                    self.observe(&Observation::Rotted(id));
+                }
                 self.feed(id, Input::StateInstalled { sequence });
             }
         }
