@@ -121,9 +121,12 @@ impl Log {
     /// A state transfer leads past slots that were never decided here. Those above the low watermark stay: what this
     /// replica voted on them binds it.
     pub(crate) fn skip_to(&mut self, executed: Sequence) {
-        self.history.clear();
-        self.history_bytes = 0;
         self.prune(executed);
+        let last = self.history.back().map(|(certificate, _)| certificate.statement.sequence);
+        if last != Some(self.low().min(executed)) {
+            self.history.clear();
+            self.history_bytes = 0;
+        }
     }
 
     fn remember(&mut self, sequence: Sequence, slot: Slot) {
@@ -272,8 +275,8 @@ mod tests {
         }
         log.advance(stable(4), Sequence::new(2));
         log.skip_to(Sequence::new(4));
-        assert_eq!(handed_out(&log), [3, 4, 5, 6]);
-        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(3));
+        assert_eq!(handed_out(&log), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(log.decided_from(Sequence::new(4)), Sequence::new(1));
     }
 
     #[test]

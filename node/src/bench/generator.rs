@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 
 use super::history::{CallOutcome, CallResult, Ended, Lines};
 use super::measure::{Measured, Shared};
-use super::pace::Pace;
+use super::pace::{Pace, Ticker};
 use super::workload::{Call, Workload};
 use crate::client::{Answer, ClientError, Completion, CompletionSender, Completions, Connection, Session, completions};
 
@@ -106,6 +106,7 @@ impl Generator {
     /// Works until the end of the run, and a little longer for what is outstanding then.
     pub(super) async fn run(mut self, mut completions: Completions) -> Result<Measured, ClientError> {
         let mut new = Vec::with_capacity(BULK);
+        let ticker = Ticker::start(&self.pace, self.shared.instant(0));
         loop {
             let now_ns = self.shared.now_ns();
             self.wake_rested(now_ns);
@@ -116,6 +117,7 @@ impl Generator {
             tokio::select! {
                 biased;
                 _ = completions.recv_many(&mut new, BULK) => {}
+                () = tick(ticker.as_ref()) => {}
                 () = sleep_until(self.shared.instant(self.wake_ns(now_ns)).into()) => {}
             }
             self.take(&mut new).await;
@@ -175,13 +177,10 @@ impl Generator {
         self.outstanding_count() == 0 || has_waited || self.shared.is_over.load(Ordering::Relaxed)
     }
 
-    /// When to go on without a completion: the next request that is due, the next client that rested, or a look around.
+    /// When to go on without a completion or a tick: when the next client has rested, or to look around.
     fn wake_ns(&self, now_ns: u64) -> u64 {
         let look_ns = now_ns + LOOK_NS;
-        let rested_ns = self.resting.front().map_or(look_ns, |(until_ns, _)| *until_ns);
-        let can_submit = !self.free.is_empty() && !self.shared.is_closed(now_ns);
-        let due_ns = if can_submit { self.pace.next_due(look_ns) } else { look_ns };
-        look_ns.min(rested_ns).min(due_ns)
+        self.resting.front().map_or(look_ns, |(until_ns, _)| look_ns.min(*until_ns))
     }
 
     async fn take(&mut self, new: &mut Vec<Completion>) {
@@ -257,23 +256,28 @@ impl Generator {
             self.measured.on_error("no answer until the end".to_owned());
             self.write(&request, None, CallOutcome::Unknown, None);
         }
-        let (now_ns, mut pace) = (self.shared.phases.end_ns.unwrap_or(0), self.pace);
-        while matches!(pace, Pace::Open { .. }) && pace.next_due(0) < now_ns {
-            pace.advance();
-            self.measured.never_sent += 1;
-        }
+        self.measured.never_sent = self.pace.due_before(self.shared.phases.end_ns.unwrap_or(0));
+    }
+}
+
+/// The next tick; never without a ticker.
+async fn tick(ticker: Option<&Ticker>) {
+    match ticker {
+        Some(ticker) => ticker.tick().await,
+        None => std::future::pending().await,
     }
 }
 
 /// What each operation gave, or what is wrong and whether the request may have executed nevertheless.
 fn results(answer: &Answer) -> Result<Vec<CallResult>, (String, bool)> {
     let result = |bytes| match Output::decode(bytes) {
-        Ok(Output::Step(StepOutput::Done { replaced })) => Ok(CallResult::Existed(replaced)),
-        Ok(Output::Step(StepOutput::Deleted(existed))) => Ok(CallResult::Existed(existed)),
+        Ok(Output::Step(StepOutput::Done { replaced })) => Ok(CallResult::Flag(replaced)),
+        Ok(Output::Step(StepOutput::Deleted(existed))) => Ok(CallResult::Flag(existed)),
         Ok(Output::Step(StepOutput::Value(value))) => {
             Ok(CallResult::Value(value.map(|value| String::from_utf8_lossy(&value).into_owned())))
         }
         Ok(Output::Step(StepOutput::TooLarge)) => Err(("the answer is too large".to_owned(), true)),
+        Ok(Output::Swapped(swapped)) => Ok(CallResult::Flag(swapped)),
         Ok(Output::Full) => Err(("the store is full".to_owned(), false)),
         Ok(_) | Err(_) => Err(("an answer without a meaning".to_owned(), true)),
     };

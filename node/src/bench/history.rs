@@ -1,7 +1,7 @@
 //! Every call and its answer as a line of JSON, for a check of linearizability.
 //!
 //! A line: `client` and `number` name the request, `step` the operation's place in it; `operation` is `put`, `get`,
-//! `delete` or `cas`; then `key`, `value` (of a `put`, or what a `cas` sets), `expect` (of a `cas`); `start_ns` and `end_ns`
+//! `delete` or `cas`; then `key`, `value` (of a `put`, or what a `cas` sets), `expect` (of a `cas`; `null`: nothing); `start_ns` and `end_ns`
 //! since the start of the run, the latter absent when no answer came; `outcome` is `ok`, `error` (it never executes) or
 //! `unknown`; where it is `ok`, `result` is what a `get` found (`null`: nothing), of a `put` or `delete` whether the key held
 //! a value before, of a `cas` whether it was as expected; `sequence` and `index` are the slot and the request's place in it.
@@ -31,8 +31,8 @@ const CHUNKS_MAX: usize = 64;
 pub(super) enum CallResult {
     /// Of a get.
     Value(Option<String>),
-    /// Of a put: whether the key held a value before.
-    Existed(bool),
+    /// Of a put or delete: whether the key held a value before. Of a compare-and-set: whether it wrote.
+    Flag(bool),
 }
 
 /// Whether it executed.
@@ -47,6 +47,14 @@ pub(super) enum CallOutcome {
     Unknown,
 }
 
+/// What a compare-and-set expects.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+enum Expectation<'a> {
+    Value(&'a str),
+    Nothing,
+}
+
 /// One line.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
@@ -57,6 +65,8 @@ struct Line<'a> {
     key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect: Option<Expectation<'a>>,
     start_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_ns: Option<u64>,
@@ -126,9 +136,13 @@ impl Lines {
     /// Adds a request's lines.
     pub(super) fn add(&mut self, ended: &Ended<'_>) {
         for (step, call) in ended.calls.iter().enumerate() {
-            let (operation, key, value) = match call {
-                Call::Put { key, value } => ("put", key, Some(value.as_str())),
-                Call::Get { key } => ("get", key, None),
+            let (operation, key, value, expect) = match call {
+                Call::Put { key, value } => ("put", key, Some(value.as_str()), None),
+                Call::Get { key } => ("get", key, None, None),
+                Call::Delete { key } => ("delete", key, None, None),
+                Call::Cas { key, expect, set } => {
+                    ("cas", key, Some(set.as_str()), Some(expectation(expect.as_deref())))
+                }
             };
             let line = Line {
                 client: ended.client,
@@ -137,6 +151,7 @@ impl Lines {
                 operation,
                 key,
                 value,
+                expect,
                 start_ns: ended.start_ns,
                 end_ns: ended.end_ns,
                 result: ended.executed.as_ref().and_then(|(_, _, results)| results.get(step)),
@@ -163,6 +178,10 @@ impl Lines {
     }
 }
 
+fn expectation(expect: Option<&str>) -> Expectation<'_> {
+    expect.map_or(Expectation::Nothing, Expectation::Value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,8 +196,7 @@ mod tests {
         let path = folder.path().join("history.jsonl");
         let writer = Writer::create(&path).unwrap();
         let mut lines = writer.lines();
-        let results =
-            vec![CallResult::Existed(false), CallResult::Value(Some("v".to_owned())), CallResult::Value(None)];
+        let results = vec![CallResult::Flag(false), CallResult::Value(Some("v".to_owned())), CallResult::Value(None)];
         let get = |key: &str| Call::Get { key: key.to_owned() };
         lines.add(&Ended {
             client: 3,
@@ -192,7 +210,7 @@ mod tests {
         lines.add(&Ended {
             client: 0,
             number: 1,
-            calls: &[put()],
+            calls: &[put(), Call::Cas { key: "k".to_owned(), expect: None, set: "w".to_owned() }],
             start_ns: 9,
             end_ns: None,
             outcome: CallOutcome::Unknown,
@@ -207,6 +225,7 @@ mod tests {
             r#"{"client":3,"number":4,"step":1,"operation":"get","key":"k","start_ns":5,"end_ns":6,"result":"v","outcome":"ok","sequence":7,"index":8}"#,
             r#"{"client":3,"number":4,"step":2,"operation":"get","key":"x","start_ns":5,"end_ns":6,"result":null,"outcome":"ok","sequence":7,"index":8}"#,
             r#"{"client":0,"number":1,"step":0,"operation":"put","key":"k","value":"v","start_ns":9,"outcome":"unknown"}"#,
+            r#"{"client":0,"number":1,"step":1,"operation":"cas","key":"k","value":"w","expect":null,"start_ns":9,"outcome":"unknown"}"#,
         ];
         assert_eq!(written.lines().collect::<Vec<_>>(), expected);
     }

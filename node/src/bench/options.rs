@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::kv::{Operation, VALUE_BYTES_MAX};
 use serde::{Serialize, Serializer};
@@ -19,6 +20,9 @@ const CLIENTS_BENCH_MAX: usize = 65_536;
 
 /// Most connections.
 const CONNECTIONS_MAX: usize = 256;
+
+/// Most requests that are outstanding over all clients.
+const OUTSTANDING_MAX: usize = 1 << 20;
 
 /// What a request takes besides its operations, and an operation besides its bytes, at most.
 const REQUEST_OVERHEAD_BYTES: usize = 128;
@@ -82,6 +86,10 @@ pub struct Load {
     pub keys: u64,
     /// How many of the operations are reads.
     pub reads: Share,
+    /// How many of them remove a key.
+    pub deletes: Share,
+    /// How many of them write if the key holds what this program wrote there last.
+    pub cas: Share,
     /// Requests a second that are due, over all clients; without it each client sends the next when one is answered.
     pub rate: Option<f64>,
     /// Connections over which the clients are spread; none: as many as are needed.
@@ -97,6 +105,8 @@ impl Default for Load {
             value_size: 256,
             keys: 100_000,
             reads: Share::NONE,
+            deletes: Share::NONE,
+            cas: Share::NONE,
             rate: None,
             connections: None,
         }
@@ -119,6 +129,9 @@ pub enum LoadError {
         /// The most.
         max: u64,
     },
+    /// Reads, deletes and compare-and-sets are more than everything.
+    #[error("reads, deletes and compare-and-sets are together more than 100% of the operations")]
+    Shares,
     /// The rate is no positive number.
     #[error("a rate of {0}: it must be above 0 and at most 10000000 a second")]
     Rate(f64),
@@ -154,6 +167,10 @@ impl Load {
             let min = self.clients.div_ceil(CLIENTS_PER_CONNECTION_MAX);
             in_range("the number of connections", connections, min, CONNECTIONS_MAX)?;
         }
+        in_range("clients times window", self.clients.saturating_mul(self.window), 1, OUTSTANDING_MAX)?;
+        if self.reads.fraction() + self.deletes.fraction() + self.cas.fraction() > 1.0 {
+            return Err(LoadError::Shares);
+        }
         if self.keys == 0 {
             return Err(LoadError::Range { what: "the number of keys", found: 0, min: 1, max: u64::MAX });
         }
@@ -164,7 +181,14 @@ impl Load {
     }
 
     fn check_bytes(&self, bytes_max: u32) -> Result<(), LoadError> {
-        let operation = Operation::put(&super::workload::longest_key(), &vec![0; self.value_size]);
+        let value = Blob::from(vec![0; self.value_size]);
+        let key = Blob::from(super::workload::longest_key());
+        // The largest of all that are drawn.
+        let operation = if self.cas == Share::NONE {
+            Operation::put(&key, &value)
+        } else {
+            Operation::CompareAndSet { key, expect: Some(value.clone()), set: Some(value) }
+        };
         let each = operation.encode().map_or(usize::MAX, |bytes| bytes.len()).saturating_add(OPERATION_OVERHEAD_BYTES);
         let bytes = each.saturating_mul(self.operations).saturating_add(REQUEST_OVERHEAD_BYTES);
         if bytes > bytes_max as usize {
@@ -238,6 +262,11 @@ mod tests {
         assert!(matches!(load.check(&parameters), Err(LoadError::Range { what: "the window", max: 1024, .. })));
         let load = Load { clients: 3000, connections: Some(2), ..Load::default() };
         assert!(matches!(load.check(&parameters), Err(LoadError::Range { min: 3, .. })));
+        let load = Load { clients: 65_536, window: 17, ..Load::default() };
+        assert!(matches!(load.check(&parameters), Err(LoadError::Range { what: "clients times window", .. })));
+        let half = "51%".parse().unwrap();
+        let load = Load { reads: half, cas: half, ..Load::default() };
+        assert_eq!(load.check(&parameters), Err(LoadError::Shares));
         for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             let load = Load { rate: Some(rate), ..Load::default() };
             assert!(matches!(load.check(&parameters), Err(LoadError::Rate(_))));
@@ -247,6 +276,8 @@ mod tests {
     #[test]
     fn a_request_that_no_replica_takes_is_refused_before_it_is_sent() {
         let load = Load { operations: 1000, value_size: 256, ..Load::default() };
+        assert!(matches!(load.check(&Parameters::default()), Err(LoadError::RequestBytes { .. })));
+        let load = Load { operations: 500, value_size: 256, cas: "1%".parse().unwrap(), ..Load::default() };
         assert!(matches!(load.check(&Parameters::default()), Err(LoadError::RequestBytes { .. })));
         let load = Load { operations: 800, value_size: 256, ..Load::default() };
         assert_eq!(load.check(&Parameters::default()), Ok(()));

@@ -19,7 +19,14 @@ fn options(cluster: &TestCluster) -> Options {
 async fn so_many_requests_as_asked_are_answered_and_recorded() {
     let cluster = TestCluster::start().await;
     let history = cluster.scratch().join("history.jsonl");
-    let load = Load { reads: "50%".parse().unwrap(), connections: Some(2), ..options(&cluster).load };
+    let share = |text: &str| text.parse().unwrap();
+    let load = Load {
+        reads: share("40%"),
+        deletes: share("10%"),
+        cas: share("10%"),
+        connections: Some(2),
+        ..options(&cluster).load
+    };
     let options = Options { load, extent: Extent::Requests(300), history: Some(history.clone()), ..options(&cluster) };
     let report = run(options).await.unwrap();
     assert_eq!((report.requests, report.operations, report.errors, report.replicas), (300, 600, 0, 4));
@@ -29,6 +36,9 @@ async fn so_many_requests_as_asked_are_answered_and_recorded() {
         std::fs::read_to_string(&history).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 600);
     assert!(lines.iter().all(|line| line["outcome"] == "ok" && line["end_ns"].as_u64() > line["start_ns"].as_u64()));
+    for operation in ["put", "get", "delete", "cas"] {
+        assert!(lines.iter().any(|line| line["operation"] == operation), "{operation}");
+    }
     let places: BTreeSet<_> =
         lines.iter().map(|line| [&line["sequence"], &line["index"], &line["step"]].map(Value::as_u64)).collect();
     assert_eq!(places.len(), 600, "no two operations have the same place in the order");

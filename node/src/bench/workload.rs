@@ -1,4 +1,6 @@
-//! Which operations a request holds: puts and gets of keys drawn at random, values drawn at random.
+//! Which operations a request holds: kinds, keys and values drawn at random.
+
+use std::collections::HashMap;
 
 use quorate_protocol::codec::Blob;
 use quorate_protocol::kv::Operation;
@@ -15,7 +17,14 @@ pub(super) enum Call {
     Put { key: String, value: String },
     /// Reads a value.
     Get { key: String },
+    /// Removes a key.
+    Delete { key: String },
+    /// Writes `set` if the key holds `expect`, or holds nothing.
+    Cas { key: String, expect: Option<String>, set: String },
 }
+
+/// Values that are remembered to be expected later; when they are more, all are forgotten.
+const REMEMBERED_MAX: usize = 256;
 
 /// Draws one request after the other.
 #[derive(Debug, Clone)]
@@ -24,6 +33,10 @@ pub(super) struct Workload {
     prefix: String,
     keys: u64,
     reads: Share,
+    deletes: Share,
+    cas: Share,
+    /// What was written last, by key. Bound: [`REMEMBERED_MAX`].
+    remembered: HashMap<String, String>,
     value_size: usize,
     operations: usize,
 }
@@ -36,6 +49,9 @@ impl Workload {
             prefix,
             keys: load.keys,
             reads: load.reads,
+            deletes: load.deletes,
+            cas: load.cas,
+            remembered: HashMap::new(),
             value_size: load.value_size,
             operations: load.operations,
         }
@@ -49,10 +65,33 @@ impl Workload {
     fn call(&mut self) -> Call {
         let index = self.random.below(self.keys);
         let key = format!("{}{index:08}", self.prefix);
-        if self.random.fraction() < self.reads.fraction() {
-            return Call::Get { key };
+        let drawn = self.random.fraction();
+        let deletes_from = self.reads.fraction();
+        let cas_from = deletes_from + self.deletes.fraction();
+        let puts_from = cas_from + self.cas.fraction();
+        if drawn < deletes_from {
+            Call::Get { key }
+        } else if drawn < cas_from {
+            self.remembered.remove(&key);
+            Call::Delete { key }
+        } else if drawn < puts_from {
+            let expect = self.remembered.get(&key).cloned();
+            Call::Cas { set: self.value(&key), key, expect }
+        } else {
+            Call::Put { value: self.value(&key), key }
         }
-        Call::Put { key, value: self.random.text(self.value_size) }
+    }
+
+    /// A new value for `key`, remembered if it may be expected later.
+    fn value(&mut self, key: &str) -> String {
+        let value = self.random.text(self.value_size);
+        if self.cas != Share::NONE {
+            if self.remembered.len() >= REMEMBERED_MAX {
+                self.remembered.clear();
+            }
+            self.remembered.insert(key.to_owned(), value.clone());
+        }
+        value
     }
 }
 
@@ -62,6 +101,12 @@ impl Call {
         let operation = match self {
             Self::Put { key, value } => Operation::put(key.as_bytes(), value.as_bytes()),
             Self::Get { key } => Operation::get(key.as_bytes()),
+            Self::Delete { key } => Operation::delete(key.as_bytes()),
+            Self::Cas { key, expect, set } => Operation::CompareAndSet {
+                key: key.as_bytes().into(),
+                expect: expect.as_ref().map(|expect| expect.as_bytes().into()),
+                set: Some(set.as_bytes().into()),
+            },
         };
         operation.encode().unwrap_or_default()
     }
@@ -154,11 +199,32 @@ mod tests {
         let keys: BTreeSet<String> = (0..1_000)
             .flat_map(|_| workload.next())
             .map(|call| match call {
-                Call::Put { key, .. } | Call::Get { key } => key,
+                Call::Put { key, .. } | Call::Get { key } | Call::Delete { key } | Call::Cas { key, .. } => key,
             })
             .collect();
         let expected: BTreeSet<String> = (0..10).map(|index| format!("bench/{index:08}")).collect();
         assert_eq!(keys, expected);
+    }
+
+    #[test]
+    fn a_compare_and_set_expects_what_was_written_last() {
+        let load = Load { keys: 1, cas: "100%".parse().unwrap(), ..Load::default() };
+        let mut workload = workload(&load);
+        let mut last = None;
+        for _ in 0..10 {
+            let Call::Cas { expect, set, .. } = workload.next().remove(0) else { panic!("a compare-and-set") };
+            assert_eq!(expect, last);
+            last = Some(set);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut workload = workload(&Load { cas: "1%".parse().unwrap(), ..Load::default() });
+        for _ in 0..3 * REMEMBERED_MAX {
+            workload.next();
+            assert!(workload.remembered.len() <= REMEMBERED_MAX);
+        }
     }
 
     #[test]

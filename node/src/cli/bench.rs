@@ -49,6 +49,12 @@ pub(super) struct Arguments {
     /// How many of the operations are reads
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     reads: Share,
+    /// How many of the operations remove a key
+    #[arg(long, value_name = "PERCENT", default_value = "0%")]
+    deletes: Share,
+    /// How many of the operations write if the key holds what this program wrote there last
+    #[arg(long, value_name = "PERCENT", default_value = "0%")]
+    cas: Share,
     /// How long to measure [default: 20s]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "requests")]
     duration: Option<Duration>,
@@ -83,6 +89,8 @@ impl Arguments {
             value_size: usize::try_from(self.value_size.bytes()).unwrap_or(usize::MAX),
             keys: self.keys,
             reads: self.reads,
+            deletes: self.deletes,
+            cas: self.cas,
             rate: self.rate,
             connections: self.connections,
         };

@@ -23,21 +23,13 @@ use crate::configuration::parse_duration;
 use crate::error::{Exit, Problem};
 
 /// Talk to the key-value store
-#[derive(Debug, Args)]
+#[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
   quorate kv put greeting hello --net net/client
   quorate kv get greeting --net net/client
 
 Exit status: 0 done, 1 it failed, 2 wrong usage, 4 no such key, 5 the condition of `cas` did not hold.")]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    common: Common,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
+pub(super) enum Command {
     Put(PutArguments),
     Get(GetArguments),
     Delete(DeleteArguments),
@@ -45,17 +37,17 @@ enum Command {
     Range(RangeArguments),
 }
 
-/// What all of them take, before or after their own name.
+/// What all of them take.
 #[derive(Debug, Args)]
 struct Common {
-    /// The client folder of the cluster (required)
-    #[arg(long, value_name = "FOLDER", global = true)]
-    net: Option<PathBuf>,
+    /// The client folder of the cluster
+    #[arg(long, value_name = "FOLDER")]
+    net: PathBuf,
     /// Give up after this long; what was given up may still happen
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s", global = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     timeout: Duration,
     /// Keys and values are in base64, as arguments and in what is printed
-    #[arg(long, global = true)]
+    #[arg(long)]
     base64: bool,
 }
 
@@ -65,7 +57,7 @@ struct Common {
   quorate kv put greeting hello --net net/client
   quorate kv put picture --file picture.png --net net/client")]
 #[command(group(ArgGroup::new("content").required(true).args(["value", "file"])))]
-struct PutArguments {
+pub(super) struct PutArguments {
     /// The key
     key: String,
     /// Its new value
@@ -73,6 +65,8 @@ struct PutArguments {
     /// Take the value from this file as it is; `-` for stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Read a value
@@ -85,7 +79,7 @@ An ordered read sees every write that was answered before it. A proved read is a
 that it cannot forge, as of a checkpoint that may be some time ago. Exit status 4: there is no such key.")]
 #[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
-struct GetArguments {
+pub(super) struct GetArguments {
     /// The key
     key: String,
     /// Write the value to this file as it is, instead of showing it
@@ -103,6 +97,8 @@ struct GetArguments {
     /// With --proved: the slot of the oldest checkpoint that will do
     #[arg(long, value_name = "SLOT", requires = "proved", default_value_t = 0)]
     oldest: u64,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Remove a key and its value
@@ -111,9 +107,11 @@ struct GetArguments {
   quorate kv delete greeting --net net/client
 
 Exit status 4: there was no such key.")]
-struct DeleteArguments {
+pub(super) struct DeleteArguments {
     /// The key
     key: String,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Write a value if the key holds the one that is expected
@@ -126,7 +124,7 @@ struct DeleteArguments {
 Exit status 5: the key held something else, and nothing changed.")]
 #[command(group(ArgGroup::new("condition").required(true).args(["expect", "expect_absent"])))]
 #[command(group(ArgGroup::new("change").required(true).args(["set", "set_absent"])))]
-struct CasArguments {
+pub(super) struct CasArguments {
     /// The key
     key: String,
     /// What the key must hold
@@ -141,6 +139,8 @@ struct CasArguments {
     /// The key is to be removed then
     #[arg(long)]
     set_absent: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// List the keys with a prefix, and their values, in order
@@ -151,27 +151,37 @@ struct CasArguments {
 
 A line an entry: key, tabulator, value; with --json an object a line. What does not fit one request is read by several,
 one after the other.")]
-struct RangeArguments {
+pub(super) struct RangeArguments {
     /// What the keys begin with; '' for all
     prefix: String,
     /// Most entries
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     limit: Option<u64>,
+    #[command(flatten)]
+    common: Common,
 }
 
-pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
-    let Arguments { common, command } = arguments;
-    let Some(net) = &common.net else {
-        return Err(Problem::usage("--net is missing", "name the client folder, for example --net net/client").into());
-    };
+impl Command {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Put(PutArguments { common, .. })
+            | Self::Get(GetArguments { common, .. })
+            | Self::Delete(DeleteArguments { common, .. })
+            | Self::Cas(CasArguments { common, .. })
+            | Self::Range(RangeArguments { common, .. }) => common,
+        }
+    }
+}
+
+pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit> {
     if matches!(command, Command::Get(GetArguments { fast: true, .. })) {
         let mend = "leave --fast out, or read with --proved";
         return Err(Problem::failed("fast reads are not available yet", mend).into());
     }
-    let identity = Identity::take(net)?;
+    let identity = Identity::take(&command.common().net)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let store = Store::open(&identity, &common).await?;
+        let store = Store::open(&identity, command.common()).await?;
         let outcome = match command {
             Command::Put(arguments) => store.put(arguments, output).await,
             Command::Get(arguments) => store.get(arguments, output).await,
@@ -206,7 +216,7 @@ impl Store {
     }
 
     async fn put(&self, arguments: PutArguments, output: &mut Output) -> anyhow::Result<Exit> {
-        let PutArguments { key, value, file } = arguments;
+        let PutArguments { key, value, file, .. } = arguments;
         let value = match (value, file) {
             (_, Some(file)) => read_value(&file)?,
             (value, None) => self.form.read("the value", &value.unwrap_or_default())?,
@@ -425,7 +435,9 @@ fn explain(error: KvError) -> anyhow::Error {
         KvError::Client(ClientError::Unreachable(_) | ClientError::TimedOut { .. }) => {
             format!("start the replicas, and see `quorate status`{fate}")
         }
-        KvError::Client(ClientError::NoProof { .. }) => "read with --ordered, or try again after a while".to_owned(),
+        KvError::Client(ClientError::NoProof { .. }) => {
+            "read with --ordered, or try again when a checkpoint that is new enough is stable".to_owned()
+        }
         KvError::Full => "delete something first".to_owned(),
         _ => format!("try again{fate}"),
     };

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::Args;
 use quorate_protocol::configuration::ClientPolicy;
 use quorate_protocol::number::ReplicaId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -67,13 +67,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
 }
 
 async fn once(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Result<Exit> {
-    let first = Picture::take(connection, None).await;
-    let picture = if first.reached() > 0 {
-        sleep(BETWEEN_ACCOUNTS).await;
-        Picture::take(connection, Some(&first)).await
-    } else {
-        first
-    };
+    let picture = Picture::take(connection, Rates::Now).await;
     output.show(&picture)?;
     Ok(if picture.reached() > 0 { Exit::Done } else { Exit::Failed })
 }
@@ -85,7 +79,7 @@ async fn watch(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Res
     loop {
         let began = Instant::now();
         let picture = tokio::select! {
-            picture = Picture::take(connection, before.as_ref()) => picture,
+            picture = Picture::take(connection, Rates::Since(before.as_ref())) => picture,
             _ = signals.next() => return Ok(Exit::Done),
         };
         if begins_anew {
@@ -101,13 +95,13 @@ async fn watch(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Res
 }
 
 /// All replicas at about one time.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Picture {
     replicas: Vec<Row>,
 }
 
 /// One replica.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 struct Row {
     id: u8,
     reachable: bool,
@@ -116,27 +110,56 @@ struct Row {
     error: Option<String>,
     /// Requests that it executed a second, since the picture before.
     requests_per_second: Option<f64>,
-    #[serde(flatten)]
-    account: Account,
+    /// Without any word of the replica's each field is null.
+    #[serde(flatten, serialize_with = "or_nulls")]
+    account: Option<Account>,
     #[serde(skip)]
     taken: Instant,
 }
 
+/// Since when requests are counted.
+#[derive(Debug, Clone, Copy)]
+enum Rates<'a> {
+    /// Since a first account that is asked for only to count from it.
+    Now,
+    /// Since the picture before, if there was one.
+    Since(Option<&'a Picture>),
+}
+
+#[expect(clippy::ref_option, reason = "it is the signature that serde calls")]
+fn or_nulls<S: Serializer>(account: &Option<Account>, serializer: S) -> Result<S::Ok, S::Error> {
+    if let Some(account) = account {
+        return account.serialize(serializer);
+    }
+    let mut fields = serde_json::json!(Account::default());
+    for value in fields.as_object_mut().into_iter().flat_map(serde_json::Map::values_mut) {
+        *value = serde_json::Value::Null;
+    }
+    fields.serialize(serializer)
+}
+
 impl Picture {
     /// Asks all replicas at once.
-    async fn take(connection: &Arc<Connection>, before: Option<&Self>) -> Self {
+    async fn take(connection: &Arc<Connection>, rates: Rates<'_>) -> Self {
         let mut asking = JoinSet::new();
         for replica in connection.configuration().replicas() {
             let connection = Arc::clone(connection);
-            asking.spawn(async move { Row::ask(&connection, replica).await });
+            let (counts_from_now, before) = match rates {
+                Rates::Now => (true, None),
+                Rates::Since(before) => (false, before.and_then(|before| before.row(replica)).cloned()),
+            };
+            asking.spawn(async move {
+                let before = if counts_from_now { Row::before_now(&connection, replica).await } else { before };
+                Row::take(&connection, replica, before).await
+            });
         }
         let mut replicas = asking.join_all().await;
         replicas.sort_by_key(|row| row.id);
-        for row in &mut replicas {
-            let before = before.and_then(|before| before.replicas.iter().find(|earlier| earlier.id == row.id));
-            row.requests_per_second = before.and_then(|before| row.rate_since(before));
-        }
         Self { replicas }
+    }
+
+    fn row(&self, replica: ReplicaId) -> Option<&Row> {
+        self.replicas.iter().find(|row| row.id == replica.value())
     }
 
     fn reached(&self) -> usize {
@@ -145,6 +168,28 @@ impl Picture {
 }
 
 impl Row {
+    /// Something to count requests from, and some time after it.
+    async fn before_now(connection: &Connection, replica: ReplicaId) -> Option<Self> {
+        let first = Self::ask(connection, replica).await;
+        if first.reachable {
+            sleep(BETWEEN_ACCOUNTS).await;
+        }
+        Some(first)
+    }
+
+    /// Asks a replica. Who was not reached just now is not asked again.
+    async fn take(connection: &Connection, replica: ReplicaId, before: Option<Self>) -> Self {
+        if let Some(before) = &before
+            && !before.reachable
+            && before.taken.elapsed() < BETWEEN_ACCOUNTS / 2
+        {
+            return before.clone();
+        }
+        let mut row = Self::ask(connection, replica).await;
+        row.requests_per_second = before.and_then(|before| row.rate_since(&before));
+        row
+    }
+
     async fn ask(connection: &Connection, replica: ReplicaId) -> Self {
         let outcome = connection.status(replica, PATIENCE).await;
         let taken = Instant::now();
@@ -152,35 +197,29 @@ impl Row {
             Ok(account) => (Some(account), None),
             Err(_) => (None, Some(connection.reachability().await.reason(replica))),
         };
-        Self {
-            id: replica.value(),
-            reachable: account.is_some(),
-            error,
-            requests_per_second: None,
-            account: account.unwrap_or_default(),
-            taken,
-        }
+        Self { id: replica.value(), reachable: account.is_some(), error, requests_per_second: None, account, taken }
     }
 
     /// `None` unless both pictures show it, and it did not start again between them.
     fn rate_since(&self, before: &Self) -> Option<f64> {
         let passed = self.taken.saturating_duration_since(before.taken).as_secs_f64();
-        let count = self.account.requests_executed.checked_sub(before.account.requests_executed)?;
+        let (now, before) = (self.account.as_ref()?, before.account.as_ref()?);
+        let count = now.requests_executed.checked_sub(before.requests_executed)?;
         let count = f64::from(u32::try_from(count).ok()?);
-        (self.reachable && before.reachable && passed > 0.0).then(|| count / passed)
+        (passed > 0.0).then(|| count / passed)
     }
 
     /// What stands in each column.
     fn cells(&self) -> [String; COLUMNS] {
-        let Account { role, mode, view, primary, executed, stable, log_length, links, evidence, .. } = &self.account;
-        if !self.reachable {
+        let Some(account) = &self.account else {
             let mut cells = [const { String::new() }; COLUMNS];
             let [id, state, .., last] = &mut cells;
             *id = self.id.to_string();
             state.push_str("unreachable");
             last.push_str(self.error.as_deref().unwrap_or_default());
             return cells;
-        }
+        };
+        let Account { role, mode, view, primary, executed, stable, log_length, links, evidence, .. } = account;
         let proofs: Vec<String> = evidence.iter().map(|accused| format!("against {accused}")).collect();
         let down: Vec<String> =
             links.iter().filter(|link| link.state != "up").map(|link| link.peer.to_string()).collect();
@@ -195,7 +234,7 @@ impl Row {
             stable.to_string(),
             log_length.to_string(),
             self.requests_per_second.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.0}")),
-            format!("{} of {} up{down}", self.account.links_up(), links.len()),
+            format!("{} of {} up{down}", account.links_up(), links.len()),
             if proofs.is_empty() { "-".to_owned() } else { proofs.join(", ") },
         ]
     }
@@ -247,12 +286,12 @@ mod tests {
             evidence: vec![2],
             ..Account::default()
         };
-        Row { id, reachable: true, error: None, requests_per_second: None, account, taken }
+        Row { id, reachable: true, error: None, requests_per_second: None, account: Some(account), taken }
     }
 
     fn unreachable(id: u8, taken: Instant) -> Row {
         let error = Some("timed out".to_owned());
-        Row { id, reachable: false, error, requests_per_second: None, account: Account::default(), taken }
+        Row { id, reachable: false, error, requests_per_second: None, account: None, taken }
     }
 
     #[test]
@@ -284,12 +323,14 @@ replica  state        role    view  primary  executed  stable  log  requests/s  
 
     #[test]
     fn the_json_has_the_fields_of_the_contract() {
-        let json = serde_json::to_value(Picture { replicas: vec![row(0, 0, Instant::now())] }).unwrap();
-        let row = &json["replicas"][0];
+        let now = Instant::now();
+        let json = serde_json::to_value(Picture { replicas: vec![row(0, 0, now), unreachable(1, now)] }).unwrap();
+        let [row, nobody] = [&json["replicas"][0], &json["replicas"][1]];
+        assert_eq!((&nobody["reachable"], &nobody["view"]), (&false.into(), &().into()));
         for field in
             ["id", "reachable", "role", "view", "primary", "executed", "stable", "state_root", "links", "evidence"]
         {
-            assert!(row.get(field).is_some(), "{field}");
+            assert!(row.get(field).is_some() && nobody.get(field).is_some(), "{field}");
         }
     }
 }

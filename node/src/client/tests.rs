@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::kv::KeyValue;
-use super::{ClientError, Connection, ConnectionOptions, Identity, completions, derive_key};
+use super::{ClientError, Connection, ConnectionOptions, Identity, PENDING_MAX, completions, derive_key};
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{Resources, Size};
 use crate::host::{self, ReplicaOptions};
@@ -235,6 +235,20 @@ async fn where_nobody_listens_the_addresses_are_named() {
     ));
     connection.close().await;
     assert!(matches!(session.submit(vec![Blob::EMPTY]).await, Err(ClientError::Closed)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_has_as_many_submissions_as_it_takes_makes_the_next_one_wait() {
+    let cluster = TestCluster::found();
+    let (connection, key) = cluster.connect().await;
+    let session = connection.client(key).await.unwrap();
+    let (submit_to, _completions) = completions();
+    let operations = || vec![Operation::get(b"k").encode().unwrap()];
+    for tag in 0..PENDING_MAX as u64 {
+        timeout(PATIENCE, session.submit_tagged(tag, operations(), &submit_to)).await.unwrap().unwrap();
+    }
+    let further = timeout(Duration::from_millis(50), session.submit_tagged(0, operations(), &submit_to)).await;
+    assert!(further.is_err(), "there is no room");
 }
 
 #[tokio::test(flavor = "multi_thread")]

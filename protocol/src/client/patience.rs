@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn short_latencies_lower_the_time_out_to_its_floor_and_no_further() {
-        assert_eq!(after(100, MILLISECOND), 125 * MILLISECOND);
+        assert_eq!(after(100, MILLISECOND), 250 * MILLISECOND);
     }
 
     #[test]

@@ -1,0 +1,211 @@
+//! The bytes on the wire and on disk: golden files, one encoding a value, and nothing from outside that panics.
+//! (docs/formats.md)
+//!
+//! `UPDATE=1 cargo test -p quorate-protocol --test formats` rewrites the golden files: a decision of its own, with a new
+//! version of the format.
+
+#[path = "formats/samples.rs"]
+mod samples;
+#[expect(dead_code, reason = "the support of several tests, of which each uses a part")]
+mod support;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use quorate_protocol::codec::{BorrowDecode, Encode, Frame};
+use quorate_protocol::message::{ClientMessage, Message, ReplicaMessage, VERSION, from_frame, to_frame};
+use quorate_protocol::record::{EncodedRecord, Record, Recovered};
+
+use samples::Entropy;
+use support::Group;
+
+fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(format!("{name}.bin"))
+}
+
+/// Compares `bytes` with the golden file `name`, or rewrites it.
+fn assert_golden(name: &str, bytes: &[u8]) {
+    let path = golden(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, bytes).expect("the golden files can be written");
+    }
+    let expected = std::fs::read(&path).unwrap_or_else(|error| panic!("{name}.bin: {error}; UPDATE=1 writes it"));
+    assert!(expected == bytes, "{name}.bin differs: a change of format needs a new version");
+}
+
+fn assert_golden_frame<T>(name: &str, value: &T)
+where
+    T: Encode + PartialEq + Debug + for<'a> BorrowDecode<'a, Frame>,
+{
+    let frame = to_frame(value).expect("a sample is short");
+    assert_golden(name, &frame);
+    let read = Bytes::from(std::fs::read(golden(name)).expect("just read"));
+    assert_eq!(from_frame::<T>(&read).as_ref(), Ok(value), "{name}");
+}
+
+#[test]
+fn messages_between_replicas_have_the_bytes_of_their_golden_files() {
+    let samples = samples::messages();
+    samples.iter().for_each(|(name, message)| assert_golden_frame(&format!("message-{name}"), message));
+    for variant in 0..13_u32 {
+        let is_there = samples.iter().any(|(_, message)| variant_of(message) == variant);
+        assert!(is_there, "no sample of variant {variant}");
+    }
+}
+
+fn variant_of(message: &Message) -> u32 {
+    let frame = to_frame(message).expect("a sample is short");
+    u32::from_le_bytes(frame[1..5].try_into().expect("four bytes"))
+}
+
+#[test]
+fn messages_of_clients_and_to_them_have_the_bytes_of_their_golden_files() {
+    let samples = samples::client_messages();
+    samples.iter().for_each(|(name, message)| assert_golden_frame(&format!("client-{name}"), message));
+    let samples = samples::replica_messages();
+    samples.iter().for_each(|(name, message)| assert_golden_frame(&format!("replica-{name}"), message));
+}
+
+#[test]
+fn records_have_the_bytes_of_their_golden_files() {
+    let configuration = Group::of_four().0;
+    for (name, record) in samples::records() {
+        let EncodedRecord { head, body } = record.encode();
+        assert_golden(&format!("record-{name}.head"), &head);
+        assert_golden(&format!("record-{name}.body"), &body);
+        let whole = Recovered::decode(&head, Some(&body), &configuration);
+        assert_eq!(whole, Ok(Recovered::Whole(record)), "{name}");
+    }
+}
+
+/// PROTOCOL §9: "a vote of which either copy is whole counts as cast"
+#[test]
+fn a_record_whose_body_is_lost_still_says_what_was_signed() {
+    let configuration = Group::of_four().0;
+    for (name, record) in samples::records() {
+        let expected = match record.clone() {
+            Record::Accepted(vote, Some(_)) => Recovered::AcceptedWithoutBatch(vote),
+            Record::Learned(certificate, _) => Recovered::LearnedWithoutBatch(certificate),
+            Record::ViewChange(view, _) => Recovered::ViewChangeLost(view),
+            Record::NewView(view, _) => Recovered::NewViewLost(view),
+            whole => Recovered::Whole(whole),
+        };
+        assert_eq!(Recovered::decode(&record.encode().head, None, &configuration), Ok(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_frame_of_another_version_is_refused_before_anything_in_it_is_read() {
+    for version in (0..=u8::MAX).filter(|version| *version != VERSION) {
+        assert!(from_frame::<Message>(&Bytes::from(vec![version])).is_err());
+    }
+    assert!(from_frame::<Message>(&Bytes::new()).is_err());
+}
+
+/// What is decoded at all encodes to the bytes that it was decoded from.
+fn assert_one_encoding<T: Encode + for<'a> BorrowDecode<'a, Frame>>(frame: &Bytes) {
+    if let Ok(value) = from_frame::<T>(frame) {
+        assert_eq!(to_frame(&value).expect("it was shorter than the bound").as_ref(), &frame[..]);
+    }
+}
+
+fn assert_one_encoding_of_any(frame: &Bytes) {
+    assert_one_encoding::<Message>(frame);
+    assert_one_encoding::<ClientMessage>(frame);
+    assert_one_encoding::<ReplicaMessage>(frame);
+}
+
+/// Comes back whole, and no part of it or addition to it means anything.
+fn assert_exact<T>(value: &T)
+where
+    T: Encode + PartialEq + Debug + for<'a> BorrowDecode<'a, Frame>,
+{
+    let frame = to_frame(value).expect("short");
+    assert_eq!(from_frame::<T>(&frame).as_ref(), Ok(value));
+    for length in 0..frame.len() {
+        assert!(from_frame::<T>(&frame.slice(..length)).is_err(), "{length} of {} bytes", frame.len());
+    }
+    let mut longer = frame.to_vec();
+    longer.push(0);
+    assert!(from_frame::<T>(&longer.into()).is_err());
+}
+
+/// All frames of samples.
+fn frames() -> Vec<Bytes> {
+    let messages = samples::messages().into_iter().map(|(_, message)| to_frame(&message));
+    let from_clients = samples::client_messages().into_iter().map(|(_, message)| to_frame(&message));
+    let to_clients = samples::replica_messages().into_iter().map(|(_, message)| to_frame(&message));
+    messages.chain(from_clients).chain(to_clients).map(|frame| frame.expect("short")).collect()
+}
+
+/// A count or length that promises more than there is costs nothing.
+#[test]
+fn the_largest_count_at_any_place_is_refused_or_means_something_else() {
+    for frame in frames() {
+        for place in 1..frame.len().saturating_sub(3) {
+            let mut bytes = frame.to_vec();
+            bytes[place..place + 4].copy_from_slice(&[0xff; 4]);
+            assert_one_encoding_of_any(&bytes.into());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_encoded_is_decoded_and_nothing_else_is(entropy in prop::collection::vec(any::<u8>(), 0..300)) {
+        assert_exact(&Entropy::new(&entropy).message());
+        assert_exact(&Entropy::new(&entropy).client_message());
+        assert_exact(&Entropy::new(&entropy).replica_message());
+    }
+
+    #[test]
+    fn flipped_bytes_never_panic_and_never_give_a_second_encoding(
+        sample in any::<prop::sample::Index>(),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1..=u8::MAX), 1..4),
+    ) {
+        let frames = frames();
+        let mut bytes = sample.get(&frames).to_vec();
+        for (place, flip) in flips {
+            let place = place.index(bytes.len());
+            bytes[place] ^= flip;
+        }
+        assert_one_encoding_of_any(&bytes.into());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic(
+        variant in 0_u8..16,
+        bytes in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..400),
+    ) {
+        let mut frame = vec![VERSION, variant, 0, 0, 0];
+        frame.extend(bytes);
+        assert_one_encoding_of_any(&frame.into());
+    }
+
+    #[test]
+    fn damaged_records_never_panic(
+        sample in any::<prop::sample::Index>(),
+        place in any::<prop::sample::Index>(),
+        flip in 1..=u8::MAX,
+        in_head in any::<bool>(),
+    ) {
+        let records = samples::records();
+        let EncodedRecord { head, body } = sample.get(&records).1.encode();
+        let (mut head, mut body) = (head.to_vec(), body.to_vec());
+        let damaged = if in_head { &mut head } else { &mut body };
+        if !damaged.is_empty() {
+            let place = place.index(damaged.len());
+            damaged[place] ^= flip;
+        }
+        let configuration = Group::of_four().0;
+        let (head, body) = (Bytes::from(head), Bytes::from(body));
+        if let Ok(Recovered::Whole(record)) = Recovered::decode(&head, Some(&body), &configuration) {
+            let again = record.encode();
+            prop_assert_eq!(again.head, head);
+            // A head alone tells which records have no body: theirs is not looked at.
+            prop_assert!(again.body == body || again.body.is_empty());
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! One value of every variant for the golden files, and values drawn from random bytes for the properties.
+
+use bytes::Bytes;
+use quorate_crypto::{Digest, PublicKey, Signature};
+use quorate_protocol::batch::SignedRequest;
+use quorate_protocol::certificate::{Certificate, VoteSignature};
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::message::{
+    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReplicaMessage,
+    Reply, SignedNewView, SignedViewChange, StateRoot, Status,
+};
+use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
+use quorate_protocol::record::{NewViewRecord, Record};
+use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Vote};
+
+use crate::support::{Group, client, commit, digest, prepare, replica, slot, view};
+
+fn session() -> Session {
+    Session { sequence: slot(17), index: 3 }
+}
+
+fn status() -> Status {
+    Status {
+        epoch: Epoch::ZERO,
+        view: view(2),
+        entered: true,
+        stable: slot(4),
+        executed: slot(6),
+        decided_from: slot(1),
+        view_changes: 0b1011,
+        checkpoint_votes: 0b0101,
+        slots: List::new(vec![
+            Progress::Nothing,
+            Progress::PrePrepared,
+            Progress::Prepared,
+            Progress::CommittedWithoutBatch,
+            Progress::Committed,
+        ])
+        .expect("five"),
+    }
+}
+
+fn part() -> Part {
+    let entry = |key: &str, value: &str| Entry { key: key.as_bytes().into(), value: value.as_bytes().into() };
+    Part {
+        sequence: slot(4),
+        cursor: Blob::from(&b"from"[..]),
+        protocol: List::new(vec![entry("t", "now")]).expect("one"),
+        application: List::new(vec![entry("a", "1"), entry("b", "")]).expect("two"),
+        next: Some(Blob::from(&b"next"[..])),
+    }
+}
+
+fn view_change(group: &Group) -> SignedViewChange {
+    let prepared = vec![group.prepared(1, 5, digest(5), &[0, 1, 2])];
+    group.view_change(2, 3, Some(group.stable(4, digest(4), &[0, 1, 2])), prepared)
+}
+
+fn new_view(group: &Group) -> (SignedNewView, Vec<SignedViewChange>) {
+    let view_changes: Vec<_> = [0, 1, 2].map(|id| group.empty_view_change(id, 3)).into();
+    let named: Vec<_> = (0..).zip(&view_changes).collect();
+    (group.new_view(3, 3, &named, &[(5, digest(5)), (6, digest(6))]), view_changes)
+}
+
+/// Messages between replicas, each variant at least once.
+pub(crate) fn messages() -> Vec<(&'static str, Message)> {
+    let group = Group::of_four();
+    let batch = group.batch_at(5, vec![group.opening(client(0), 1), group.request(client(1), session(), 2, "set a 1")]);
+    let body: Blob = batch.body().clone().into();
+    let decided = Decided { certificate: group.committed(1, 5, batch.digest(), &[0, 1, 2]), batch: body.clone() };
+    vec![
+        ("request", Message::Request(group.request(client(1), session(), 2, "set a 1"))),
+        ("pre-prepare", group.pre_prepare(1, 1, 5, &batch)),
+        ("prepare", group.prepare(2, 1, 5, batch.digest())),
+        ("commit", group.commit(2, 1, 5, batch.digest())),
+        ("checkpoint", group.checkpoint(3, 4, digest(4))),
+        ("stable", Message::Stable(group.stable(4, digest(4), &[0, 2, 3]))),
+        ("view-change", Message::ViewChange(view_change(&group))),
+        ("new-view", Message::NewView(new_view(&group).0)),
+        ("status", Message::Status(status())),
+        ("fetch-batch", Message::Fetch(Fetch::Batch { sequence: slot(5), digest: batch.digest() })),
+        ("fetch-decided", Message::Fetch(Fetch::Decided { after: slot(4) })),
+        ("fetch-view-change", Message::Fetch(Fetch::ViewChange { digest: digest(7) })),
+        ("fetch-new-view", Message::Fetch(Fetch::NewView { view: view(3) })),
+        ("fetch-part", Message::Fetch(Fetch::Part { sequence: slot(4), cursor: Blob::from(&b"from"[..]) })),
+        ("batch", Message::Batch(FetchedBatch { sequence: slot(5), batch: body })),
+        ("decided", Message::Decided(decided)),
+        ("part", Message::Part(part())),
+        ("part-last", Message::Part(Part { next: None, cursor: Blob::EMPTY, ..part() })),
+    ]
+}
+
+/// Messages of clients, each variant.
+pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
+    let group = Group::of_four();
+    vec![
+        ("attach", ClientMessage::Attach { client: client(1), signature: Signature::from_bytes([7; 64]) }),
+        ("request", ClientMessage::Request(group.request(client(1), session(), 2, "set a 1"))),
+        ("status", ClientMessage::Status),
+        ("prove", ClientMessage::Prove { number: RequestNumber::new(9), query: Blob::from(&b"a"[..]) }),
+    ]
+}
+
+/// Messages to clients, each variant.
+pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
+    let group = Group::of_four();
+    let reply = |outcome| {
+        let number = RequestNumber::new(2);
+        let (epoch, session) = (Epoch::ZERO, session());
+        ReplicaMessage::Reply(Reply { epoch, view: view(1), client: client(1), session, number, outcome })
+    };
+    let results = List::new(vec![Blob::from(&b"done"[..]), Blob::EMPTY]).expect("two");
+    let state = StateRoot { application: digest(1), protocol: digest(2) };
+    let (number, proof) = (RequestNumber::new(9), Blob::from(&b"proof"[..]));
+    let certificate = Some(group.stable(4, digest(4), &[0, 2, 3]));
+    vec![
+        ("reply-executed", reply(Outcome::Executed { sequence: slot(18), index: 1, results })),
+        ("reply-opened", reply(Outcome::Opened { session: session() })),
+        ("reply-evicted", reply(Outcome::Evicted)),
+        ("reply-forgotten", reply(Outcome::Forgotten)),
+        ("busy", ReplicaMessage::Busy { client: client(1), number: RequestNumber::new(2), retry_after_ms: 100 }),
+        ("refused", ReplicaMessage::Refused { reason: Blob::from(&b"too long"[..]) }),
+        ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
+        ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
+        ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
+    ]
+}
+
+/// Records of the write-ahead log, each variant.
+pub(crate) fn records() -> Vec<(&'static str, Record)> {
+    let group = Group::of_four();
+    let batch = group.batch(0);
+    let vote = group.vote(1, prepare(1, 5, batch.digest()));
+    let prepared = group.prepared(1, 5, batch.digest(), &[0, 1, 2]);
+    let committed = group.committed(1, 5, batch.digest(), &[0, 1, 2]);
+    let (new_view, view_changes) = new_view(&group);
+    let view_changes = List::new(view_changes).expect("three");
+    vec![
+        ("accepted", Record::Accepted(vote, Some(batch.clone()))),
+        ("accepted-logged-before", Record::Accepted(vote, None)),
+        ("prepared", Record::Prepared(prepared, group.vote(1, commit(1, 5, batch.digest())))),
+        ("committed", Record::Committed(committed.clone())),
+        ("learned", Record::Learned(committed, batch)),
+        ("stable", Record::Stable(group.stable(4, digest(4), &[0, 1, 2]))),
+        ("view-change", Record::ViewChange(view(3), view_change(&group))),
+        ("new-view", Record::NewView(view(3), NewViewRecord { new_view, view_changes })),
+    ]
+}
+
+/// Values drawn from random bytes, zeros once these are used up.
+pub(crate) struct Entropy<'a>(std::slice::Iter<'a, u8>);
+
+impl<'a> Entropy<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes.iter())
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.0.next().copied().unwrap_or(0)
+    }
+
+    fn below(&mut self, bound: u8) -> u8 {
+        self.byte() % bound
+    }
+
+    fn number(&mut self) -> u64 {
+        match self.below(4) {
+            0 => u64::MAX,
+            1 => u64::from(self.byte()) << 40,
+            _ => u64::from(self.byte()),
+        }
+    }
+
+    fn digest(&mut self) -> Digest {
+        Digest::from_bytes([self.byte(); 32])
+    }
+
+    fn signature(&mut self) -> Signature {
+        Signature::from_bytes([self.byte(); 64])
+    }
+
+    fn key(&mut self) -> PublicKey {
+        client(self.below(3))
+    }
+
+    fn blob(&mut self) -> Blob {
+        let length = self.below(20);
+        (0..length).map(|_| self.byte()).collect::<Vec<u8>>().into()
+    }
+
+    fn list<T, const MAX: usize>(&mut self, mut element: impl FnMut(&mut Self) -> T) -> List<T, MAX> {
+        let count = self.below(4);
+        List::new((0..count).map(|_| element(self)).collect()).expect("at most three")
+    }
+
+    fn sequence(&mut self) -> Sequence {
+        Sequence::new(self.number())
+    }
+
+    fn session(&mut self) -> Session {
+        Session { sequence: self.sequence(), index: self.byte().into() }
+    }
+
+    fn prepare(&mut self) -> Prepare {
+        let (epoch, view) = (Epoch::new(self.number()), View::new(self.number()));
+        Prepare { epoch, view, sequence: self.sequence(), digest: self.digest() }
+    }
+
+    fn commit(&mut self) -> Commit {
+        self.prepare().commit()
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        Checkpoint { epoch: Epoch::new(self.number()), sequence: self.sequence(), root: self.digest() }
+    }
+
+    fn vote<S>(&mut self, statement: S) -> Vote<S> {
+        Vote { statement, voter: replica(self.byte()), signature: self.signature() }
+    }
+
+    fn certificate<S>(&mut self, statement: S) -> Certificate<S> {
+        let votes = self
+            .list(|entropy| VoteSignature { voter: ReplicaId::new(entropy.byte()), signature: entropy.signature() });
+        Certificate { statement, votes }
+    }
+
+    fn request(&mut self) -> SignedRequest {
+        SignedRequest { body: self.blob(), signature: self.signature() }
+    }
+
+    fn entry(&mut self) -> Entry {
+        Entry { key: self.blob(), value: self.blob() }
+    }
+
+    fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        (self.below(2) == 1).then(|| value(self))
+    }
+
+    fn status(&mut self) -> Status {
+        let progress = [
+            Progress::Nothing,
+            Progress::PrePrepared,
+            Progress::Prepared,
+            Progress::CommittedWithoutBatch,
+            Progress::Committed,
+        ];
+        Status {
+            epoch: Epoch::new(self.number()),
+            view: View::new(self.number()),
+            entered: self.below(2) == 1,
+            stable: self.sequence(),
+            executed: self.sequence(),
+            decided_from: self.sequence(),
+            view_changes: self.byte().into(),
+            checkpoint_votes: self.byte().into(),
+            slots: self.list(|entropy| progress[usize::from(entropy.below(5))]),
+        }
+    }
+
+    fn fetch(&mut self) -> Fetch {
+        match self.below(5) {
+            0 => Fetch::Batch { sequence: self.sequence(), digest: self.digest() },
+            1 => Fetch::Decided { after: self.sequence() },
+            2 => Fetch::ViewChange { digest: self.digest() },
+            3 => Fetch::NewView { view: View::new(self.number()) },
+            _ => Fetch::Part { sequence: self.sequence(), cursor: self.blob() },
+        }
+    }
+
+    fn part(&mut self) -> Part {
+        Part {
+            sequence: self.sequence(),
+            cursor: self.blob(),
+            protocol: self.list(Self::entry),
+            application: self.list(Self::entry),
+            next: self.option(Self::blob),
+        }
+    }
+
+    pub(crate) fn message(&mut self) -> Message {
+        match self.below(13) {
+            0 => Message::Request(self.request()),
+            1 => {
+                let statement = self.prepare();
+                Message::PrePrepare(PrePrepare { vote: self.vote(statement), batch: self.blob() })
+            }
+            2 => {
+                let statement = self.prepare();
+                Message::Prepare(self.vote(statement))
+            }
+            3 => {
+                let statement = self.commit();
+                Message::Commit(self.vote(statement))
+            }
+            4 => {
+                let statement = self.checkpoint();
+                Message::Checkpoint(self.vote(statement))
+            }
+            5 => {
+                let statement = self.checkpoint();
+                Message::Stable(self.certificate(statement))
+            }
+            6 => Message::ViewChange(SignedViewChange { body: self.blob(), signature: self.signature() }),
+            7 => Message::NewView(SignedNewView { body: self.blob(), signature: self.signature() }),
+            8 => Message::Status(self.status()),
+            9 => Message::Fetch(self.fetch()),
+            10 => Message::Batch(FetchedBatch { sequence: self.sequence(), batch: self.blob() }),
+            11 => {
+                let statement = self.commit();
+                Message::Decided(Decided { certificate: self.certificate(statement), batch: self.blob() })
+            }
+            _ => Message::Part(self.part()),
+        }
+    }
+
+    pub(crate) fn client_message(&mut self) -> ClientMessage {
+        match self.below(4) {
+            0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
+            1 => ClientMessage::Request(self.request()),
+            2 => ClientMessage::Status,
+            _ => ClientMessage::Prove { number: RequestNumber::new(self.number()), query: self.blob() },
+        }
+    }
+
+    fn outcome(&mut self) -> Outcome {
+        match self.below(4) {
+            0 => Outcome::Executed {
+                sequence: self.sequence(),
+                index: self.byte().into(),
+                results: self.list(Self::blob),
+            },
+            1 => Outcome::Opened { session: self.session() },
+            2 => Outcome::Evicted,
+            _ => Outcome::Forgotten,
+        }
+    }
+
+    pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
+        match self.below(5) {
+            0 => ReplicaMessage::Reply(Reply {
+                epoch: Epoch::new(self.number()),
+                view: View::new(self.number()),
+                client: self.key(),
+                session: self.session(),
+                number: RequestNumber::new(self.number()),
+                outcome: self.outcome(),
+            }),
+            1 => ReplicaMessage::Busy {
+                client: self.key(),
+                number: RequestNumber::new(self.number()),
+                retry_after_ms: self.byte().into(),
+            },
+            2 => ReplicaMessage::Refused { reason: self.blob() },
+            3 => ReplicaMessage::Status(Blob::from(Bytes::from_static(b"{}"))),
+            _ => ReplicaMessage::Proved {
+                number: RequestNumber::new(self.number()),
+                certificate: self.option(|entropy| {
+                    let statement = entropy.checkpoint();
+                    entropy.certificate(statement)
+                }),
+                state: StateRoot { application: self.digest(), protocol: self.digest() },
+                proof: self.blob(),
+            },
+        }
+    }
+}
