@@ -3,7 +3,7 @@
 use crate::batch::{Batch, batch_digest};
 use crate::codec::{Blob, BorrowDecode, Encode, Frame};
 use crate::configuration::Configuration;
-use crate::number::ReplicaId;
+use crate::number::{Epoch, ReplicaId};
 use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
 use crate::verify::Verifier;
 
@@ -38,6 +38,19 @@ impl Evidence {
 
     /// Whether it proves that the accused is faulty: the form is one of misbehaviour and the signatures are valid.
     pub fn is_proof(&self, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
+        self.epoch() == configuration.epoch() && self.is_proof_in_epoch(configuration, verifier)
+    }
+
+    /// The epoch whose keys and parameters judge it.
+    const fn epoch(&self) -> Epoch {
+        match self {
+            Self::ConflictingPrepares(vote, _) | Self::InvalidBatch { vote, .. } => vote.statement.epoch,
+            Self::ConflictingCommits(vote, _) => vote.statement.epoch,
+            Self::ConflictingCheckpoints(vote, _) => vote.statement.epoch,
+        }
+    }
+
+    fn is_proof_in_epoch(&self, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
         match self {
             Self::ConflictingPrepares(first, second) => {
                 let (a, b) = (first.statement, second.statement);

@@ -209,3 +209,19 @@ proptest! {
         }
     }
 }
+
+/// The page that describes the formats names each golden file, with its length.
+#[test]
+fn every_golden_file_stands_in_the_document_with_its_length() {
+    let document = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/formats.md");
+    let document = std::fs::read_to_string(document).expect("the document is part of the repository");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/formats");
+    for file in std::fs::read_dir(folder).expect("the golden files are there") {
+        let path = file.expect("a file").path();
+        let bytes = std::fs::metadata(&path).expect("a file").len();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".bin")) else {
+            continue;
+        };
+        assert!(bytes == 0 || document.contains(&format!("| `{name}` | {bytes} |")), "`{name}` | {bytes} |");
+    }
+}
