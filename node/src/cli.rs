@@ -80,10 +80,6 @@ enum Command {
     Bench(bench::Arguments),
     Status(status::Arguments),
     #[command(subcommand)]
-    Kv(kv::Command),
-    Bench(bench::Arguments),
-    Status(status::Arguments),
-    #[command(subcommand)]
     Genesis(genesis::Command),
     Completions(completions::Arguments),
 }

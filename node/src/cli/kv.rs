@@ -23,13 +23,21 @@ use crate::configuration::parse_duration;
 use crate::error::{Exit, Problem};
 
 /// Talk to the key-value store
-#[derive(Debug, Subcommand)]
+#[derive(Debug, Args)]
 #[command(after_help = "Example:
   quorate kv put greeting hello --net net/client
   quorate kv get greeting --net net/client
 
 Exit status: 0 done, 1 it failed, 2 wrong usage, 4 no such key, 5 the condition of `cas` did not hold.")]
-pub(super) enum Command {
+pub(super) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
     Put(PutArguments),
     Get(GetArguments),
     Delete(DeleteArguments),
@@ -37,17 +45,17 @@ pub(super) enum Command {
     Range(RangeArguments),
 }
 
-/// What all of them take.
+/// What all of them take, before or after their own name.
 #[derive(Debug, Args)]
 struct Common {
-    /// The client folder of the cluster
-    #[arg(long, value_name = "FOLDER")]
-    net: PathBuf,
+    /// The client folder of the cluster (required)
+    #[arg(long, value_name = "FOLDER", global = true)]
+    net: Option<PathBuf>,
     /// Give up after this long; what was given up may still happen
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s", global = true)]
     timeout: Duration,
     /// Keys and values are in base64, as arguments and in what is printed
-    #[arg(long)]
+    #[arg(long, global = true)]
     base64: bool,
 }
 
@@ -57,7 +65,7 @@ struct Common {
   quorate kv put greeting hello --net net/client
   quorate kv put picture --file picture.png --net net/client")]
 #[command(group(ArgGroup::new("content").required(true).args(["value", "file"])))]
-pub(super) struct PutArguments {
+struct PutArguments {
     /// The key
     key: String,
     /// Its new value
@@ -65,8 +73,6 @@ pub(super) struct PutArguments {
     /// Take the value from this file as it is; `-` for stdin
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// Read a value
@@ -79,7 +85,7 @@ An ordered read sees every write that was answered before it. A proved read is a
 that it cannot forge, as of a checkpoint that may be some time ago. Exit status 4: there is no such key.")]
 #[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
-pub(super) struct GetArguments {
+struct GetArguments {
     /// The key
     key: String,
     /// Write the value to this file as it is, instead of showing it
@@ -97,8 +103,6 @@ pub(super) struct GetArguments {
     /// With --proved: the slot of the oldest checkpoint that will do
     #[arg(long, value_name = "SLOT", requires = "proved", default_value_t = 0)]
     oldest: u64,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// Remove a key and its value
@@ -107,11 +111,9 @@ pub(super) struct GetArguments {
   quorate kv delete greeting --net net/client
 
 Exit status 4: there was no such key.")]
-pub(super) struct DeleteArguments {
+struct DeleteArguments {
     /// The key
     key: String,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// Write a value if the key holds the one that is expected
@@ -124,7 +126,7 @@ pub(super) struct DeleteArguments {
 Exit status 5: the key held something else, and nothing changed.")]
 #[command(group(ArgGroup::new("condition").required(true).args(["expect", "expect_absent"])))]
 #[command(group(ArgGroup::new("change").required(true).args(["set", "set_absent"])))]
-pub(super) struct CasArguments {
+struct CasArguments {
     /// The key
     key: String,
     /// What the key must hold
@@ -139,8 +141,6 @@ pub(super) struct CasArguments {
     /// The key is to be removed then
     #[arg(long)]
     set_absent: bool,
-    #[command(flatten)]
-    common: Common,
 }
 
 /// List the keys with a prefix, and their values, in order
@@ -151,37 +151,27 @@ pub(super) struct CasArguments {
 
 A line an entry: key, tabulator, value; with --json an object a line. What does not fit one request is read by several,
 one after the other.")]
-pub(super) struct RangeArguments {
+struct RangeArguments {
     /// What the keys begin with; '' for all
     prefix: String,
     /// Most entries
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    #[command(flatten)]
-    common: Common,
 }
 
-impl Command {
-    fn common(&self) -> &Common {
-        match self {
-            Self::Put(PutArguments { common, .. })
-            | Self::Get(GetArguments { common, .. })
-            | Self::Delete(DeleteArguments { common, .. })
-            | Self::Cas(CasArguments { common, .. })
-            | Self::Range(RangeArguments { common, .. }) => common,
-        }
-    }
-}
-
-pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit> {
+pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    let Arguments { common, command } = arguments;
+    let Some(net) = &common.net else {
+        return Err(Problem::usage("--net is missing", "name the client folder, for example --net net/client").into());
+    };
     if matches!(command, Command::Get(GetArguments { fast: true, .. })) {
         let mend = "leave --fast out, or read with --proved";
         return Err(Problem::failed("fast reads are not available yet", mend).into());
     }
-    let identity = Identity::take(&command.common().net)?;
+    let identity = Identity::take(net)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let store = Store::open(&identity, command.common()).await?;
+        let store = Store::open(&identity, &common).await?;
         let outcome = match command {
             Command::Put(arguments) => store.put(arguments, output).await,
             Command::Get(arguments) => store.get(arguments, output).await,
@@ -216,7 +206,7 @@ impl Store {
     }
 
     async fn put(&self, arguments: PutArguments, output: &mut Output) -> anyhow::Result<Exit> {
-        let PutArguments { key, value, file, .. } = arguments;
+        let PutArguments { key, value, file } = arguments;
         let value = match (value, file) {
             (_, Some(file)) => read_value(&file)?,
             (value, None) => self.form.read("the value", &value.unwrap_or_default())?,

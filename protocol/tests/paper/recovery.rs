@@ -112,6 +112,7 @@ fn votes_that_stand_before_the_certificate_of_their_watermark_count() {
     ];
     let mut again = Subject::start(&group, 1, backup.now_ms, backup.durable_checkpoint.clone(), records);
     again.outputs();
+    again.hear(0, Message::Status(idle_status(0)));
     let outputs = again.pass(300);
     let content = view_change(&outputs);
     assert_eq!(content.cast.iter().map(|cast| cast.sequence).collect::<Vec<Sequence>>(), [slot(12)]);

@@ -16,6 +16,14 @@ fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)]);
 }
 
+/// The same: a primary that was never heard of may be starting, as this replica is, and gets more time.
+#[test]
+fn a_primary_that_was_never_heard_of_gets_more_time() {
+    let mut backup = Subject::start(&Group::of_four(), 1, crate::support::START_MS, None, vec![]);
+    assert_eq!(wanted(&backup.pass(301)), []);
+    assert_eq!(wanted(&backup.pass(2000)), [(1, Suspicion::Crash)]);
+}
+
 /// The same: other messages of the primary, and statuses of others, are no sign of life.
 #[test]
 fn only_the_primarys_own_status_counts_as_a_sign_of_life() {

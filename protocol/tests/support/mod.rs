@@ -62,7 +62,17 @@ pub(crate) fn client(index: u8) -> PublicKey {
 
 /// Small numbers, so that tests reach every bound: a checkpoint every 4 slots, a window of 8, a pipeline of 4.
 pub(crate) fn small() -> Parameters {
-    Parameters { checkpoint_interval: 4, window: 8, pipeline: 4, deadline_cap_ms: 2000, ..Parameters::default() }
+    Parameters {
+        checkpoint_interval: 4,
+        window: 8,
+        pipeline: 4,
+        heartbeat_ms: 100,
+        crash_suspicion_ms: 300,
+        ordering_deadline_ms: 500,
+        deadline_cap_ms: 2000,
+        clock_bound_ms: 2000,
+        ..Parameters::default()
+    }
 }
 
 /// The members of a test, and what they say.

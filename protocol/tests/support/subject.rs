@@ -47,9 +47,13 @@ pub(crate) fn results(execution: &Execution) -> Vec<Results> {
 }
 
 impl Subject {
-    /// Member `id` of `group` at its very beginning.
+    /// Member `id` of `group` at its very beginning, after it heard of members 0 to 2: each will be a primary.
     pub(crate) fn new(group: &Group, id: u8) -> Self {
-        Self::start(group, id, START_MS, None, vec![])
+        let mut subject = Self::start(group, id, START_MS, None, vec![]);
+        for from in (0..3).filter(|from| *from != id) {
+            assert_eq!(subject.hear(from, Message::Status(idle_status(0))), []);
+        }
+        subject
     }
 
     /// Member `id` of four.
