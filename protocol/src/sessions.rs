@@ -617,7 +617,7 @@ mod tests {
                     }
                     Err(back) => {
                         let place = of_client.len().checked_sub(back + 1);
-                        let session = place.map_or(session(999, 0), |place| of_client[place]);
+                        let session = place.map_or_else(|| session(999, 0), |place| of_client[place]);
                         request(step.client, session, step.number)
                     }
                 };

@@ -129,3 +129,95 @@ impl Slot {
         [cast, prepared, self.decided(), self.awaited]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use quorate_crypto::{PublicKey, Signature};
+
+    use super::*;
+    use crate::batch::{ParsedRequest, Request, SignedRequest};
+    use crate::codec::List;
+    use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session};
+    use crate::time::WallTime;
+
+    fn batch(stamp: u64) -> Batch {
+        let client = PublicKey::from_bytes([5; 32]).expect("neither weak nor beyond the prime");
+        let request =
+            Request { client, session: Session::NONE, number: RequestNumber::new(1), operations: List::empty() };
+        let signed = SignedRequest { body: vec![0].into(), signature: Signature::from_bytes([0; 64]) };
+        Batch::new(WallTime::from_nanoseconds(stamp), vec![ParsedRequest { request, signed }])
+    }
+
+    fn prepare(view: u64, batch: &Batch) -> Prepare {
+        let (epoch, view, sequence) = (Epoch::ZERO, View::new(view), Sequence::new(1));
+        Prepare { epoch, view, sequence, digest: batch.digest() }
+    }
+
+    fn vote(view: u64, batch: &Batch) -> Vote<Prepare> {
+        let signature = Signature::from_bytes([0; 64]);
+        Vote { statement: prepare(view, batch), voter: ReplicaId::new(0), signature }
+    }
+
+    #[test]
+    fn however_many_batches_come_only_a_few_are_kept_and_those_that_are_needed_stay() {
+        let mut slot = Slot::new(4);
+        let (cast, prepared) = (batch(1), batch(2));
+        for batch in [&cast, &prepared] {
+            slot.add_batch(batch.clone(), Logged::Yes);
+        }
+        slot.cast = Some(vote(3, &cast));
+        slot.prepared = Some(PreparedCertificate { statement: prepare(2, &prepared), votes: List::empty() });
+        for stamp in 10..100 {
+            slot.add_batch(batch(stamp), Logged::No);
+            assert!(slot.batches.len() <= BATCHES_MAX);
+            assert!(slot.batch(&batch(stamp).digest()).is_some(), "the new one is kept for now");
+            assert!(slot.is_logged(&cast.digest()) && slot.is_logged(&prepared.digest()));
+        }
+    }
+
+    #[test]
+    fn a_batch_that_the_log_holds_stays_so() {
+        let mut slot = Slot::new(4);
+        slot.add_batch(batch(1), Logged::No);
+        assert!(!slot.is_logged(&batch(1).digest()));
+        slot.add_batch(batch(1), Logged::Yes);
+        slot.add_batch(batch(1), Logged::No);
+        assert!(slot.is_logged(&batch(1).digest()));
+        assert_eq!(slot.batches.len(), 1);
+    }
+
+    #[test]
+    fn what_is_decided_or_awaited_and_not_here_is_missing() {
+        let mut slot = Slot::new(4);
+        assert_eq!(slot.missing_batch(), None);
+        slot.cast = Some(vote(0, &batch(1)));
+        assert_eq!(slot.missing_batch(), None, "a vote alone needs no batch");
+        slot.awaited = Some(batch(2).digest());
+        assert_eq!(slot.missing_batch(), Some(batch(2).digest()));
+        slot.committed = Some(CommittedCertificate { statement: prepare(0, &batch(3)).commit(), votes: List::empty() });
+        assert_eq!(slot.missing_batch(), Some(batch(3).digest()));
+        slot.add_batch(batch(3), Logged::No);
+        slot.add_batch(batch(2), Logged::No);
+        assert_eq!(slot.missing_batch(), None);
+        assert_eq!(slot.decided_batch(), Some(&batch(3)));
+    }
+
+    #[test]
+    fn progress_is_that_of_the_view_asked_for_until_the_slot_is_decided() {
+        let mut slot = Slot::new(4);
+        let accepted = batch(1);
+        assert_eq!(slot.progress(View::ZERO), Progress::Nothing);
+        slot.cast = Some(vote(0, &accepted));
+        assert_eq!(slot.progress(View::ZERO), Progress::PrePrepared);
+        slot.prepared = Some(PreparedCertificate { statement: prepare(0, &accepted), votes: List::empty() });
+        assert_eq!(slot.progress(View::ZERO), Progress::Prepared);
+        assert_eq!(slot.progress(View::new(1)), Progress::Nothing);
+        let statement = prepare(0, &accepted).commit();
+        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+        assert_eq!(slot.progress(View::new(1)), Progress::CommittedWithoutBatch);
+        slot.add_batch(accepted, Logged::No);
+        assert_eq!(slot.progress(View::new(1)), Progress::Committed);
+    }
+}

@@ -10,7 +10,6 @@ mod options;
 
 use core::cmp::Reverse;
 use core::fmt;
-use core::time::Duration;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 

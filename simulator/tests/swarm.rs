@@ -53,6 +53,9 @@ fn draw_cluster(seed: u64, random: &mut Random, history: usize) -> Cluster {
             parameters.checkpoint_interval = 2;
             parameters.window = 4;
             parameters.pipeline = 3;
+            parameters.batch_operations_max = 4;
+            parameters.outstanding_max = 3;
+            parameters.sessions_max = 3;
         }),
         1 => builder.parameters(|parameters| {
             parameters.checkpoint_interval = 16;

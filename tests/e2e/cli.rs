@@ -123,6 +123,6 @@ fn status_shows_a_row_for_each_replica_reached_or_not() {
     assert!(table.text().lines().last().unwrap().contains("unreachable"), "{table:?}");
     let status = cluster.status();
     assert_eq!(status.replicas.iter().map(|row| row.reachable).collect::<Vec<_>>(), [true, true, true, false]);
-    assert_eq!(status.replicas.iter().filter(|row| row.role == "primary" && row.reachable).count(), 1, "{status:?}");
-    assert!(status.replicas[0].links.iter().any(|link| link.peer == 1 && link.state == "up"), "{status:?}");
+    assert_eq!(status.replicas.iter().filter(|row| row.role == "primary" && row.reachable).count(), 1, "{status}");
+    assert!(status.replicas[0].links.iter().any(|link| link.peer == 1 && link.state == "up"), "{status}");
 }

@@ -175,7 +175,7 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
     let gap = load.longest_gap_since(start);
     assert!(gap < GAP_MAX, "{gap:?}");
     let status = cluster.status();
-    assert!(status.replicas.iter().all(|row| row.links.iter().all(|link| link.state == "up")), "{status:?}");
+    assert!(status.replicas.iter().all(|row| row.links.iter().all(|link| link.state == "up")), "{status}");
     assert_eq!(load.stop().unknown(), []);
 }
 

@@ -1,5 +1,7 @@
 //! What `quorate status --json` says, as far as tests look at it.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// All replicas.
@@ -72,5 +74,25 @@ impl Status {
 
     fn reachable(&self) -> impl Iterator<Item = &ReplicaStatus> {
         self.replicas.iter().filter(|replica| replica.reachable)
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.replicas.iter().try_for_each(|replica| writeln!(formatter, "{replica}"))
+    }
+}
+
+impl fmt::Display for ReplicaStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, role, mode, view, executed, stable, state_root, disk_full, .. } = self;
+        if !self.reachable {
+            return write!(formatter, "replica {id} is not reachable");
+        }
+        let root = state_root.as_deref().and_then(|root| root.get(..8)).unwrap_or("none");
+        let full = if *disk_full { ", disk full" } else { "" };
+        write!(formatter, "replica {id}: {role}, view {view}, {mode}, executed {executed}, stable {stable}, root {root}{full}")?;
+        let down = self.links.iter().filter(|link| link.state != "up");
+        down.into_iter().try_for_each(|link| write!(formatter, ", {} to {}", link.state, link.peer))
     }
 }

@@ -113,7 +113,7 @@ impl Stranger {
             replies.read_exact(&mut payload).await.ok()?;
             Some(payload)
         };
-        runtime.block_on(timeout(PATIENCE, receiving)).ok().flatten()
+        runtime.block_on(async { timeout(PATIENCE, receiving).await }).ok().flatten()
     }
 
     /// Whether the connection is still open.
@@ -126,7 +126,7 @@ impl Stranger {
     /// # Panics
     /// If it does not in time.
     pub fn farewell(&self) -> Farewell {
-        let closed = self.runtime.block_on(timeout(PATIENCE, self.connection.closed()));
+        let closed = self.runtime.block_on(async { timeout(PATIENCE, self.connection.closed()).await });
         Farewell::new(&closed.expect("the other side ends the connection"))
     }
 }

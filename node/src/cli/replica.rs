@@ -84,7 +84,9 @@ async fn host(configuration: ReplicaConfiguration, output: &mut Output) -> anyho
     let build: host::Build = Arc::new(|| Box::new(Store::default()));
     let options = ReplicaOptions { configuration, build };
     let stopped = async { stop.await.unwrap_or_default() };
-    let mut running = pin!(host::run(options, stopped, move || ready.send(()).unwrap_or_default()));
+    // On the runtime's own threads, beside the tasks that move bytes: handing over to another thread costs far more.
+    let running = tokio::spawn(host::run(options, stopped, move || ready.send(()).unwrap_or_default()));
+    let mut running = pin!(async { running.await.context("the host's task failed")? });
     let mut waits_for_ready = true;
     loop {
         tokio::select! {

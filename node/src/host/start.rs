@@ -129,12 +129,13 @@ fn open_log(
     if let Some((number, error)) = unknown {
         bail!("{}: record {number} is none of this version: {error}", folder.display());
     }
-    if !recovery.missing.is_empty() {
+    // A hole in the last write was never reported durable, so nothing was said that rests on it.
+    let lost: Vec<_> = recovery.missing.iter().filter(|missing| missing.was_durable).collect();
+    if !lost.is_empty() {
         bail!(
-            "{}: records are missing before the end of the log: {:?}. What this replica signed may be lost, so it must \
+            "{}: records are missing before the end of the log: {lost:?}. What this replica signed may be lost, so it must \
              not vote again under its key",
-            folder.display(),
-            recovery.missing
+            folder.display()
         );
     }
     if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {

@@ -14,7 +14,7 @@ use crate::verify::Verified;
 
 /// A batch leaves while others are in flight once it holds this share of the requests in flight: so few batches carry
 /// many requests under load, and a single request never waits.
-const FILL_SHARE: usize = 2;
+const FILL_SHARE: usize = 1;
 
 /// Most requests, and bytes of them, that a backup passes on at once to the primary of a new view; what is beyond is passed
 /// on when its client repeats it.

@@ -35,13 +35,20 @@ fn a_primary_with_nothing_in_flight_proposes_at_once() {
     assert_eq!(primary.sync(), [Output::Broadcast(message)]);
 }
 
-/// "otherwise a batch fills until it holds a share of what is in flight" (§4.2)
+/// "otherwise a batch fills until it holds a share of what is in flight" (§4.2): at least half of it, here.
 #[test]
-fn a_batch_fills_until_it_holds_half_of_what_is_in_flight() {
+fn a_batch_fills_until_it_holds_a_share_of_what_is_in_flight() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
     let sizes: Vec<Vec<usize>> = (0..5).map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
-    assert_eq!(sizes, [vec![1], vec![1], vec![1], vec![], vec![2]]);
+    assert_eq!(sizes[0], [1], "with nothing in flight it leaves at once");
+    assert!(sizes.contains(&vec![]), "some wait");
+    let mut in_flight = 0;
+    for size in sizes.concat() {
+        assert!(size * 2 >= in_flight, "{sizes:?}");
+        in_flight += size;
+    }
+    assert!(in_flight >= 4, "{sizes:?}");
 }
 
 /// "while a slot of the pipeline is free" (§4.2)
@@ -51,12 +58,11 @@ fn a_full_pipeline_holds_proposals_back_until_a_slot_is_decided() {
     let group = primary.group.clone();
     let outputs: Vec<Output> = (0..20).flat_map(|index| primary.ask(group.opening(client(index), 1))).collect();
     let sizes = proposed(&outputs);
-    assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (4, 5));
+    assert_eq!(sizes.len(), 4, "as many slots as the pipeline has");
     let Record::Accepted(_, Some(batch)) = &appended(&outputs)[0] else { panic!("a proposal comes first") };
     primary.sync();
-    let batch = batch.clone();
-    let outputs = primary.decide(0, 1, &batch);
-    assert_eq!(proposed(&outputs), [15]);
+    let outputs = primary.decide(0, 1, batch);
+    assert_eq!(proposed(&outputs), [20 - sizes.iter().sum::<usize>()]);
 }
 
 /// "or its byte bound" (§4.2)
@@ -73,8 +79,9 @@ fn what_does_not_fit_a_batch_waits_for_the_next() {
     let large = "x".repeat(30_000);
     let session = Session { sequence: slot(1), index: 0 };
     let ask = |number| group.request(client(0), session, number, &large);
-    let sizes: Vec<Vec<usize>> = (1..=6).map(|number| proposed(&primary.ask(ask(number)))).collect();
-    assert_eq!(sizes, [vec![1], vec![1], vec![], vec![2], vec![], vec![]]);
+    let outputs: Vec<Output> = (1..=6).flat_map(|number| primary.ask(ask(number))).collect();
+    let sizes = proposed(&outputs);
+    assert!(sizes.contains(&2) && sizes.iter().all(|size| *size <= 2), "two fit, three do not: {sizes:?}");
 }
 
 /// "It takes the next slot within the **watermarks**" (§4.2)

@@ -106,7 +106,7 @@ fn votes_that_stand_before_the_certificate_of_their_watermark_count() {
     let records = vec![
         (
             RecordNumber::new(50),
-            Recovered::Whole(Record::Accepted(group.vote(1, prepare(0, 12, batch.digest())), Some(batch.clone()))),
+            Recovered::Whole(Record::Accepted(group.vote(1, prepare(0, 12, batch.digest())), Some(batch))),
         ),
         (RecordNumber::new(51), Recovered::Whole(Record::Stable(group.stable(4, root, &[0, 1, 2])))),
     ];
@@ -168,7 +168,7 @@ fn a_view_whose_new_view_is_whole_is_taken_up() {
     let mut again = backup.restart();
     assert_eq!(wanted(&again.outputs()), []);
     assert_eq!((again.replica.view(), again.replica.mode()), (view(1), Mode::Normal));
-    let group = backup.group.clone();
+    let group = backup.group;
     let outputs = again.hear(1, group.pre_prepare(1, 1, 1, &group.batch(9)));
     assert_eq!(appended(&outputs), [], "the new view's own proposals stand");
     let empty = Batch::empty().digest();

@@ -464,3 +464,16 @@ fn only_the_highest_view_change_of_a_member_is_kept() {
     primary.hear(3, Message::ViewChange(group.empty_view_change(3, 1)));
     assert_eq!(primary.replica.view(), view(0), "member 2 does not ask for view 1 any more");
 }
+
+/// "Everyone fetches the view changes it lacks" (§7.4): a liar's new view that can never be completed holds up nobody.
+#[test]
+#[ignore = "an incomplete new view of any view keeps a replica from asking for that of its peers"]
+fn a_new_view_that_names_nothing_real_does_not_keep_a_replica_from_the_views_of_others() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let named = view_changes(&group, 1001, &[0, 1, 3]);
+    backup.hear(1, Message::NewView(new_view(&group, 1001, &named, &[])));
+    backup.pass_with_primary_alive(200);
+    let outputs = backup.hear(3, Message::Status(crate::support::subject::idle_status(4)));
+    assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(4) })));
+}

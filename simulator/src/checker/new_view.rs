@@ -17,7 +17,7 @@ use quorate_protocol::statement::{Commit, Vote};
 use super::{Checker, Invariant, Moment, Observation, Quorums};
 use crate::statement::{new_view, view_change};
 
-/// Knows who committed what.
+/// Knows who committed what: only votes that were sent count, others may be lost in a crash.
 #[derive(Debug)]
 pub struct NewViews {
     quorums: Quorums,
@@ -103,7 +103,6 @@ impl Checker for NewViews {
             Output::Broadcast(Message::Commit(vote)) | Output::Send { message: Message::Commit(vote), .. } => {
                 self.note_commit(vote);
             }
-            Output::Append { record: Record::Prepared(_, vote), .. } => self.note_commit(vote),
             Output::Append { record: Record::NewView(_, record), .. } => {
                 return self.check(record).map_err(|message| format!("replica {replica} enters {message}"));
             }
