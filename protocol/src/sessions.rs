@@ -677,6 +677,19 @@ mod tests {
         (checkpoints, ran)
     }
 
+    /// A session that is replaced while its request is in execution: the bytes count, whenever the result comes back.
+    #[test]
+    fn results_of_a_session_that_was_replaced_meanwhile_make_others_forgotten_all_the_same() {
+        let (of_a, of_b) = (session(1, 0), session(1, 1));
+        let slots = [
+            vec![(opening(0, 1), 0), (opening(1, 1), 0), (request(1, of_b, 1), 60)],
+            vec![(request(0, of_a, 1), 100)],
+            vec![(opening(0, 2), 0), (request(1, of_b, 2), 60)],
+            vec![],
+        ];
+        assert_eq!(play(&slots, &[true], false), play(&slots, &[false], false));
+    }
+
     proptest! {
         /// What is forgotten, evicted and admitted depends on the order of slots alone, never on when results come back;
         /// and a table that was restored from its entries goes on exactly like the one that they are of.

@@ -231,6 +231,11 @@ impl Cluster {
         self.world.network.isolate(id(replica));
     }
 
+    /// Brings an isolated replica back.
+    pub fn rejoin(&mut self, replica: usize) {
+        self.world.network.rejoin(id(replica));
+    }
+
     /// Stops what `from` says to `to`.
     pub fn cut_link(&mut self, from: usize, to: usize) {
         self.world.network.cut_link(id(from), id(to));

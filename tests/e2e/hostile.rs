@@ -130,8 +130,9 @@ fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
     let mut other_version = valid.to_vec();
     other_version[0] = other_version[0].wrapping_add(1);
     let other_kind = [&valid[..1], &[0xfe], &valid[2..]].concat();
-    let noise: Vec<u8> = (0..10_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    for rubbish in [&noise[..], &valid[..valid.len() - 1], &long, &other_version, &other_kind, &[0xff; 300_000]] {
+    let mut noise = vec![0; 10_000];
+    getrandom::fill(&mut noise).unwrap();
+    for rubbish in [&noise[..], &valid[..valid.len() - 1], &long, &other_version, &other_kind, &vec![0xff; 300_000]] {
         let mut stranger = client(&cluster, 0, &some_key);
         stranger.send_frame(rubbish);
         let farewell = stranger.farewell();
@@ -169,7 +170,7 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
         // Every other one looks like the first packet of a handshake.
         noise[0] = if round % 2 == 0 { 0xc3 } else { noise[0] };
         noise[1..5].copy_from_slice(&1_u32.to_be_bytes());
-        socket.send_to(&noise[..1 + round % noise.len()], targets[round % targets.len()]).ok();
+        socket.send_to(&noise[..=round % noise.len()], targets[round % targets.len()]).ok();
     }
     load.wait_for(50);
     let gap = load.longest_gap_since(start);
@@ -256,7 +257,9 @@ fn a_number_is_executed_once_whatever_is_sent_under_it() {
     assert_eq!(client.reply().outcome, reply.outcome);
     assert_eq!(cluster.kv(&["get", "requested"]).text(), "first\n");
     // A thousand copies in one go are one request, and the connection is none the worse.
-    (0..1_000).for_each(|_| client.send(first.clone()));
+    for _ in 0..1_000 {
+        client.send(first.clone());
+    }
     let next = client.request(session, 2, "third");
     client.send(next);
     let third = loop {
@@ -301,6 +304,8 @@ fn many_connections_that_say_nothing_keep_nobody_out() {
     let waited = load.wait_for(50);
     say(&format!("50 writes within {:.2} s beside {} idle connections", waited.as_secs_f64(), idle.len()));
     // Who says no hello is not kept.
-    idle.iter().for_each(|stranger| assert_violation(&stranger.farewell(), &Violation::HelloDeadline));
+    for stranger in &idle {
+        assert_violation(&stranger.farewell(), &Violation::HelloDeadline);
+    }
     assert_eq!(load.stop().unknown(), []);
 }

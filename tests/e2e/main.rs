@@ -10,10 +10,18 @@
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
+// `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod crash;
+#[cfg(test)]
 mod hostile;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
 mod partition;
+#[cfg(test)]
 mod recovery;
+#[cfg(test)]
 mod testnet;

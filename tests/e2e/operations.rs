@@ -1,8 +1,9 @@
 //! Every operation of the key-value store, as scripts see them: exit status, stdout, files. (CLI, `quorate kv`)
 
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_tests::{Cluster, wait_until};
+use quorate_tests::{Cluster, Load, wait_until};
 
 #[test]
 fn every_operation_of_the_store_does_what_its_help_says() {
@@ -104,4 +105,28 @@ fn without_a_quorum_a_write_is_given_up_in_time_and_says_who_is_not_reached() {
     wait_until("the cluster to answer again", quorate_tests::LIMIT, || {
         cluster.kv(&["get", "before", "--timeout", "2s"]).text() == "yes\n"
     });
+}
+
+#[test]
+fn a_load_notices_each_write_that_is_missing_changed_or_not_its_own() {
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let written = load.stop();
+    written.assert_all_acknowledged_readable();
+    let notices = || catch_unwind(AssertUnwindSafe(|| written.assert_all_acknowledged_readable())).is_err();
+    let key = written.keys()[7].clone();
+    let value = cluster.kv(&["get", &key]).text().trim_end().to_owned();
+    assert_eq!(cluster.kv(&["delete", &key]).status, Some(0));
+    assert!(notices(), "a write is gone");
+    assert_eq!(cluster.kv(&["put", &key, "other"]).status, Some(0));
+    assert!(notices(), "a write is another");
+    assert_eq!(cluster.kv(&["put", &key, &value]).status, Some(0));
+    written.assert_all_acknowledged_readable();
+    assert_eq!(cluster.kv(&["put", &format!("{key}0"), "mine"]).status, Some(0));
+    assert!(notices(), "nobody wrote that");
+    assert_eq!(cluster.kv(&["delete", &format!("{key}0")]).status, Some(0));
+    let counter = format!("{}counter", key.split_inclusive('/').next().unwrap());
+    assert_eq!(cluster.kv(&["put", &counter, "1000000"]).status, Some(0));
+    assert!(notices(), "somebody counted twice");
 }

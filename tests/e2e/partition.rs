@@ -154,7 +154,8 @@ fn a_network_that_is_slow_and_loses_datagrams_is_only_slow() {
     let cluster = Cluster::builder(4).relayed().start();
     for from in cluster.ids() {
         for to in cluster.ids().filter(|to| *to != from) {
-            let passage = if (from + to) % 2 == 0 { Passage::Lossy(5) } else { Passage::Slow(Duration::from_millis(5)) };
+            let passage =
+                if (from + to) % 2 == 0 { Passage::Lossy(5) } else { Passage::Slow(Duration::from_millis(5)) };
             cluster.pass(from, to, passage);
         }
     }

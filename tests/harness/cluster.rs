@@ -138,8 +138,12 @@ impl Cluster {
     /// If one does not get ready, or nothing is ordered in time.
     pub fn start_all(&mut self) {
         let absent: Vec<u8> = self.ids().filter(|id| self.processes[usize::from(*id)].is_none()).collect();
-        absent.iter().for_each(|id| self.launch(*id));
-        absent.iter().for_each(|id| self.process(*id).wait_ready());
+        for id in &absent {
+            self.launch(*id);
+        }
+        for id in absent {
+            self.process(id).wait_ready();
+        }
         self.wait_until_orders();
     }
 
@@ -184,7 +188,9 @@ impl Cluster {
     /// Stops all replicas that run, in order of their numbers.
     pub fn stop_all(&mut self) {
         let running: Vec<u8> = self.ids().filter(|id| self.processes[usize::from(*id)].is_some()).collect();
-        running.into_iter().for_each(|id| self.stop(id));
+        for id in running {
+            self.stop(id);
+        }
     }
 
     /// Stops the clock of replica `id`, so to speak: it does nothing at all until it is resumed.
@@ -346,7 +352,7 @@ impl Cluster {
         let converged = wait_for(CONVERGE_LIMIT, || {
             (0..interval).map_while(|_| store.put("harness/converge", b"again").ok()).for_each(drop);
             let status = self.status();
-            let target = *target.get_or_insert(status.executed());
+            let target = *target.get_or_insert_with(|| status.executed());
             let rows: Vec<&ReplicaStatus> = ids.iter().map(|id| &status.replicas[usize::from(*id)]).collect();
             let is_done = agree(&rows) && rows.iter().all(|row| row.stable >= target);
             last = Some(status);

@@ -94,7 +94,9 @@ pub fn flip(path: &Path, position: u64, length: u64) {
     let file = OpenOptions::new().read(true).write(true).open(path).expect("the file can be written");
     let mut bytes = vec![0; usize::try_from(length).expect("a test damages no more than memory holds")];
     file.read_exact_at(&mut bytes, position).expect("the file is that long");
-    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    for byte in &mut bytes {
+        *byte = !*byte;
+    }
     file.write_all_at(&bytes, position).expect("the file can be written");
 }
 

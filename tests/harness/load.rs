@@ -137,7 +137,8 @@ impl Shared {
     async fn drive(self: Arc<Self>, writer: usize, store: KeyValue) {
         let mut number = 0_u64;
         while !self.is_stopped.load(Ordering::Relaxed) {
-            let goes_on = if writer == 0 { self.count_up(&store).await } else { self.write(writer, number, &store).await };
+            let goes_on =
+                if writer == 0 { self.count_up(&store).await } else { self.write(writer, number, &store).await };
             if !goes_on {
                 return;
             }
@@ -192,6 +193,11 @@ impl Written {
         self.told.acknowledged.len()
     }
 
+    /// The keys of the writes that were acknowledged.
+    pub fn keys(&self) -> &[String] {
+        &self.told.acknowledged
+    }
+
     /// Writes that got no answer but an error, and which.
     pub fn unknown(&self) -> &[(String, String)] {
         &self.told.unknown
@@ -235,4 +241,22 @@ fn longest_gap(answers: &[Instant], start: Instant) -> Duration {
         before = answer;
     }
     longest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_gap_is_between_two_answers_or_at_either_end() {
+        let start = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let is_about =
+            |gap: Duration, seconds: u64| gap.abs_diff(Duration::from_secs(seconds)) < Duration::from_secs(1);
+        assert!(is_about(longest_gap(&[], start), 100));
+        assert!(is_about(longest_gap(&[at(10), at(60), at(95)], start), 50));
+        assert!(is_about(longest_gap(&[at(70), at(95)], start), 70));
+        assert!(is_about(longest_gap(&[at(10), at(20), at(30)], start), 70));
+        assert!(is_about(longest_gap(&[at(10), at(95)], at(90)), 5), "what was before does not count");
+    }
 }

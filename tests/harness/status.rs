@@ -91,7 +91,10 @@ impl fmt::Display for ReplicaStatus {
         }
         let root = state_root.as_deref().and_then(|root| root.get(..8)).unwrap_or("none");
         let full = if *disk_full { ", disk full" } else { "" };
-        write!(formatter, "replica {id}: {role}, view {view}, {mode}, executed {executed}, stable {stable}, root {root}{full}")?;
+        write!(
+            formatter,
+            "replica {id}: {role}, view {view}, {mode}, executed {executed}, stable {stable}, root {root}{full}"
+        )?;
         let down = self.links.iter().filter(|link| link.state != "up");
         down.into_iter().try_for_each(|link| write!(formatter, ", {} to {}", link.state, link.peer))
     }

@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Store {
     // Used before the runtime that drives it goes.
-    store: KeyValue,
+    entries: KeyValue,
     _connection: Connection,
     runtime: Runtime,
 }
@@ -34,7 +34,7 @@ impl Store {
             let session = connection.client(new_key()).await.expect("the connection was just opened");
             (connection, KeyValue::new(session, PATIENCE))
         });
-        Self { store, _connection: connection, runtime }
+        Self { entries: store, _connection: connection, runtime }
     }
 
     /// Writes a value.
@@ -42,7 +42,7 @@ impl Store {
     /// # Errors
     /// What the client library says.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<(), KvError> {
-        self.runtime.block_on(self.store.put(key.as_bytes(), value)).map(drop)
+        self.runtime.block_on(self.entries.put(key.as_bytes(), value)).map(drop)
     }
 
     /// Reads a value, ordered.
@@ -50,7 +50,7 @@ impl Store {
     /// # Errors
     /// What the client library says.
     pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KvError> {
-        let read = self.runtime.block_on(self.store.get(key.as_bytes()))?;
+        let read = self.runtime.block_on(self.entries.get(key.as_bytes()))?;
         Ok(read.value.map(|value| value.to_vec()))
     }
 
@@ -64,7 +64,7 @@ impl Store {
         let mut after = None;
         loop {
             let range = Range { prefix: prefix.clone(), after, limit: RANGE_ENTRIES_MAX };
-            let page = self.runtime.block_on(self.store.range(range))?.value;
+            let page = self.runtime.block_on(self.entries.range(range))?.value;
             after = page.entries.last().map(|entry| entry.key.clone());
             let pairs = page.entries.into_iter();
             entries.extend(pairs.map(|e| (String::from_utf8_lossy(&e.key).into_owned(), e.value.to_vec())));

@@ -101,9 +101,7 @@ fn the_rules_of_the_core_are_cited_where_they_are_enforced() {
     }
     let places = places();
     for (who, index) in [("code that ships", 0), ("test", 1)] {
-        let is_uncited = |place: &&Place| {
-            LISTED.contains(&place.0) && !cited.get(*place).is_some_and(|by| by[index])
-        };
+        let is_uncited = |place: &&Place| LISTED.contains(&place.0) && !cited.get(*place).is_some_and(|by| by[index]);
         let uncited: Vec<String> = places.iter().filter(is_uncited).map(|place| show(*place)).collect();
         say(&format!("rules that no {who} cites: {}", uncited.join(" ")));
     }

@@ -42,7 +42,7 @@ impl Source {
 
     /// The number of the line, from 0, that the byte at `position` stands in.
     pub(crate) fn line_at(&self, position: usize) -> usize {
-        self.text.as_bytes()[..position].iter().filter(|byte| **byte == b'\n').count()
+        self.text[..position].matches('\n').count()
     }
 
     fn read(TextFile { path, text }: TextFile) -> Self {

@@ -85,8 +85,9 @@ fn exceptions_from_lints_give_their_reason() {
 #[test]
 fn pages_point_only_at_files_that_are_there() {
     let files = text_files();
-    for file in files.iter().filter(|file| file.path.ends_with(".md")) {
-        let folder = Path::new(&file.path).parent().unwrap_or(Path::new(""));
+    for file in files.iter().filter(|file| Path::new(&file.path).extension().is_some_and(|extension| extension == "md"))
+    {
+        let folder = Path::new(&file.path).parent().unwrap_or_else(|| Path::new(""));
         for target in links(&file.text) {
             let path = crate::source::root().join(folder).join(target);
             assert!(path.exists(), "{} points at {target}, which is not there", file.path);

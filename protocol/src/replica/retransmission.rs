@@ -288,6 +288,12 @@ impl Replica {
         }
     }
 
+    /// Whether the new view of exactly this view is here and waits for view changes. One of another view, which a liar may
+    /// have signed, says nothing about it.
+    fn is_being_completed(&self, view: View) -> bool {
+        self.view_changes.incomplete.iter().flatten().any(|incomplete| incomplete.new_view.content.view == view)
+    }
+
     /// Peers that are in a higher view than this replica asks for are asked for its new view.
     fn fetch_new_view(&mut self) {
         let wanted = self.wanted_view();
@@ -299,11 +305,10 @@ impl Replica {
             .replicas()
             .filter_map(|id| {
                 let status = self.peers[id.index()].status.as_ref()?;
-                ahead(status).then_some((id, status.view))
+                (ahead(status) && !self.is_being_completed(status.view)).then_some((id, status.view))
             })
             .collect();
-        let is_incomplete = self.view_changes.incomplete.iter().any(Option::is_some);
-        if is_incomplete || in_higher.is_empty() {
+        if in_higher.is_empty() {
             return;
         }
         let now = self.now.monotonic;

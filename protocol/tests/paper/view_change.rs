@@ -467,7 +467,6 @@ fn only_the_highest_view_change_of_a_member_is_kept() {
 
 /// "Everyone fetches the view changes it lacks" (§7.4): a liar's new view that can never be completed holds up nobody.
 #[test]
-#[ignore = "an incomplete new view of any view keeps a replica from asking for that of its peers"]
 fn a_new_view_that_names_nothing_real_does_not_keep_a_replica_from_the_views_of_others() {
     let mut backup = Subject::of_four(2);
     let group = backup.group.clone();

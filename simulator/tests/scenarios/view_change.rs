@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use quorate_protocol::message::Message;
+use quorate_protocol::number::View;
 use quorate_simulator::{Cluster, Failure};
 
 use super::{MINUTE, SECOND, expect_recovery, submit};
@@ -117,5 +118,35 @@ fn checkpoints_that_reach_nobody_stop_the_window_and_are_made_good() -> Result<(
     }
     assert!((0..4).all(|replica| cluster.stable(replica) == 0 && cluster.executed(replica) <= 32));
     cluster.remove_filter(filter);
+    expect_recovery(&mut cluster)
+}
+
+#[test]
+fn of_two_batches_prepared_for_a_slot_the_one_of_the_later_view_is_proposed_again() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 24);
+    cluster.run_for(SECOND)?;
+    let executed = cluster.executed(1);
+    // In view 0 only replica 3 learns that the batch is prepared.
+    cluster.drop_messages(|_, to, message| match message {
+        Message::Prepare(vote) => vote.statement.view == View::ZERO && to.index() != 3,
+        Message::Commit(vote) => vote.statement.view == View::ZERO,
+        _ => false,
+    });
+    cluster.client(0).put("a", "1");
+    cluster.run_for(Duration::from_millis(20))?;
+    // In view 1 another batch is decided in its place, and only replica 1 learns of it.
+    cluster.isolate(3);
+    cluster.drop_messages(|_, to, message| match message {
+        Message::Commit(vote) => vote.statement.view == View::new(1) && to.index() != 1,
+        Message::Decided(_) => true,
+        _ => false,
+    });
+    cluster.run_until(|cluster| cluster.executed(1) > executed, MINUTE)?;
+    assert!([0, 2, 3].iter().all(|replica| cluster.executed(*replica) == executed));
+    // The others go on without it, on both certificates.
+    cluster.isolate(1);
+    cluster.rejoin(3);
+    cluster.run_until(|cluster| [0, 2, 3].iter().all(|replica| cluster.executed(*replica) > executed), MINUTE)?;
+    assert!(cluster.highest_view() >= View::new(2));
     expect_recovery(&mut cluster)
 }
