@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// All replicas.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,26 +19,37 @@ pub struct ReplicaStatus {
     /// Whether it answered.
     pub reachable: bool,
     /// `primary` or `backup`.
+    #[serde(deserialize_with = "or_nothing")]
     pub role: String,
     /// `normal`, or what it is busy with instead.
+    #[serde(deserialize_with = "or_nothing")]
     pub mode: String,
     /// Its view.
+    #[serde(deserialize_with = "or_nothing")]
     pub view: u64,
     /// The primary of its view.
+    #[serde(deserialize_with = "or_nothing")]
     pub primary: u8,
     /// The last slot that it executed.
+    #[serde(deserialize_with = "or_nothing")]
     pub executed: u64,
     /// The slot of its stable checkpoint.
+    #[serde(deserialize_with = "or_nothing")]
     pub stable: u64,
     /// The root of its state there.
+    #[serde(deserialize_with = "or_nothing")]
     pub state_root: Option<String>,
     /// Whether its disk is full.
+    #[serde(deserialize_with = "or_nothing")]
     pub disk_full: bool,
     /// Connected clients.
+    #[serde(deserialize_with = "or_nothing")]
     pub clients: u64,
     /// Its links to the others.
+    #[serde(deserialize_with = "or_nothing")]
     pub links: Vec<Link>,
     /// Whom it holds proofs against.
+    #[serde(deserialize_with = "or_nothing")]
     pub evidence: Vec<u8>,
 }
 
@@ -51,6 +62,11 @@ pub struct Link {
     pub state: String,
     /// Why it went down the last time.
     pub last_error: Option<String>,
+}
+
+/// A field must be there, but may be `null`.
+fn or_nothing<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 impl Status {

@@ -22,6 +22,9 @@ use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenEr
 use crate::configuration::parse_duration;
 use crate::error::{Exit, Problem};
 
+/// How long to wait for a quorum before anything is asked of those that are reached.
+const QUORUM_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Talk to the key-value store
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
@@ -196,7 +199,10 @@ impl Store {
     async fn open(identity: &Identity, common: &Common) -> Result<Self, OpenError> {
         let configuration = Arc::new(identity.configuration.genesis.configuration().clone());
         let key = identity.configuration.key.clone();
+        let quorum = configuration.quorum();
         let connection = Connection::open(ConnectionOptions::resolve(configuration, key.clone()).await?)?;
+        // Who is not reached when a request executes can't answer it; if too few are, that costs a time-out.
+        connection.wait_for_replicas(quorum, QUORUM_PATIENCE.min(common.timeout)).await.ok();
         let form = if common.base64 { Form::Base64 } else { Form::Text };
         Ok(Self { connection, identity: key, form, timeout: common.timeout })
     }

@@ -18,7 +18,7 @@ use quorate_protocol::message::{ClientMessage, ReplicaMessage, attach_digest, fr
 use quorate_protocol::number::{ReplicaId, RequestNumber};
 use quorate_protocol::time::{Now, Time, WallTime};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 
 use super::CLIENTS_MAX;
 use super::deadlines::Deadlines;
@@ -29,6 +29,9 @@ use crate::transport::{ChannelBinding, LinkStatus, ReplicaEvent, ReplicaLinks};
 
 /// Events or commands that are taken at once.
 const BULK: usize = 256;
+
+/// How long the end of a connection waits for its last packets to leave.
+const FAREWELL: Duration = Duration::from_millis(20);
 
 /// What the connection and its sessions ask of the task.
 #[derive(Debug)]
@@ -128,7 +131,7 @@ impl Driver {
             }
             for command in new_commands.drain(..) {
                 if matches!(command, Command::Close) {
-                    return self.links.shutdown().await;
+                    return self.take_leave().await;
                 }
                 self.on_command(now, command);
             }
@@ -137,7 +140,12 @@ impl Driver {
             }
             self.settle();
         }
-        self.links.shutdown().await;
+        self.take_leave().await;
+    }
+
+    /// Tells the replicas. That is sent at once; who does not hear it notices by the silence.
+    async fn take_leave(self) {
+        timeout(FAREWELL, self.links.shutdown()).await.ok();
     }
 
     fn now(&self) -> Time {

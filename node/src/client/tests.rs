@@ -1,9 +1,10 @@
 //! The client library against a whole cluster in this process: real sockets and disks, four hosts.
 
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use quorate_crypto::SigningKey;
 use quorate_protocol::client::ClientError as SessionError;
@@ -55,12 +56,24 @@ impl TestCluster {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources { log_segment_bytes: Size::new(1 << 20), mtu_max: 6500, ..Resources::default() };
         let parameters = Parameters { checkpoint_interval: CHECKPOINT_INTERVAL, ..Parameters::default() };
-        let plan = Plan { addresses: free_addresses(4), parameters, resources };
+        let plan = Plan { addresses: own_addresses(4), parameters, resources };
         let network = Network::create(&folder.path().join("net"), plan).unwrap();
         Self { folder, network, replicas: (0..4).map(|_| None).collect() }
     }
 
+    /// Starts a replica. Sockets of one that was stopped just now may be open still, so there are several attempts.
     async fn start_replica(&mut self, index: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_start_replica(index).await {
+                Ok(running) => return self.replicas[index] = Some(running),
+                Err(error) => assert!(Instant::now() < deadline, "replica {index} does not start: {error:?}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn try_start_replica(&self, index: usize) -> anyhow::Result<Running> {
         let configuration = self.network.replicas().unwrap().remove(index);
         let (is_ready, ready) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -68,8 +81,10 @@ impl TestCluster {
         let options = ReplicaOptions { configuration, build };
         let stopped = async { stopped.await.unwrap_or_default() };
         let ended = tokio::spawn(host::run(options, stopped, move || is_ready.send(()).unwrap_or_default()));
-        timeout(PATIENCE, ready).await.expect("ready in time").expect("a replica that starts");
-        self.replicas[index] = Some(Running { stop, ended });
+        match timeout(PATIENCE, ready).await.expect("ready in time") {
+            Ok(()) => Ok(Running { stop, ended }),
+            Err(_) => Err(ended.await.expect("no panic").expect_err("it ended before it was ready")),
+        }
     }
 
     async fn stop_replica(&mut self, index: usize) {
@@ -108,17 +123,21 @@ impl TestCluster {
     }
 }
 
-fn free_addresses(count: usize) -> Vec<Addresses> {
-    let any = (Ipv4Addr::LOCALHOST, 0);
-    let held: Vec<_> = (0..count)
-        .map(|_| (UdpSocket::bind(any).unwrap(), UdpSocket::bind(any).unwrap(), TcpListener::bind(any).unwrap()))
-        .collect();
-    let addresses = held.iter().map(|(peer, client, admin)| Addresses {
-        peer: peer.local_addr().unwrap().to_string(),
-        client: client.local_addr().unwrap().to_string(),
-        admin: admin.local_addr().unwrap().to_string(),
-    });
-    addresses.collect()
+/// Addresses that nobody else has: an address of the loopback for each cluster of each process, and ports below those
+/// that the system gives to whoever asks for any.
+fn own_addresses(count: u16) -> Vec<Addresses> {
+    static CLUSTERS: AtomicU8 = AtomicU8::new(1);
+    let (process, cluster) = (std::process::id(), CLUSTERS.fetch_add(1, Ordering::Relaxed));
+    let host = Ipv4Addr::new(127, octet(process / 250), octet(process), cluster);
+    let address = |port: u16| SocketAddr::new(host.into(), 20_000 + port).to_string();
+    let of =
+        |index| Addresses { peer: address(3 * index), client: address(3 * index + 1), admin: address(3 * index + 2) };
+    (0..count).map(of).collect()
+}
+
+/// Neither zero nor the last one.
+fn octet(number: u32) -> u8 {
+    u8::try_from(number % 250).unwrap() + 1
 }
 
 fn text(blob: Option<Blob>) -> Option<String> {
