@@ -167,6 +167,8 @@ pub struct Status {
     pub view: View,
     /// Whether it entered that view.
     pub entered: bool,
+    /// Whether it suspects the primary of that view.
+    pub suspects: bool,
     /// The low watermark.
     pub stable: Sequence,
     /// The last slot that it executed.

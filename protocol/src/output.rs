@@ -102,6 +102,13 @@ pub enum Output {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Notice {
+    /// This replica begins to suspect a primary. It leaves the view only if enough others do.
+    PrimarySuspected {
+        /// The view that it is in or asks for.
+        view: View,
+        /// Why.
+        reason: Suspicion,
+    },
     /// This replica asks for a view.
     ViewWanted {
         /// The view.
@@ -149,7 +156,7 @@ pub enum Notice {
     },
 }
 
-/// Why a replica asks for another view. (PROTOCOL §6)
+/// Why a replica suspects a primary or asks for another view. (PROTOCOL §6)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Suspicion {
     /// The primary equivocated or proposed something invalid.
@@ -160,9 +167,11 @@ pub enum Suspicion {
     Silence,
     /// The primary is not heard of.
     Crash,
+    /// A member left the view alone and asks in vain for a higher one.
+    Stranded,
     /// The new view did not begin in time.
     NewViewLate,
-    /// Enough others ask for it.
+    /// Enough others suspect the primary, or ask for the view.
     Joined,
     /// After a start, the message that asked for the view before is lost.
     Restart,

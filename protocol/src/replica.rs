@@ -34,7 +34,7 @@ use crate::log::Log;
 use crate::message::{Message, Outcome, SharedNewView, SharedViewChange, StateRoot, Status};
 use crate::number::{RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
-use crate::output::Output;
+use crate::output::{Output, Suspicion};
 use crate::queue::Queue;
 use crate::quorum::{Ballot, Counted};
 use crate::refusal::Refusal;
@@ -178,6 +178,8 @@ struct Incomplete {
 struct Suspecting {
     /// When the view was entered, or left.
     since: Time,
+    /// Why it suspects the primary of the view that it is in or asks for.
+    of_primary: Option<Suspicion>,
     /// View changes in a row that brought no progress.
     attempts: u32,
     /// When the primary last proposed something.
@@ -195,10 +197,12 @@ struct Suspecting {
 /// What is known of a peer.
 #[derive(Debug, Clone, Default)]
 struct Peer {
-    /// When its last status came.
+    /// When its last message came, whatever it was.
     heard: Option<Time>,
     /// Its last status.
     status: Option<Status>,
+    /// Since when it asks for a higher view than this replica's.
+    outside_since: Option<Time>,
     /// What it may still ask for in this interval, in bytes.
     budget_bytes: usize,
 }
@@ -360,6 +364,7 @@ impl Replica {
         if from == self.id || self.configuration.member(from).is_none() {
             return self.refuse(Refusal::Unasked);
         }
+        self.peers[from.index()].heard = Some(self.now.monotonic);
         match message.into_content() {
             Payload::Request(request) => self.on_passed_request(request),
             Payload::PrePrepare(vote, batch) => self.on_pre_prepare(vote, batch),
@@ -473,17 +478,18 @@ impl Replica {
     /// Does what is due, whatever woke the replica.
     fn on_due(&mut self) {
         let now = self.now.monotonic;
-        if self.timers.is_due(Timer::Status, now) {
-            self.send_status();
-        }
         if self.timers.is_due(Timer::Suspicion, now) {
             self.suspect_if_due();
         }
         if self.timers.is_due(Timer::NewView, now) {
-            self.give_up_new_view_if_due();
+            self.suspect_if_new_view_is_late();
         }
         if self.timers.is_due(Timer::Fetch, now) {
             self.try_catch_up();
+        }
+        // Last, since what came before may have something to say; not by its timer, since that may not know yet.
+        if self.status_due() <= now {
+            self.send_status();
         }
     }
 

@@ -158,13 +158,15 @@ impl Cluster {
         self.run_until(|cluster| cluster.is_converged() && cluster.standings().all(|(_, s)| is_settled(&s)), bound)
     }
 
-    /// Whether all running replicas executed the same slots.
+    /// Whether all running replicas executed the same slots and take part in the same view.
     pub fn is_converged(&self) -> bool {
-        let executed: Vec<Sequence> = self.standings().map(|(_, standing)| standing.executed).collect();
-        executed.windows(2).all(|pair| pair[0] == pair[1])
+        let standings: Vec<Standing> = self.standings().map(|(_, standing)| standing).collect();
+        let is_equal = |left: &Standing, right: &Standing| (left.executed, left.view) == (right.executed, right.view);
+        standings.iter().all(|standing| standing.is_in_view)
+            && standings.windows(2).all(|pair| is_equal(&pair[0], &pair[1]))
     }
 
-    /// Checks that all running replicas executed the same slots, and that those with a durable checkpoint of the same slot
+    /// Checks that all running replicas executed the same slots and are in the same view, and that those with a durable checkpoint of the same slot
     /// have the same there, entry by entry.
     ///
     /// # Errors

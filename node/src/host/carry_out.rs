@@ -117,6 +117,7 @@ impl Host {
 
     fn note(&mut self, notice: Notice) {
         match notice {
+            Notice::PrimarySuspected { view, reason } => tracing::warn!(%view, ?reason, "suspects the primary"),
             Notice::ViewWanted { view, reason } => {
                 self.counters.view_changes += 1;
                 tracing::warn!(%view, ?reason, "asks for a view");

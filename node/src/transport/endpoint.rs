@@ -23,6 +23,9 @@ pub const MTU_DEFAULT: u16 = 1452;
 pub const MTU_MAX: u16 = 6500;
 /// Least that this side says it takes: others may have found a larger MTU than is configured here.
 const MTU_TAKEN_MIN: u16 = 1472;
+/// What a round trip is taken for until one is measured: a first packet that meets nobody, as at a common start, is sent
+/// again after three of these. QUIC's own guess makes that a second.
+const INITIAL_RTT: Duration = Duration::from_millis(50);
 /// Buffers of a socket, in bytes. The kernel cuts them to its own limit (`net.core.rmem_max`).
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Length of a connection's id.
@@ -114,6 +117,7 @@ pub(crate) fn transport_config(tuning: &Tuning) -> Result<Arc<TransportConfig>, 
         // Without fairness QUIC stays with a stream until all that it holds of it is sent, whatever the priority of the
         // others: a vote would wait for megabytes of bulk.
         .send_fairness(true)
+        .initial_rtt(INITIAL_RTT)
         .initial_mtu(MTU_MIN)
         .min_mtu(MTU_MIN)
         .mtu_discovery_config(Some(discovery))

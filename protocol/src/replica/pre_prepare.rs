@@ -31,8 +31,10 @@ impl Replica {
         assert!(self.log.is_within_watermarks(sequence));
         self.suspicion.last_proposal = self.now.monotonic;
         self.count_prepare(vote);
-        // The primary may have voted for another batch before: then it is caught, and the view left.
-        if self.mode == Mode::Normal {
+        // The primary may have voted for another batch before: then it is caught, and may not choose any more.
+        let counted = self.log.slot(sequence).and_then(|slot| slot.prepares.of(vote.voter));
+        let is_first = counted.is_some_and(|counted| counted.statement == vote.statement);
+        if is_first && self.mode == Mode::Normal {
             self.accept(vote.statement, batch);
         }
         // The slot may have been decided before its batch came.

@@ -144,6 +144,7 @@ impl Replica {
             },
             suspicion: Suspecting {
                 since: now.monotonic,
+                of_primary: None,
                 attempts: 0,
                 last_proposal: now.monotonic,
                 new_view_since: None,

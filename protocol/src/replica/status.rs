@@ -19,8 +19,14 @@ impl Replica {
         self.catching_up.last_status.map_or(Time::ZERO, |last| last.after(self.parameters().heartbeat()))
     }
 
+    /// The next status is due at once: it has news.
+    pub(super) fn hurry_status(&mut self) {
+        self.catching_up.last_status = None;
+    }
+
     pub(super) fn send_status(&mut self) {
         self.catching_up.last_status = Some(self.now.monotonic);
+        self.reconsider_suspicion();
         for peer in &mut self.peers {
             peer.budget_bytes = BUDGET_BYTES;
         }
@@ -45,6 +51,7 @@ impl Replica {
             epoch: self.configuration.epoch(),
             view: wanted,
             entered: wanted == self.view,
+            suspects: self.suspicion.of_primary.is_some(),
             stable: self.log.low(),
             executed,
             decided_from: self.log.decided_from(executed),
@@ -68,10 +75,10 @@ impl Replica {
     }
 
     pub(super) fn on_status(&mut self, from: ReplicaId, status: Status) {
-        let peer = &mut self.peers[from.index()];
-        peer.heard = Some(self.now.monotonic);
-        let previous = peer.status.replace(status);
+        let previous = self.peers[from.index()].status.replace(status);
+        self.note_standing(from);
         self.retransmit(from, previous.as_ref());
+        self.try_leave();
         self.try_catch_up();
     }
 }

@@ -1,9 +1,14 @@
 //! Suspecting the primary: proof, deadline, silence, crash. (PROTOCOL §6)
+//!
+//! A suspicion is said first and goes as it came; only a weak quorum of those who suspect leaves the view, or gives up the
+//! one that is late. A replica that left alone could not come back, and the others would lack its vote for as long as they
+//! went on without it.
 
 use core::time::Duration;
 
 use super::{Mode, Replica};
-use crate::output::Suspicion;
+use crate::number::ReplicaId;
+use crate::output::{Notice, Output, Suspicion};
 use crate::time::Time;
 
 /// The ordering deadline is this many times the latency that requests achieve, within its bounds.
@@ -12,14 +17,50 @@ const DEADLINE_FACTOR: u32 = 8;
 /// A primary that was never heard of counts as crashed only after this many times the bound.
 const START_FACTOR: u32 = 8;
 
+/// A member that asks for a higher view in vain is fetched by a view change after this many times the cap of the bounds: a
+/// liar must not be able to change views often.
+const STRANDED_FACTOR: u32 = 2;
+
 /// The latest measurement counts for one part in this many.
 const LATENCY_SMOOTHING: u32 = 8;
 
 impl Replica {
-    /// Asks for the next view.
+    /// Begins to suspect the primary of the view that it is in or asks for, and says so at once.
     pub(super) fn suspect(&mut self, reason: Suspicion) {
-        let Some(to) = self.wanted_view().next() else { return };
-        self.start_view_change(to, reason);
+        if self.suspicion.of_primary.is_some() {
+            return;
+        }
+        self.suspicion.of_primary = Some(reason);
+        self.outbox.push(Output::Notice(Notice::PrimarySuspected { view: self.wanted_view(), reason }));
+        self.hurry_status();
+        self.try_leave();
+    }
+
+    /// Takes back a suspicion whose reason is gone. A proof stays one, and a view that is late is late until it is entered.
+    pub(super) fn reconsider_suspicion(&mut self) {
+        if self.suspicion.of_primary.is_some_and(|reason| reason != Suspicion::Proof) && self.mode == Mode::Normal {
+            self.suspicion.of_primary = self.reason_to_suspect();
+        }
+    }
+
+    /// Leaves the view that it is in or asks for once a weak quorum suspects its primary or has left it: one of them is
+    /// correct.
+    pub(super) fn try_leave(&mut self) {
+        let gone = self.configuration.replicas().filter(|id| self.suspects_or_left(*id)).count();
+        let Some(to) = self.wanted_view().next().filter(|_| gone >= self.configuration.weak_quorum()) else { return };
+        self.start_view_change(to, self.suspicion.of_primary.unwrap_or(Suspicion::Joined));
+    }
+
+    fn suspects_or_left(&self, id: ReplicaId) -> bool {
+        let view = self.wanted_view();
+        let left = self.view_changes.latest[id.index()].as_ref().is_some_and(|latest| latest.content.view > view);
+        let suspects = if id == self.id {
+            self.suspicion.of_primary.is_some()
+        } else {
+            let status = self.peers[id.index()].status.as_ref();
+            status.is_some_and(|status| status.suspects && status.view == view)
+        };
+        left || suspects
     }
 
     /// A bound, doubled with each view change in a row that brought no progress, up to the cap.
@@ -45,18 +86,25 @@ impl Replica {
 
     /// When the first reason to suspect the primary arises, if nothing happens before.
     pub(super) fn suspicion_due(&mut self) -> Option<Time> {
-        if self.mode != Mode::Normal || self.is_primary() {
+        if self.mode != Mode::Normal || self.is_primary() || self.suspicion.of_primary.is_some() {
             return None;
         }
-        let due = [Some(self.crash_due()), self.deadline_due(), self.silence_due()];
+        let due = [Some(self.crash_due()), self.deadline_due(), self.silence_due(), self.stranded_due()];
         due.into_iter().flatten().min()
     }
 
-    /// No status of the primary since the view was entered, or since the last one. One that was never heard of may be
-    /// starting, as this replica is, and gets more time.
+    /// Nothing was heard of the primary since the view was entered, or since its last message.
     fn crash_due(&self) -> Time {
         match self.peers[self.primary().index()].heard {
             Some(heard) => heard.max(self.suspicion.since).after(self.crash_bound()),
+            None => self.start_due(),
+        }
+    }
+
+    /// A primary that was never heard of may be starting, as this replica is, and gets more time for everything.
+    fn start_due(&self) -> Time {
+        match self.peers[self.primary().index()].heard {
+            Some(_) => Time::ZERO,
             None => self.suspicion.since.after(self.backed_off(self.parameters().crash_suspicion() * START_FACTOR)),
         }
     }
@@ -65,7 +113,7 @@ impl Replica {
     /// on others does not restart it.
     fn deadline_due(&mut self) -> Option<Time> {
         let arrived = self.queue.oldest()?;
-        Some(arrived.max(self.suspicion.since).after(self.ordering_deadline()))
+        Some(arrived.max(self.suspicion.since).after(self.ordering_deadline()).max(self.start_due()))
     }
 
     /// Work is pending and nothing is proposed. A full window is not silence.
@@ -73,34 +121,59 @@ impl Replica {
         let arrived = self.queue.oldest()?;
         let is_window_full = self.log.slot(self.log.high()).is_some_and(|slot| slot.cast.is_some());
         let since = self.suspicion.last_proposal.max(self.suspicion.since).max(arrived);
-        (!is_window_full).then(|| since.after(self.silence_bound()))
+        (!is_window_full).then(|| since.after(self.silence_bound()).max(self.start_due()))
+    }
+
+    /// Another member left this view, and nobody followed. What made it leave is gone, as with a crash, or was its own loss;
+    /// it can't come back but to a higher view.
+    fn stranded_due(&self) -> Option<Time> {
+        let since = self.peers.iter().filter_map(|peer| peer.outside_since).min()?;
+        Some(since.max(self.suspicion.since).after(self.parameters().deadline_cap() * STRANDED_FACTOR))
+    }
+
+    /// Notes whether a peer asks for a higher view than this replica's.
+    pub(super) fn note_standing(&mut self, of: ReplicaId) {
+        let (view, now) = (self.view, self.now.monotonic);
+        let peer = &mut self.peers[of.index()];
+        let is_outside = peer.status.as_ref().is_some_and(|status| status.view > view && !status.entered);
+        peer.outside_since = is_outside.then(|| peer.outside_since.unwrap_or(now));
     }
 
     pub(super) fn suspect_if_due(&mut self) {
+        if let Some(reason) = self.reason_to_suspect() {
+            self.suspect(reason);
+        }
+    }
+
+    fn reason_to_suspect(&mut self) -> Option<Suspicion> {
         if self.mode != Mode::Normal || self.is_primary() {
-            return;
+            return None;
         }
         let now = self.now.monotonic;
         if self.crash_due() <= now {
-            return self.suspect(Suspicion::Crash);
+            return Some(Suspicion::Crash);
         }
         // Nobody is blamed for a request that can't be ordered any more. (PROTOCOL §4.6)
         self.forget_answered();
         if self.silence_due().is_some_and(|due| due <= now) {
-            self.suspect(Suspicion::Silence);
-        } else if self.deadline_due().is_some_and(|due| due <= now) {
-            self.suspect(Suspicion::Deadline);
+            return Some(Suspicion::Silence);
         }
+        if self.deadline_due().is_some_and(|due| due <= now) {
+            return Some(Suspicion::Deadline);
+        }
+        self.stranded_due().is_some_and(|due| due <= now).then_some(Suspicion::Stranded)
     }
 
     /// When the new view is late. (PROTOCOL §7.2)
     pub(super) fn new_view_due(&self) -> Option<Time> {
-        let Mode::ViewChange { .. } = self.mode else { return None };
+        if self.mode == Mode::Normal || self.suspicion.of_primary.is_some() {
+            return None;
+        }
         let since = self.suspicion.new_view_since?;
         Some(since.after(self.backed_off(self.parameters().ordering_deadline())))
     }
 
-    pub(super) fn give_up_new_view_if_due(&mut self) {
+    pub(super) fn suspect_if_new_view_is_late(&mut self) {
         if self.new_view_due().is_some_and(|due| due <= self.now.monotonic) {
             self.suspect(Suspicion::NewViewLate);
         }
@@ -111,6 +184,7 @@ impl Replica {
         self.suspicion.since = self.now.monotonic;
         self.suspicion.last_proposal = self.now.monotonic;
         self.suspicion.new_view_since = None;
+        self.suspicion.of_primary = None;
         if self.queue.len() == 0 {
             self.suspicion.attempts = 0;
         }

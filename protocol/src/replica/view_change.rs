@@ -23,6 +23,7 @@ impl Replica {
         self.suspicion.attempts = self.suspicion.attempts.saturating_add(1);
         self.suspicion.since = self.now.monotonic;
         self.suspicion.new_view_since = None;
+        self.suspicion.of_primary = None;
         self.view_changes.own = None;
         for slot in self.awaiting_slots() {
             self.log.entry(slot).awaited = None;
@@ -95,6 +96,7 @@ impl Replica {
         let replica = view_change.content.replica;
         self.view_changes.latest[replica.index()] = Some(view_change);
         self.try_join();
+        self.try_leave();
         self.try_new_view_timer();
         self.try_new_view();
     }

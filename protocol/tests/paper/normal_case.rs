@@ -10,7 +10,7 @@ use quorate_protocol::record::Record;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::verify::{Invalid, verify};
 
-use crate::support::subject::{Subject, appended, executed, said, wanted};
+use crate::support::subject::{Subject, appended, executed, said, suspected};
 use crate::support::{Group, StandInVerifier, client, commit, digest, prepare, replica, slot, small, view};
 
 fn refused(subject: &Subject, refusal: Refusal) -> u64 {
@@ -82,7 +82,7 @@ fn a_proposal_outside_the_watermarks_is_refused_on_either_side() {
 /// "contradicts nothing accepted for the slot in this view" (§4.3); "two for one slot, is proof against it" (§4.3);
 /// "*proof*: the primary contradicted itself" (§6)
 #[test]
-fn a_second_digest_for_a_slot_is_refused_kept_as_proof_and_ends_the_view() {
+fn a_second_digest_for_a_slot_is_refused_and_kept_as_proof() {
     let mut backup = Subject::of_four(1);
     let group = backup.group.clone();
     let (first, second) = (group.batch(0), group.batch(1));
@@ -92,9 +92,8 @@ fn a_second_digest_for_a_slot_is_refused_kept_as_proof_and_ends_the_view() {
     let evidence = Evidence::ConflictingPrepares(votes[0], votes[1]);
     assert!(evidence.is_proof(&group.0, &mut StandInVerifier));
     assert_eq!(outputs[0], Output::Evidence(evidence.into()));
-    assert!(matches!(&outputs[1], Output::Append { record: Record::ViewChange(to, _), .. } if *to == view(1)));
-    assert_eq!(outputs[2], Output::Notice(Notice::ViewWanted { view: view(1), reason: Suspicion::Proof }));
-    assert_eq!(outputs.len(), 3);
+    assert_eq!(outputs[1], Output::Notice(Notice::PrimarySuspected { view: view(0), reason: Suspicion::Proof }));
+    assert_eq!(outputs.len(), 2);
     assert_eq!(refused(&backup, Refusal::Conflict), 2);
 }
 
@@ -106,7 +105,7 @@ fn a_proposal_that_contradicts_the_primarys_earlier_vote_is_not_accepted() {
     backup.hear(0, group.prepare(0, 0, 1, digest(7)));
     let outputs = backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(0)));
     assert!(matches!(outputs[0], Output::Evidence(_)));
-    assert_eq!(wanted(&outputs), [(1, Suspicion::Proof)]);
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Proof)]);
     assert!(!appended(&outputs).iter().any(|record| matches!(record, Record::Accepted(..))));
 }
 
@@ -411,7 +410,7 @@ fn the_time_that_operations_see_never_runs_backwards() {
 
 /// "A batch that its primary should not have signed, or two for one slot, is proof against it." (§4.3)
 #[test]
-fn a_batch_that_its_primary_should_not_have_signed_ends_the_view() {
+fn a_batch_that_its_primary_should_not_have_signed_is_proof_against_it() {
     let mut backup = Subject::of_four(1);
     let group = backup.group.clone();
     let mut request = group.opening(client(0), 1);
@@ -424,7 +423,7 @@ fn a_batch_that_its_primary_should_not_have_signed_ends_the_view() {
     };
     let outputs = backup.step(quorate_protocol::Input::Misbehaviour(evidence.clone()));
     assert_eq!(outputs[0], Output::Evidence(evidence));
-    assert_eq!(wanted(&outputs), [(1, Suspicion::Proof)]);
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Proof)]);
 }
 
 /// "one vote counts a member" (§4): the others may prepare what an equivocating primary did not show this replica.

@@ -113,7 +113,7 @@ fn votes_that_stand_before_the_certificate_of_their_watermark_count() {
     let mut again = Subject::start(&group, 1, backup.now_ms, backup.durable_checkpoint.clone(), records);
     again.outputs();
     again.hear(0, Message::Status(idle_status(0)));
-    let outputs = again.pass(300);
+    let outputs = again.leave();
     let content = view_change(&outputs);
     assert_eq!(content.cast.iter().map(|cast| cast.sequence).collect::<Vec<Sequence>>(), [slot(12)]);
 }
@@ -153,7 +153,7 @@ fn a_vote_whose_batch_is_damaged_counts_as_cast_and_the_batch_is_fetched_once_de
 #[test]
 fn a_replica_that_had_left_its_view_asks_again_with_the_very_message() {
     let mut backup = Subject::of_four(2);
-    backup.pass(300);
+    backup.leave();
     let sent = said(&backup.sync());
     let mut again = backup.restart();
     assert_eq!(appended(&again.outputs()), [], "nothing is signed anew");
@@ -193,7 +193,7 @@ fn a_view_whose_new_view_is_lost_is_left_for_the_next() {
 #[test]
 fn a_replica_whose_view_change_is_lost_asks_for_the_view_after_it() {
     let mut backup = Subject::of_four(2);
-    backup.pass(300);
+    backup.leave();
     let mut again = restart_damaged(&backup, |record| match record {
         Record::ViewChange(view, _) => Recovered::ViewChangeLost(*view),
         other => Recovered::Whole(other.clone()),
@@ -240,7 +240,7 @@ fn whatever_prefix_of_the_log_survives_nothing_said_before_is_contradicted() {
     backup.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, 1, first.digest()))));
     backup.hear(0, group.pre_prepare(0, 0, 2, &second));
     backup.hear_all([0, 2, 3].map(|id| (id, group.commit(id, 0, 1, first.digest()))));
-    backup.pass(300);
+    backup.leave();
     for (durable, _) in backup.records.clone() {
         let mut again = backup.restart_with(durable);
         let mut outputs = again.outputs();

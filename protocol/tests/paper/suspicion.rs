@@ -5,38 +5,136 @@ use quorate_protocol::number::{Sequence, Session};
 use quorate_protocol::output::Suspicion;
 use quorate_protocol::{Input, Machine, Output};
 
-use crate::support::subject::{Subject, idle_status, said, wanted};
-use crate::support::{Group, client, slot, small, view};
+use crate::support::subject::{Subject, idle_status, said, suspected, wanted};
+use crate::support::{Group, client, digest, slot, small, view};
 
 /// "*crash*: no status of the primary within the bound, pending work or not" (§6)
 #[test]
 fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     let mut backup = Subject::of_four(1);
-    assert_eq!(wanted(&backup.pass(299)), []);
-    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)]);
+    assert_eq!(suspected(&backup.pass(299)), []);
+    assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)]);
 }
 
 /// The same: a primary that was never heard of may be starting, as this replica is, and gets more time.
 #[test]
 fn a_primary_that_was_never_heard_of_gets_more_time() {
     let mut backup = Subject::start(&Group::of_four(), 1, crate::support::START_MS, None, vec![]);
-    assert_eq!(wanted(&backup.pass(301)), []);
-    assert_eq!(wanted(&backup.pass(2000)), [(1, Suspicion::Crash)]);
+    assert_eq!(suspected(&backup.pass(301)), []);
+    assert_eq!(suspected(&backup.pass(2000)), [(0, Suspicion::Crash)]);
 }
 
-/// The same: other messages of the primary, and statuses of others, are no sign of life.
+/// "nothing heard of the primary" (§6): any message of its own is a sign of life; what others say is none.
 #[test]
-fn only_the_primarys_own_status_counts_as_a_sign_of_life() {
+fn only_what_the_primary_says_itself_is_a_sign_of_life() {
+    let group = Group::of_four();
+    for alive in [Message::Status(idle_status(0)), group.commit(0, 0, 1, digest(1)), group.checkpoint(0, 4, digest(4))]
+    {
+        let mut backup = Subject::new(&group, 1);
+        backup.pass(200);
+        backup.hear(2, Message::Status(idle_status(0)));
+        assert_eq!(suspected(&backup.pass(100)), [(0, Suspicion::Crash)]);
+        let mut backup = Subject::new(&group, 1);
+        backup.pass(200);
+        backup.hear(0, alive);
+        assert_eq!(suspected(&backup.pass(299)), []);
+        assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)]);
+    }
+}
+
+/// "A suspicion is said in the `Status`, at once ... and the replica goes on voting" (§6)
+#[test]
+fn a_replica_that_suspects_alone_says_so_and_goes_on_voting() {
     let mut backup = Subject::of_four(1);
     let group = backup.group.clone();
-    backup.pass(200);
-    backup.hear(2, Message::Status(idle_status(0)));
-    assert_eq!(wanted(&backup.pass(100)), [(1, Suspicion::Crash)]);
-    let mut backup = Subject::new(&group, 1);
-    backup.pass(200);
-    backup.hear(0, Message::Status(idle_status(0)));
-    assert_eq!(wanted(&backup.pass(299)), []);
-    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)]);
+    backup.pass(299);
+    backup.status = None;
+    let outputs = backup.pass(1);
+    assert_eq!((suspected(&outputs), wanted(&outputs)), (vec![(0, Suspicion::Crash)], vec![]));
+    assert!(backup.status.clone().is_some_and(|status| status.suspects && status.entered));
+    assert_eq!(wanted(&backup.pass(1000)), [], "alone");
+    let batch = group.batch(1);
+    backup.hear(2, group.prepare(2, 0, 1, batch.digest()));
+    backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    let prepare = group.prepare(1, 0, 1, batch.digest());
+    assert!(backup.sync().contains(&Output::Broadcast(prepare)));
+}
+
+/// "is taken back when its reason is gone" (§6)
+#[test]
+fn a_suspicion_is_taken_back_when_its_reason_is_gone() {
+    let mut backup = Subject::of_four(1);
+    backup.pass(300);
+    assert!(backup.status.clone().is_some_and(|status| status.suspects));
+    backup.pass_with_primary_alive(200);
+    assert!(backup.status.clone().is_some_and(|status| !status.suspects));
+    let suspects = Message::Status(Status { suspects: true, ..idle_status(0) });
+    assert_eq!(wanted(&backup.hear(3, suspects)), [], "it suspects nobody itself any more");
+    assert_eq!(suspected(&backup.pass(300)), [(0, Suspicion::Crash)], "and may do so again");
+}
+
+/// "A proof is never taken back." (§6)
+#[test]
+fn a_proof_is_never_taken_back() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(1)));
+    let outputs = backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(2)));
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Proof)]);
+    backup.pass_with_primary_alive(1000);
+    assert!(backup.status.clone().is_some_and(|status| status.suspects));
+    let suspects = Message::Status(Status { suspects: true, ..idle_status(0) });
+    assert_eq!(wanted(&backup.hear(3, suspects)), [(1, Suspicion::Proof)]);
+}
+
+/// "`w` members that suspect the primary of a view or have left it" (§6) move a replica out of that view, and no fewer.
+#[test]
+fn a_weak_quorum_that_suspects_or_left_moves_a_replica_out_of_its_view() {
+    for (size, weak) in [(4, 2), (7, 3)] {
+        let group = Group::new(size, small());
+        let suspects = |of_view| Message::Status(Status { suspects: true, ..idle_status(of_view) });
+        let mut backup = Subject::new(&group, 1);
+        for id in 2..=weak {
+            assert_eq!(wanted(&backup.hear(id, suspects(0))), [], "n = {size}");
+            assert_eq!(wanted(&backup.hear(id, suspects(0))), [], "n = {size}: nobody counts twice");
+        }
+        let last = weak + 1;
+        assert_eq!(wanted(&backup.hear(last, suspects(7))), [], "of another view");
+        assert_eq!(wanted(&backup.hear(last, suspects(0))), [(1, Suspicion::Joined)], "n = {size}");
+        // One that left counts like one that suspects, and so does the replica itself.
+        let mut backup = Subject::new(&group, 1);
+        backup.hear(2, Message::ViewChange(group.empty_view_change(2, 9)));
+        backup.hear_all((3..=weak).map(|id| (id, suspects(0))));
+        let outputs = backup.pass(300);
+        assert_eq!(wanted(&outputs), [(1, Suspicion::Crash)], "n = {size}");
+    }
+}
+
+/// "*stranded*: another member asks for a higher view in vain" (§6), for twice the cap of the bounds.
+#[test]
+fn a_member_that_is_stranded_in_a_higher_view_is_fetched_by_a_view_change() {
+    let mut backup = Subject::of_four(1);
+    let outside = Message::Status(Status { view: view(1), entered: false, ..idle_status(0) });
+    backup.hear(3, outside.clone());
+    backup.pass_with_primary_alive(3900);
+    backup.hear(3, Message::Status(idle_status(0)));
+    backup.hear(3, outside);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(3999)), [], "it began anew");
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Stranded)]);
+    // From the entry into a view on, it counts again: a liar changes views no more often.
+    enter(&mut backup, 2);
+    backup.hear(3, Message::Status(Status { view: view(9), entered: false, ..idle_status(0) }));
+    assert_eq!(suspected(&backup.pass_with_primary_alive(3999)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(2, Suspicion::Stranded)]);
+}
+
+/// A primary does not wait for its own suspicion: it leaves with the others.
+#[test]
+fn a_primary_leaves_its_view_with_the_others() {
+    let mut primary = Subject::of_four(0);
+    let suspects = Message::Status(Status { suspects: true, ..idle_status(0) });
+    primary.hear(1, suspects.clone());
+    assert_eq!(wanted(&primary.hear(2, suspects)), [(1, Suspicion::Joined)]);
 }
 
 /// "A backup asks for the next view" (§6): a primary does not suspect itself.
@@ -45,7 +143,7 @@ fn a_primary_suspects_nobody() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
     primary.ask(group.opening(client(0), 1));
-    assert_eq!(wanted(&primary.pass(10_000)), []);
+    assert_eq!(suspected(&primary.pass(10_000)), []);
 }
 
 /// "*silence*: requests wait and nothing is proposed" (§6)
@@ -53,10 +151,10 @@ fn a_primary_suspects_nobody() {
 fn a_primary_that_proposes_nothing_while_requests_wait_is_suspected() {
     let mut backup = Subject::of_four(1);
     let group = backup.group.clone();
-    assert_eq!(wanted(&backup.pass_with_primary_alive(5000)), [], "nothing waits");
+    assert_eq!(suspected(&backup.pass_with_primary_alive(5000)), [], "nothing waits");
     backup.ask(group.opening(client(0), 1));
-    assert_eq!(wanted(&backup.pass_with_primary_alive(499)), []);
-    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Silence)]);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(499)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Silence)]);
 }
 
 /// "*deadline*: the oldest request it expects has waited too long ... Progress on others does not restart it." (§6)
@@ -66,15 +164,15 @@ fn progress_on_other_requests_does_not_restart_the_deadline() {
     let group = backup.group.clone();
     backup.ask(group.opening(client(50), 1));
     for sequence in 1..=4 {
-        assert_eq!(wanted(&backup.pass_with_primary_alive(100)), []);
+        assert_eq!(suspected(&backup.pass_with_primary_alive(100)), []);
         let index = u8::try_from(sequence).expect("small");
         // Another client's request, which this backup expects too, is proposed and executes at once.
         backup.ask(group.opening(client(index), 1));
         backup.decide(0, sequence, &group.batch(index));
         backup.settle();
     }
-    assert_eq!(wanted(&backup.pass_with_primary_alive(99)), []);
-    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Deadline)]);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(99)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)]);
 }
 
 /// "from the later of its arrival and the entry into the view" (§6)
@@ -86,8 +184,8 @@ fn the_deadline_counts_from_the_entry_into_the_view() {
     backup.pass_with_primary_alive(400);
     enter(&mut backup, 1);
     // One view change without progress: all bounds are doubled.
-    assert_eq!(wanted(&backup.pass_with_primary_alive(999)), []);
-    assert_eq!(wanted(&backup.pass_with_primary_alive(1)), [(2, Suspicion::Silence)]);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(999)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Silence)]);
 }
 
 /// Enters view `to`, in which somebody else is primary, by the view changes of three others and the primary's new view.
@@ -110,8 +208,8 @@ fn enter(subject: &mut Subject, to: u64) {
 fn entering_a_view_with_nothing_expected_returns_the_bounds_to_their_base() {
     let mut backup = Subject::of_four(2);
     enter(&mut backup, 1);
-    assert_eq!(wanted(&backup.pass(299)), []);
-    assert_eq!(wanted(&backup.pass(1)), [(2, Suspicion::Crash)]);
+    assert_eq!(suspected(&backup.pass(299)), []);
+    assert_eq!(suspected(&backup.pass(1)), [(1, Suspicion::Crash)]);
 }
 
 /// "All bounds double with each view change in a row without progress, up to a cap of seconds" (§6)
@@ -123,8 +221,8 @@ fn bounds_double_with_each_view_change_up_to_the_cap() {
     // The crash bound is 300 ms, the cap 2 s.
     for (to, bound_ms) in [(1, 600), (2, 1200), (4, 2000), (5, 2000), (6, 2000)] {
         enter(&mut backup, to);
-        assert_eq!(wanted(&backup.pass(bound_ms - 1)), [], "view {to}");
-        assert_eq!(wanted(&backup.pass(1)), [(to + 1, Suspicion::Crash)], "view {to}");
+        assert_eq!(suspected(&backup.pass(bound_ms - 1)), [], "view {to}");
+        assert_eq!(suspected(&backup.pass(1)), [(to, Suspicion::Crash)], "view {to}");
     }
 }
 
@@ -140,7 +238,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
     enter(&mut backup, 1);
     backup.decide(1, 1, &group.batch(1));
     backup.settle();
-    assert_eq!(wanted(&backup.pass(599)), [], "another request's execution is no progress");
+    assert_eq!(suspected(&backup.pass(599)), [], "another request's execution is no progress");
     let mut other = Subject::new(&group, 2);
     for index in [0, 1] {
         other.ask(group.opening(client(index), 1));
@@ -149,7 +247,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
     enter(&mut other, 1);
     other.decide(1, 1, &group.batch(0));
     other.settle();
-    assert_eq!(wanted(&other.pass(300)), [(2, Suspicion::Crash)]);
+    assert_eq!(suspected(&other.pass(300)), [(1, Suspicion::Crash)]);
 }
 
 /// "a full window is not silence" (§6)
@@ -165,10 +263,10 @@ fn a_full_window_is_not_silence() {
         backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence - 1).expect("small"))));
     }
     let outputs = backup.pass_with_primary_alive(99);
-    assert_eq!(wanted(&outputs), []);
+    assert_eq!(suspected(&outputs), []);
     backup.ask(group.opening(client(90), 1));
     let outputs = backup.pass_with_primary_alive(1);
-    assert_eq!(wanted(&outputs), [(1, Suspicion::Deadline)], "the deadline holds, silence does not");
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Deadline)], "the deadline holds, silence does not");
 }
 
 /// "It is a multiple of the latency achieved, within bounds." (§6)
@@ -187,7 +285,7 @@ fn the_deadline_grows_with_the_latency_achieved() {
     backup.pass_with_primary_alive(400);
     // Something is proposed, so there is no silence; 500 ms pass without that request.
     backup.hear(0, group.pre_prepare(0, 0, 4, &group.batch(4)));
-    assert_eq!(wanted(&backup.pass_with_primary_alive(200)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(200)), []);
 }
 
 /// "A replica that was itself stopped for two heartbeats accuses nobody for what it did not hear meanwhile." (§6)
@@ -198,9 +296,9 @@ fn a_replica_that_was_stopped_itself_accuses_nobody() {
     backup.ask(group.opening(client(0), 1));
     backup.pass_with_primary_alive(100);
     backup.now_ms += 60_000;
-    assert_eq!(wanted(&backup.step(Input::Wake)), []);
-    assert_eq!(wanted(&backup.pass(299)), []);
-    assert_eq!(wanted(&backup.pass(1)), [(1, Suspicion::Crash)], "from now on it counts");
+    assert_eq!(suspected(&backup.step(Input::Wake)), []);
+    assert_eq!(suspected(&backup.pass(299)), []);
+    assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)], "from now on it counts");
 }
 
 /// The same, of a new view: §7.2's time-out is an accusation too.
@@ -259,7 +357,7 @@ fn an_expectation_ends_when_its_session_turns_out_not_to_exist() {
     assert_eq!(said(&backup.ask(group.request(client(9), ahead, 1, "never"))).len(), 1);
     backup.decide(0, 1, &group.batch(0));
     backup.settle();
-    assert_eq!(wanted(&backup.pass_with_primary_alive(2000)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(2000)), []);
 }
 
 /// The same, of a number that others made leave the window.
@@ -275,7 +373,7 @@ fn an_expectation_ends_when_its_number_leaves_the_window() {
         backup.decide(0, sequence, &group.batch_at(0, vec![group.request(client(0), session, number, "later")]));
         backup.settle();
     }
-    assert_eq!(wanted(&backup.pass_with_primary_alive(2000)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(2000)), []);
 }
 
 /// "a backup passes the request on to the primary and from then on **expects** it" (§4.6): whoever is the primary.
@@ -303,7 +401,7 @@ fn a_jump_of_the_wall_clock_moves_no_timer() {
     now.wall = quorate_protocol::time::WallTime::from_nanoseconds(u64::MAX);
     backup.replica.handle(now, Input::Wake);
     assert_eq!(backup.replica.next_deadline(), due);
-    assert_eq!(wanted(&backup.outputs()), []);
+    assert_eq!(suspected(&backup.outputs()), []);
 }
 
 /// "`Status`: the last a member" (§3, table): what it says of its sender is taken for what it is, a claim.

@@ -12,7 +12,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::replica::Mode;
 use quorate_protocol::verify::{Invalid, verify};
 
-use crate::support::subject::{Subject, appended, executed, notices, said, wanted};
+use crate::support::subject::{Subject, appended, executed, notices, said, suspected, wanted};
 use crate::support::{Group, StandInVerifier, client, commit, digest, prepare, replica, slot, view};
 
 /// The content of the only view change recorded among `outputs`.
@@ -50,8 +50,10 @@ fn hear_view_changes(subject: &mut Subject, view_changes: &[(u8, SignedViewChang
 #[test]
 fn a_view_change_is_sent_only_when_it_is_durable() {
     let mut backup = Subject::of_four(1);
-    let outputs = backup.pass(300);
-    let [Output::Append { record: Record::ViewChange(to, signed), .. }, Output::Notice(_)] = &outputs[..] else {
+    let outputs = backup.leave();
+    let [Output::Notice(_), Output::Append { record: Record::ViewChange(to, signed), .. }, Output::Notice(_)] =
+        &outputs[..]
+    else {
         panic!("{outputs:?}")
     };
     assert_eq!(*to, view(1));
@@ -64,7 +66,7 @@ fn a_view_change_is_sent_only_when_it_is_durable() {
 fn a_view_change_is_sent_again_byte_for_byte_to_who_has_not_heard_it() {
     let mut backup = Subject::of_four(2);
     let group = backup.group.clone();
-    backup.pass(300);
+    backup.leave();
     let sent = said(&backup.sync());
     // More becomes known meanwhile: the message stays what it was.
     backup.hear(3, group.commit(3, 0, 1, digest(1)));
@@ -91,7 +93,7 @@ fn a_view_change_lists_all_that_was_handed_to_the_disk() {
     }
     backup.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, 6, batches[1].digest()))));
     // Nothing is durable.
-    let content = recorded(&backup.pass(300));
+    let content = recorded(&backup.leave());
     assert_eq!(content.stable, Some(stable));
     assert_eq!(content.prepared[..], [group.prepared(0, 6, batches[1].digest(), &[0, 2, 3])]);
     let cast = |sequence, batch: &Batch| Cast { sequence: slot(sequence), view: view(0), digest: batch.digest() };
@@ -106,7 +108,7 @@ fn a_replica_that_left_its_view_votes_for_nothing_in_it() {
     let (first, second) = (group.batch(1), group.batch(2));
     backup.hear(0, group.pre_prepare(0, 0, 1, &first));
     backup.sync();
-    backup.pass(300);
+    backup.leave();
     backup.sync();
     assert_eq!(backup.hear(2, group.prepare(2, 0, 1, first.digest())), [], "no commit");
     assert_eq!(backup.hear(0, group.pre_prepare(0, 0, 2, &second)), [], "no prepare");
@@ -120,7 +122,7 @@ fn a_replica_without_a_view_still_takes_decisions_and_executes() {
     let group = backup.group.clone();
     let batch = group.batch(1);
     backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
-    backup.pass(300);
+    backup.leave();
     let outputs = backup.hear_all([0, 2, 3].map(|id| (id, group.commit(id, 0, 1, batch.digest()))));
     assert_eq!(executed(&outputs), [1]);
     let outputs = backup.hear_all([0, 2, 3].map(|id| (id, group.checkpoint(id, 4, digest(4)))));
@@ -128,12 +130,12 @@ fn a_replica_without_a_view_still_takes_decisions_and_executes() {
 }
 
 /// "The time-out for the new view starts when q members, itself among them, ask for it or a higher one; when it passes, the
-/// replica asks for the next." (§7.2)
+/// replica suspects that view's primary" (§7.2): one that asks for a higher view has left it.
 #[test]
 fn the_time_out_for_a_new_view_starts_when_a_quorum_asks_for_it_itself_among_them() {
     let mut backup = Subject::of_four(3);
     let group = backup.group.clone();
-    backup.pass(300);
+    backup.leave();
     assert_eq!(wanted(&backup.pass(10_000)), [], "alone, and not durable");
     backup.sync();
     backup.hear(0, Message::ViewChange(group.empty_view_change(0, 1)));
@@ -153,7 +155,29 @@ fn the_time_out_for_a_new_view_waits_for_the_own_view_change() {
     assert_eq!(backup.replica.mode(), Mode::ViewChange { to: view(1) });
     assert_eq!(wanted(&backup.pass(10_000)), []);
     backup.sync();
-    assert_eq!(wanted(&backup.pass(1000)), [(2, Suspicion::NewViewLate)]);
+    assert_eq!(suspected(&backup.pass(1000)), [(1, Suspicion::NewViewLate)]);
+}
+
+/// "until it enters or leaves with the others" (§7.2)
+#[test]
+fn a_replica_that_waits_in_vain_alone_can_still_enter_and_leaves_with_the_others() {
+    let mut backup = Subject::of_four(3);
+    let group = backup.group.clone();
+    let view_changes = view_changes(&group, 1, &[0, 1, 2]);
+    hear_view_changes(&mut backup, &view_changes);
+    backup.sync();
+    let outputs = backup.pass(60_000);
+    assert_eq!((suspected(&outputs), wanted(&outputs)), (vec![(1, Suspicion::NewViewLate)], vec![]));
+    let mut other = backup.clone();
+    let status = crate::support::subject::idle_status(1);
+    let suspects = Message::Status(quorate_protocol::message::Status { entered: false, suspects: true, ..status });
+    assert_eq!(wanted(&other.hear(0, suspects)), [(2, Suspicion::NewViewLate)]);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &view_changes, &[])));
+    backup.sync();
+    assert_eq!((backup.replica.view(), backup.replica.mode()), (view(1), Mode::Normal));
+    assert!(backup.status.clone().is_some_and(|status| status.suspects), "what it said last, before");
+    backup.pass_with_primary_alive(100);
+    assert!(backup.status.clone().is_some_and(|status| !status.suspects));
 }
 
 /// "The primary of the new view takes q view changes for exactly it." (§7.3); "The new view is durable, with its view
@@ -167,11 +191,8 @@ fn a_new_primary_records_and_sends_the_new_view_before_it_votes_in_it() {
     primary.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, 1, batch.digest()))));
     primary.sync();
     primary.hear(2, Message::ViewChange(group.empty_view_change(2, 2)));
-    let own = said(&{
-        let mut outputs = primary.pass(300);
-        outputs.extend(primary.sync());
-        outputs
-    });
+    primary.leave();
+    let own = said(&primary.sync());
     let [Message::ViewChange(own)] = &own[..] else { panic!("{own:?}") };
     let others = view_changes(&group, 1, &[0, 3]);
     assert_eq!(hear_view_changes(&mut primary, &others[..1]), [], "member 2 asks for view 2: not exactly it");
@@ -197,7 +218,7 @@ fn a_new_view_is_shown_to_nobody_before_it_is_durable() {
     let group = primary.group.clone();
     let mut behind = crate::support::subject::idle_status(0);
     primary.hear(3, Message::Status(behind.clone()));
-    primary.pass(300);
+    primary.leave();
     primary.sync();
     hear_view_changes(&mut primary, &view_changes(&group, 1, &[0, 2]));
     assert_eq!(primary.replica.view(), view(1));
@@ -456,7 +477,7 @@ fn a_new_primary_proposes_above_what_its_new_view_proposes() {
 fn only_the_highest_view_change_of_a_member_is_kept() {
     let mut primary = Subject::of_four(1);
     let group = primary.group.clone();
-    primary.pass(300);
+    primary.leave();
     primary.sync();
     primary.hear(2, Message::ViewChange(group.empty_view_change(2, 9)));
     primary.hear(2, Message::ViewChange(group.empty_view_change(2, 1)));

@@ -17,6 +17,7 @@ use quorate_protocol::{Input, Machine, Now, Output};
 use super::{Group, START_MS, replica, view};
 
 /// A replica and what surrounds it.
+#[derive(Clone)]
 pub(crate) struct Subject {
     pub(crate) group: Group,
     pub(crate) id: u8,
@@ -190,6 +191,17 @@ impl Subject {
         outputs
     }
 
+    /// Its primary falls silent and another backup suspects it too, so that this replica leaves its view.
+    pub(crate) fn leave(&mut self) -> Vec<Output> {
+        let of_view = self.replica.view();
+        let primary = self.group.0.primary(of_view).value();
+        let other = (0..4).find(|id| *id != self.id && *id != primary).expect("there are others");
+        let suspects = Status { suspects: true, ..idle_status(of_view.value()) };
+        let mut outputs = self.hear(other, Message::Status(suspects));
+        outputs.extend(self.pass(300));
+        outputs
+    }
+
     /// The slots in execution are executed, oldest first, and the checkpoints that follow are taken and durable; what is
     /// appended becomes durable; until nothing is left to do.
     pub(crate) fn settle(&mut self) -> Vec<Output> {
@@ -285,6 +297,7 @@ pub(crate) fn idle_status(of_view: u64) -> Status {
         epoch: quorate_protocol::number::Epoch::ZERO,
         view: view(of_view),
         entered: true,
+        suspects: false,
         stable: Sequence::ZERO,
         executed: Sequence::ZERO,
         decided_from: Sequence::new(1),
@@ -328,6 +341,15 @@ pub(crate) fn notices(outputs: &[Output]) -> Vec<Notice> {
         _ => None,
     });
     notices.collect()
+}
+
+/// The views whose primary is suspected from then on among `outputs`, and why.
+pub(crate) fn suspected(outputs: &[Output]) -> Vec<(u64, Suspicion)> {
+    let suspected = notices(outputs).into_iter().filter_map(|notice| match notice {
+        Notice::PrimarySuspected { view, reason } => Some((view.value(), reason)),
+        _ => None,
+    });
+    suspected.collect()
 }
 
 /// The views asked for among `outputs`, and why.

@@ -6,7 +6,7 @@ use quorate_protocol::message::Message;
 use quorate_protocol::number::View;
 use quorate_simulator::{Cluster, Failure};
 
-use super::{MINUTE, SECOND, expect_recovery, submit};
+use super::{MINUTE, SECOND, expect_calm, expect_recovery, submit};
 
 #[test]
 fn a_crashed_primary_is_replaced() -> Result<(), Failure> {
@@ -71,6 +71,30 @@ fn a_primary_that_is_not_heard_but_hears_is_replaced() -> Result<(), Failure> {
     submit(&mut cluster, 20);
     cluster.run_until_answered(MINUTE)?;
     expect_recovery(&mut cluster)
+}
+
+/// One that cannot hear the primary suspects it, alone, says so, and goes on voting: nobody moves, and nobody is lost.
+#[test]
+fn a_replica_that_is_cut_off_from_the_primary_alone_moves_nobody_and_keeps_up() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 13);
+    submit(&mut cluster, 10);
+    cluster.run_until_answered(MINUTE)?;
+    cluster.cut_link(0, 2);
+    cluster.cut_link(2, 0);
+    for _ in 0..20 {
+        submit(&mut cluster, 5);
+        cluster.run_for(SECOND)?;
+    }
+    cluster.run_until_answered(MINUTE)?;
+    assert!(cluster.standing(2).is_some_and(|standing| standing.is_in_view));
+    cluster.heal();
+    cluster.run_for(SECOND)?;
+    // Its vote is needed from here on.
+    cluster.isolate(3);
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(MINUTE)?;
+    cluster.rejoin(3);
+    expect_calm(&mut cluster, 0)
 }
 
 #[test]
