@@ -14,6 +14,7 @@ mod carry_out;
 mod clients;
 mod executor;
 mod keeper;
+mod priority;
 mod report;
 mod start;
 mod verification;

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, hash};
 
-use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, encode};
+use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode};
 use crate::configuration::{ClientPolicy, ClusterId, Configuration};
 use crate::number::{RequestNumber, Session};
 use crate::time::WallTime;
@@ -50,6 +50,15 @@ pub struct RequestId {
     pub session: Session,
     /// The number in it.
     pub number: RequestNumber,
+}
+
+/// What a request begins with.
+#[derive(BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct Head {
+    client: PublicKey,
+    session: Session,
+    number: RequestNumber,
 }
 
 /// A request with the bytes that it was decoded from.
@@ -125,6 +134,14 @@ impl Request {
         let body = encode(self)?;
         let signature = signer.sign(&request_digest(cluster, &body));
         Ok(SignedRequest { body: body.into(), signature })
+    }
+}
+
+impl SignedRequest {
+    /// The identity that the bytes claim; nothing else of them is looked at.
+    pub fn claimed_id(&self) -> Option<RequestId> {
+        let Head { client, session, number } = decode_head(self.body.bytes()).ok()?;
+        Some(RequestId { client, session, number })
     }
 }
 

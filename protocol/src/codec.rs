@@ -70,6 +70,15 @@ pub fn decode<T: for<'a> BorrowDecode<'a, Frame>>(bytes: &Bytes) -> Result<T, Co
     if length == bytes.len() { Ok(value) } else { Err(CodecError::Trailing(bytes.len().saturating_sub(length))) }
 }
 
+/// The value that `bytes` begin with, whatever follows.
+///
+/// # Errors
+/// [`CodecError::Malformed`].
+pub(crate) fn decode_head<T: for<'a> BorrowDecode<'a, Frame>>(bytes: &Bytes) -> Result<T, CodecError> {
+    let head = bincode::borrow_decode_from_slice_with_context(bytes, CONFIGURATION, Frame(bytes.clone()));
+    head.map(|(value, _)| value).map_err(reason)
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "it is the function that map_err calls")]
 fn reason(error: DecodeError) -> CodecError {
     CodecError::Malformed(match error {

@@ -313,10 +313,13 @@ impl Replica {
             Message::Checkpoint(vote) => vote.statement.sequence > self.log.low(),
             Message::Stable(certificate) => certificate.statement.sequence > self.log.low(),
             Message::Decided(decided) => decided.certificate.statement.sequence > self.execution.issued,
+            // Clients that lose patience give a request to all backups, and each passes it on.
+            Message::Request(signed) => {
+                self.is_primary() && signed.claimed_id().is_some_and(|id| !self.queue.contains(&id))
+            }
             Message::ViewChange(_)
             | Message::NewView(_)
             | Message::PrePrepare(_)
-            | Message::Request(_)
             | Message::Status(_)
             | Message::Fetch(_)
             | Message::Batch(_)

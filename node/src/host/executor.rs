@@ -11,9 +11,9 @@ use quorate_protocol::message::{Entry, ReplicaMessage, StateRoot};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Event;
 use super::keeper::{Keep, Keeper};
 use super::start::{Build, Replicated};
+use super::{Event, priority};
 use crate::transport::ConnectionId;
 
 /// Commands that wait. The core has at most 32 slots in execution and one checkpoint between two of them; questions for
@@ -85,7 +85,10 @@ impl Executor {
         let (commands, waiting) = sync_channel(COMMANDS_MAX);
         let executing =
             Executing { build, application, keeper, events, taken, stable: None, questions: Vec::new(), staged: None };
-        let thread = std::thread::Builder::new().name("execute".into()).spawn(move || executing.work(&waiting))?;
+        let thread = std::thread::Builder::new().name("execute".into()).spawn(move || {
+            priority::give_way(priority::EXECUTION);
+            executing.work(&waiting);
+        })?;
         Ok(Self { commands, thread })
     }
 

@@ -12,7 +12,7 @@ use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Event;
+use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
 
 /// Commands that wait; the window bounds how many checkpoints there are, the peers' budgets how many parts.
@@ -60,7 +60,10 @@ impl Keeper {
             keeping.keep_snapshot(sequence)?;
         }
         let (commands, waiting) = sync_channel(COMMANDS_MAX);
-        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || keeping.work(&waiting))?;
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            priority::give_way(priority::BACKGROUND);
+            keeping.work(&waiting);
+        })?;
         Ok(Self { commands, thread })
     }
 

@@ -1,6 +1,7 @@
 //! Starting a replica: folder, log, state, sockets, threads; and its orderly end.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,7 +20,7 @@ use super::executor::Executor;
 use super::keeper::Keeper;
 use super::report::Counters;
 use super::verification::Pool;
-use super::{Clock, Event, Host, Sources};
+use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -92,7 +93,7 @@ fn open(
     events: &mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<Opened> {
     let folder = configuration.data.join("state");
-    let store = CheckpointStore::open(&folder).with_context(|| format!("opening the state in {}", folder.display()))?;
+    let store = open_store(&folder).with_context(|| format!("opening the state in {}", folder.display()))?;
     let mut application = build();
     let checkpoint = load(&store, &mut application).with_context(|| format!("reading {}", folder.display()))?;
     let (log, records, next) = open_log(configuration, events)?;
@@ -100,6 +101,18 @@ fn open(
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
     Ok(Opened { log, store, application, checkpoint, records, first_record })
+}
+
+/// The store's own threads inherit the priority of the one that opens it.
+fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
+    let opened = std::thread::scope(|scope| {
+        let opening = scope.spawn(|| {
+            priority::give_way(priority::BACKGROUND);
+            CheckpointStore::open(folder)
+        });
+        opening.join()
+    });
+    Ok(opened.map_err(|_| anyhow::anyhow!("the thread that opens it panicked"))??)
 }
 
 type Records = Vec<(RecordNumber, Recovered)>;

@@ -29,11 +29,12 @@ struct Measured {
 }
 
 impl Patience {
-    /// The bounds follow from the parameters: the client time-out, four times of it, and the deadline cap.
+    /// The bounds follow from the parameters: the client time-out, sixteen times of it, and the deadline cap. A cluster
+    /// whose clients fill its queue answers within a second or two, and must not get everything from everyone then.
     pub(super) fn new(parameters: &Parameters, jitter_seed: u64) -> Self {
         let cap = nanoseconds(parameters.deadline_cap());
         let base = nanoseconds(parameters.client_timeout()).min(cap);
-        let ceiling = base.saturating_mul(4).min(cap);
+        let ceiling = base.saturating_mul(16).min(cap);
         Self { base, floor: base, ceiling, cap, measured: None, random: jitter_seed }
     }
 
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn long_latencies_raise_the_time_out_to_its_ceiling_and_no_further() {
         assert_eq!(after(1, 120 * MILLISECOND), 360 * MILLISECOND);
-        assert_eq!(after(100, Duration::MAX), 1000 * MILLISECOND);
+        assert_eq!(after(100, Duration::MAX), 4000 * MILLISECOND);
     }
 
     #[test]

@@ -14,6 +14,10 @@ use crate::time::Time;
 /// The ordering deadline is this many times the latency that requests achieve, within its bounds.
 const DEADLINE_FACTOR: u32 = 8;
 
+/// And never below this many times its parameter: what all clients repeat to all replicas in a first burst waits behind what
+/// they had not to repeat.
+const DEADLINE_FLOOR_FACTOR: u32 = 2;
+
 /// A primary that was never heard of counts as crashed only after this many times the bound.
 const START_FACTOR: u32 = 8;
 
@@ -73,7 +77,7 @@ impl Replica {
     /// How long a request may wait: a multiple of the latency achieved, within the configured bounds.
     fn ordering_deadline(&self) -> Duration {
         let adapted = self.suspicion.latency.saturating_mul(DEADLINE_FACTOR);
-        self.backed_off(adapted.max(self.parameters().ordering_deadline()))
+        self.backed_off(adapted.max(self.parameters().ordering_deadline() * DEADLINE_FLOOR_FACTOR))
     }
 
     fn silence_bound(&self) -> Duration {

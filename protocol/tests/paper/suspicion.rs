@@ -163,7 +163,7 @@ fn progress_on_other_requests_does_not_restart_the_deadline() {
     let mut backup = Subject::of_four(1);
     let group = backup.group.clone();
     backup.ask(group.opening(client(50), 1));
-    for sequence in 1..=4 {
+    for sequence in 1..=9 {
         assert_eq!(suspected(&backup.pass_with_primary_alive(100)), []);
         let index = u8::try_from(sequence).expect("small");
         // Another client's request, which this backup expects too, is proposed and executes at once.
@@ -256,13 +256,13 @@ fn a_full_window_is_not_silence() {
     let parameters = quorate_protocol::configuration::Parameters { ordering_deadline_ms: 500, ..small() };
     let group = Group::new(4, parameters);
     let mut backup = Subject::new(&group, 1);
-    // Latency so far makes the deadline four times the bound of silence.
+    // The deadline is twice the bound of silence.
     backup.ask(group.opening(client(0), 1));
     backup.pass_with_primary_alive(400);
     for sequence in 1..=8 {
         backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence - 1).expect("small"))));
     }
-    let outputs = backup.pass_with_primary_alive(99);
+    let outputs = backup.pass_with_primary_alive(599);
     assert_eq!(suspected(&outputs), []);
     backup.ask(group.opening(client(90), 1));
     let outputs = backup.pass_with_primary_alive(1);
@@ -283,9 +283,11 @@ fn the_deadline_grows_with_the_latency_achieved() {
     }
     backup.ask(group.opening(client(50), 1));
     backup.pass_with_primary_alive(400);
-    // Something is proposed, so there is no silence; 500 ms pass without that request.
-    backup.hear(0, group.pre_prepare(0, 0, 4, &group.batch(4)));
-    assert_eq!(suspected(&backup.pass_with_primary_alive(200)), []);
+    // Something is proposed, so there is no silence; more than 1000 ms pass without that request.
+    for sequence in [4, 5] {
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence).expect("small"))));
+        assert_eq!(suspected(&backup.pass_with_primary_alive(315)), []);
+    }
 }
 
 /// "A replica that was itself stopped for two heartbeats accuses nobody for what it did not hear meanwhile." (§6)
