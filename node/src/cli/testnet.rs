@@ -205,6 +205,7 @@ async fn live(
     let Some(duration) = arguments.bench else {
         output.show(&ready)?;
         return tokio::select! {
+            biased;
             outcome = replicas.watch() => Err(outcome.into()),
             signal = signals.next() => Ok(End::Stopped(signal)),
         };

@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::future::{Future as _, poll_fn};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -126,14 +127,15 @@ impl Replicas {
     /// Reports every replica that ends. Gives the reason to end when none is left.
     pub(super) async fn watch(&mut self) -> Problem {
         while let Some((ended, status)) = self.next_end().await {
-            let tail = ended.log.tail().join(" | ");
-            tracing::error!(log = %ended.log.path.display(), "replica {} {status}; its log ends: {tail}", ended.id);
+            ended.report(status);
         }
         Problem::failed("every replica has ended", "read their logs; with --dir they are kept")
     }
 
-    /// Asks every replica to stop, waits, and kills those that don't, or all when a signal asks for haste.
+    /// Asks every replica to stop, waits, and kills those that don't, or all when a signal asks for haste. Reports those
+    /// that had ended by themselves, or end otherwise than they were asked to.
     pub(super) async fn stop(&mut self, signals: &mut StopSignals) {
+        self.report_ended();
         for running in &self.running {
             // One that ended by itself has no id any more; one that just ends can't be sent anything.
             if let Some(pid) = running.pid() {
@@ -141,7 +143,7 @@ impl Replicas {
             }
         }
         tokio::select! {
-            outcome = timeout(STOP_LIMIT, self.all_ended()) => if outcome.is_err() {
+            outcome = timeout(STOP_LIMIT, self.all_stopped()) => if outcome.is_err() {
                 tracing::warn!("{} replicas did not stop within {} s: killed", self.running.len(), STOP_LIMIT.as_secs());
             },
             signal = signals.next() => tracing::warn!("{signal} again: replicas are killed"),
@@ -154,14 +156,35 @@ impl Replicas {
         }
     }
 
+    /// Reports the replicas that have ended. The kernel is asked: the runtime may not have been told yet.
+    fn report_ended(&mut self) {
+        for position in (0..self.running.len()).rev() {
+            let running = &mut self.running[position];
+            // One that was waited for has no process any more, and its end is known.
+            let is_known = running.pid().is_none();
+            let Some(status) = running.child.try_wait().transpose() else { continue };
+            let ended = self.running.swap_remove(position);
+            if !is_known {
+                ended.report(status);
+            }
+        }
+    }
+
+    /// Waits until all that were asked to stop have ended. One may have been about to end by itself.
+    async fn all_stopped(&mut self) {
+        while let Some((ended, status)) = self.next_end().await {
+            if is_stop(&status) { ended.note(status) } else { ended.report(status) }
+        }
+    }
+
     async fn all_ended(&mut self) {
         while let Some((ended, status)) = self.next_end().await {
-            tracing::debug!("replica {} {status}", ended.id);
+            ended.note(status);
         }
     }
 
     /// Waits for any replica's end; `None` when none runs.
-    async fn next_end(&mut self) -> Option<(Running, String)> {
+    async fn next_end(&mut self) -> Option<(Running, io::Result<ExitStatus>)> {
         if self.running.is_empty() {
             return None;
         }
@@ -175,7 +198,7 @@ impl Replicas {
             ended.map_or(Poll::Pending, Poll::Ready)
         })
         .await;
-        Some((self.running.swap_remove(position), describe(status)))
+        Some((self.running.swap_remove(position), status))
     }
 }
 
@@ -202,6 +225,16 @@ impl Running {
         Ok(())
     }
 
+    /// Says that it ended although nobody asked it to.
+    fn report(&self, status: io::Result<ExitStatus>) {
+        let (status, tail) = (describe(status), self.log.tail().join(" | "));
+        tracing::error!(log = %self.log.path.display(), "replica {} {status}; its log ends: {tail}", self.id);
+    }
+
+    fn note(&self, status: io::Result<ExitStatus>) {
+        tracing::debug!("replica {} {}", self.id, describe(status));
+    }
+
     fn early(&self, what: String) -> Early {
         Early { id: self.id, what, log: self.log.path.clone(), tail: self.log.tail() }
     }
@@ -225,6 +258,12 @@ fn tail(path: &Path, start: u64) -> io::Result<Vec<String>> {
     Ok(lines.into_iter().rev().take(TAIL_LINES).rev().collect())
 }
 
+/// Whether a replica that was asked to stop ends like this: cleanly, or before it listened.
+fn is_stop(status: &io::Result<ExitStatus>) -> bool {
+    let is_terminated = |status: &ExitStatus| status.signal() == Some(Signal::TERM.as_raw());
+    status.as_ref().is_ok_and(|status| status.success() || is_terminated(status))
+}
+
 fn describe(status: io::Result<ExitStatus>) -> String {
     match status {
         Ok(status) => format!("ended with {status}"),
@@ -234,16 +273,89 @@ fn describe(status: io::Result<ExitStatus>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::sync::Mutex;
+    use std::thread;
+
     use super::*;
+
+    /// Longest that a process is waited for: tests share the machine.
+    const LIMIT: Duration = Duration::from_mins(1);
+
+    impl Replicas {
+        /// Lets a shell play the next replica, until it did what it says beforehand.
+        fn play(&mut self, script: &str, is_done: impl Fn(&str) -> bool) {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+            let child = command.spawn().unwrap();
+            let (process, start) = (child.id().unwrap(), Instant::now());
+            // Nothing is awaited here: the runtime is not told what becomes of the process.
+            while !is_done(&fs::read_to_string(format!("/proc/{process}/status")).unwrap()) {
+                assert!(start.elapsed() < LIMIT, "waited in vain for `{script}`");
+                thread::yield_now();
+            }
+            let id = ReplicaId::new(u8::try_from(self.running.len()).unwrap());
+            self.running.push(Running { id, child, said: None, log: Log { path: "none".into(), start: 0 } });
+        }
+    }
+
+    fn is_asleep(status: &str) -> bool {
+        status.starts_with("Name:\tsleep\n")
+    }
+
+    fn has_ended(status: &str) -> bool {
+        status.contains("State:\tZ")
+    }
+
+    /// The kernel lists the signals with a handler as bits of a hexadecimal number, SIGHUP the lowest.
+    fn handles_term(status: &str) -> bool {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+        u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 << 14 != 0)
+    }
+
+    /// What is logged as an error while `replicas` are stopped.
+    fn errors_of_stop(act: impl FnOnce(&mut Replicas)) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Mutex::new(file.reopen().unwrap());
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR).with_ansi(false);
+        let _guard = tracing::subscriber::set_default(subscriber.with_writer(writer).finish());
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+            let mut replicas = Replicas::default();
+            act(&mut replicas);
+            replicas.stop(&mut StopSignals::listen().unwrap()).await;
+            assert!(replicas.running.is_empty());
+        });
+        fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn a_replica_that_had_ended_by_itself_is_reported_when_the_stop_comes_first() {
+        let said = errors_of_stop(|replicas| {
+            replicas.play("exec sleep 60", is_asleep);
+            replicas.play("kill -9 $$", has_ended);
+            replicas.play("exit 0", has_ended);
+        });
+        assert!(said.contains("replica 1 ended with signal: 9"), "{said}");
+        assert!(said.contains("replica 2 ended with exit status: 0"), "{said}");
+        assert!(!said.contains("replica 0"), "{said}");
+    }
+
+    #[test]
+    fn a_replica_that_ends_otherwise_than_it_was_asked_to_is_reported() {
+        let said = errors_of_stop(|replicas| {
+            replicas.play("trap 'exit 3' TERM; while :; do sleep 0.01; done", handles_term);
+        });
+        assert!(said.contains("replica 0 ended with exit status: 3"), "{said}");
+    }
 
     #[test]
     fn the_end_of_a_log_is_that_of_this_run_and_of_few_lines() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replica.log");
-        std::fs::write(&path, "earlier\none\ntwo\n").unwrap();
+        fs::write(&path, "earlier\none\ntwo\n").unwrap();
         assert_eq!(tail(&path, 8).unwrap(), ["one", "two"]);
         assert_eq!(tail(&path, 16).unwrap(), Vec::<String>::new());
-        std::fs::write(&path, "line\n".repeat(10_000)).unwrap();
+        fs::write(&path, "line\n".repeat(10_000)).unwrap();
         assert_eq!(tail(&path, 0).unwrap(), ["line"; TAIL_LINES]);
     }
 }
