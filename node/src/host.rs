@@ -16,6 +16,7 @@ mod executor;
 mod keeper;
 mod priority;
 mod report;
+mod staging;
 mod start;
 mod verification;
 
@@ -46,6 +47,7 @@ pub use start::{Build, ReplicaOptions, Replicated, run};
 use clients::Clients;
 use executor::Executor;
 use report::Counters;
+use staging::Staging;
 use verification::{Checked, CheckedMessage, Pool};
 
 /// Events taken at once from a queue.
@@ -88,6 +90,7 @@ struct Host {
     /// of the window.
     unqueued: VecDeque<(RecordNumber, EncodedRecord)>,
     executor: Executor,
+    staging: Staging,
     pool: Pool,
     counters: Counters,
     data: PathBuf,
@@ -164,12 +167,22 @@ impl Host {
             PeerEvent::Up(peer) => tracing::info!(%peer, "link up"),
             PeerEvent::Down(peer, reason) => tracing::info!(%peer, %reason, "link down"),
             PeerEvent::Frame { from, bytes, permit, .. } => match from_frame::<Message>(&bytes) {
-                Ok(message) if self.machine.is_wanted(&message) => self.check(from, message, permit)?,
-                Ok(_) => self.counters.unwanted += 1,
+                Ok(message) => self.on_message(from, message, permit)?,
                 Err(error) => self.note_invalid(from, &error.into()),
             },
         }
         Ok(())
+    }
+
+    fn on_message(&mut self, from: ReplicaId, mut message: Message, permit: Permit) -> anyhow::Result<()> {
+        if !self.machine.is_wanted(&message) {
+            self.counters.unwanted += 1;
+            return Ok(());
+        }
+        if let Message::Part(part) = &mut message {
+            self.staging.cut(part);
+        }
+        self.check(from, message, permit)
     }
 
     /// Few signatures are checked at once, many on the pool.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use quorate_crypto::SigningKey;
+use quorate_protocol::kv::LIMIT_BYTES_DEFAULT;
 use quorate_protocol::number::ReplicaId;
 use serde::Deserialize;
 
@@ -30,6 +31,11 @@ const THREADS_MAX: usize = 64;
 /// What a block of a log segment takes, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
+/// What a transferred state may take unless it is said: a full store of the default size, sessions and replies.
+const STATE_BYTES_DEFAULT: u64 = 9 << 30;
+
+const _: () = assert!(STATE_BYTES_DEFAULT >= LIMIT_BYTES_DEFAULT + (1 << 30), "a full store can be transferred");
+
 /// What a replica may use of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
@@ -37,6 +43,9 @@ pub struct Resources {
     pub log_segment_bytes: Size,
     /// Most that the log takes on disk: at least three segments.
     pub disk_bytes_max: Size,
+    /// Most that a transferred state may take in memory while it is put together, 64 bytes counted for each entry: what
+    /// a peer that lies can make this replica hold. More than the cluster's state ever takes.
+    pub state_bytes_max: Size,
     /// Largest datagram that is tried, in bytes: 1200 to 6500. Above 1452 only where all links carry it.
     pub mtu_max: u16,
     /// Threads of the runtime, 1 to 64; `None` is one a processor.
@@ -48,6 +57,7 @@ impl Default for Resources {
         Self {
             log_segment_bytes: Size::new(64 << 20),
             disk_bytes_max: Size::new(4 << 30),
+            state_bytes_max: Size::new(STATE_BYTES_DEFAULT),
             mtu_max: 1452,
             threads: None,
         }
@@ -118,7 +128,7 @@ impl ReplicaConfiguration {
 
 /// The text of `replica.toml` for replica `id`.
 pub(super) fn to_toml(id: ReplicaId, admin: &str, resources: &Resources) -> String {
-    let Resources { log_segment_bytes, disk_bytes_max, mtu_max, threads } = resources;
+    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads } = resources;
     let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
     format!(
         "\
@@ -141,6 +151,8 @@ admin = \"{admin}\"
 # A segment of the log, and the most that all of them take on disk.
 log_segment_bytes = \"{log_segment_bytes}\"
 disk_bytes_max = \"{disk_bytes_max}\"
+# The most that a state may take in memory while it is transferred: more than the cluster's state ever takes.
+state_bytes_max = \"{state_bytes_max}\"
 # Largest datagram to try, in bytes. Up to 6500 where every link between the replicas carries it, else 1452.
 mtu_max = {mtu_max}
 # Threads of the runtime; one a processor if it is not set.
@@ -175,6 +187,7 @@ struct ListenTable {
 struct ResourcesTable {
     log_segment_bytes: Option<Size>,
     disk_bytes_max: Option<Size>,
+    state_bytes_max: Option<Size>,
     mtu_max: Option<u16>,
     threads: Option<usize>,
 }
@@ -184,6 +197,7 @@ impl ResourcesTable {
         let default = Resources::default();
         let log_segment_bytes = self.log_segment_bytes.unwrap_or(default.log_segment_bytes);
         let disk_bytes_max = self.disk_bytes_max.unwrap_or(default.disk_bytes_max);
+        let state_bytes_max = self.state_bytes_max.unwrap_or(default.state_bytes_max);
         let mtu_max = self.mtu_max.unwrap_or(default.mtu_max);
         let segment = log_segment_bytes.bytes();
         let segment_fits = (1 << 20..=1 << 30).contains(&segment) && segment.is_multiple_of(BLOCK_BYTES);
@@ -197,7 +211,8 @@ impl ResourcesTable {
             let mend = "correct it, or remove the line to have the default";
             return Err(document.refuse_key(&format!("resources.{name}"), relation, mend));
         }
-        Ok(Resources { log_segment_bytes, disk_bytes_max, mtu_max, threads: self.threads.and_then(NonZeroUsize::new) })
+        let threads = self.threads.and_then(NonZeroUsize::new);
+        Ok(Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads })
     }
 }
 
@@ -267,11 +282,11 @@ mod tests {
             ("# peer = \"0.0.0.0:4100\"", "peer = \"1.2.3\"", "13: key `listen.peer` is \"1.2.3\": not an address"),
             ("127.0.0.1:4200", "here", "9: key `admin` is \"here\": not an address"),
             ("replica = 0", "replica = 4", "3: key `replica` is 4: the genesis lists the members 0 to 3"),
-            ("mtu_max = 1452", "mtu_max = 9000", "21: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
+            ("mtu_max = 1452", "mtu_max = 9000", "23: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
             ("\"64MiB\"", "\"64MB\"", "18: key `resources.log_segment_bytes` is \"64MB\": `MB` is no unit"),
             ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
             ("\"4GiB\"", "\"128MiB\"", "19: key `resources.disk_bytes_max` is \"128MiB\": must be at least three"),
-            ("# threads = 2", "threads = 0", "23: key `resources.threads` is 0: must be 1 to 64"),
+            ("# threads = 2", "threads = 0", "25: key `resources.threads` is 0: must be 1 to 64"),
             ("data = ", "date = ", "6: unknown field `date`"),
         ] {
             let problem = problem_after(from, to);

@@ -2,7 +2,7 @@
 
 use quorate_protocol::Machine as _;
 use quorate_protocol::evidence::Evidence;
-use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
+use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId};
 use quorate_protocol::output::{Notice, Output};
 use quorate_protocol::record::Record;
@@ -40,10 +40,11 @@ impl Host {
             Output::SendPart { to, sequence, cursor } => {
                 self.executor.send(Command::SendPart { to, sequence, cursor })?;
             }
-            Output::StageBegin { sequence } => self.executor.send(Command::StageBegin { sequence })?,
-            Output::StageEntries { protocol, application } => {
-                self.executor.send(Command::StageEntries { protocol, application })?;
+            Output::StageBegin { sequence } => {
+                self.staging.begin();
+                self.executor.send(Command::StageBegin { sequence })?;
             }
+            Output::StageEntries { protocol, application } => self.stage(protocol, application)?,
             Output::StageEnd => self.executor.send(Command::StageEnd)?,
             Output::StageInstall => self.executor.send(Command::StageInstall)?,
             Output::Reply(reply) => self.clients.reply(reply),
@@ -55,6 +56,20 @@ impl Host {
             Output::Notice(notice) => self.note(notice),
         }
         Ok(())
+    }
+
+    /// Stages the entries of a part, unless they make the whole no state. (PROTOCOL §9)
+    fn stage(&mut self, protocol: Vec<Entry>, application: Vec<Entry>) -> anyhow::Result<()> {
+        if self.staging.is_refused() {
+            return Ok(());
+        }
+        match self.staging.admit(&protocol, &application) {
+            Ok(()) => self.executor.send(Command::StageEntries { protocol, application }),
+            Err(refused) => {
+                tracing::warn!(%refused, "what is transferred is no state");
+                self.executor.send(Command::StageRefuse)
+            }
+        }
     }
 
     fn append(&mut self, number: RecordNumber, record: &Record) -> anyhow::Result<()> {

@@ -26,11 +26,28 @@ const QUESTIONS_MAX: usize = 64;
 /// What the host asks of the application's thread.
 pub(super) enum Command {
     Execute(Execution),
-    TakeCheckpoint { sequence: Sequence, protocol: Vec<Change> },
-    Stable { certificate: StableCertificate, root: StateRoot },
-    SendPart { to: ReplicaId, sequence: Sequence, cursor: Blob },
-    StageBegin { sequence: Sequence },
-    StageEntries { protocol: Vec<Entry>, application: Vec<Entry> },
+    TakeCheckpoint {
+        sequence: Sequence,
+        protocol: Vec<Change>,
+    },
+    Stable {
+        certificate: StableCertificate,
+        root: StateRoot,
+    },
+    SendPart {
+        to: ReplicaId,
+        sequence: Sequence,
+        cursor: Blob,
+    },
+    StageBegin {
+        sequence: Sequence,
+    },
+    StageEntries {
+        protocol: Vec<Entry>,
+        application: Vec<Entry>,
+    },
+    /// What is staged is no state, whatever else comes.
+    StageRefuse,
     StageEnd,
     StageInstall,
     Prove(Question),
@@ -68,10 +85,18 @@ struct Executing {
 /// A state that is being put together.
 struct Staged {
     sequence: Sequence,
+    /// Bound of both: what [`Staging`](super::staging::Staging) admits.
     application: Vec<Entry>,
     protocol: Vec<Entry>,
+    is_refused: bool,
     /// The application rebuilt from the entries, once all are here.
     rebuilt: Option<Replicated>,
+}
+
+impl Staged {
+    fn begin(sequence: Sequence) -> Self {
+        Self { sequence, application: Vec::new(), protocol: Vec::new(), is_refused: false, rebuilt: None }
+    }
 }
 
 impl Executor {
@@ -142,12 +167,17 @@ impl Executing {
             Command::SendPart { to, sequence, cursor } => self.keeper.send(Keep::SendPart { to, sequence, cursor })?,
             Command::Prove(question) => self.prove(question),
             Command::StageBegin { sequence } => {
-                self.staged = Some(Staged { sequence, application: Vec::new(), protocol: Vec::new(), rebuilt: None });
+                self.staged = Some(Staged::begin(sequence));
             }
             Command::StageEntries { protocol, application } => {
                 if let Some(staged) = &mut self.staged {
                     staged.protocol.extend(protocol);
                     staged.application.extend(application);
+                }
+            }
+            Command::StageRefuse => {
+                if let Some(staged) = &mut self.staged {
+                    *staged = Staged { is_refused: true, ..Staged::begin(staged.sequence) };
                 }
             }
             Command::StageEnd => self.stage_end(),
@@ -164,6 +194,10 @@ impl Executing {
     /// Rebuilds the application beside the one that runs and says what its root is.
     fn stage_end(&mut self) {
         let Some(staged) = &mut self.staged else { return };
+        if staged.is_refused {
+            let event = StagedState { sequence: staged.sequence, application_root: None, protocol: Vec::new() };
+            return self.report(Event::Staged(event));
+        }
         let mut rebuilt = (self.build)();
         let restored = rebuilt.restore(&mut staged.application.iter().cloned());
         if let Err(error) = &restored {
@@ -179,7 +213,7 @@ impl Executing {
     }
 
     fn stage_install(&mut self) -> anyhow::Result<()> {
-        let Some(Staged { sequence, application, protocol, rebuilt: Some(rebuilt) }) = self.staged.take() else {
+        let Some(Staged { sequence, application, protocol, rebuilt: Some(rebuilt), .. }) = self.staged.take() else {
             return Ok(());
         };
         self.application = rebuilt;
@@ -204,5 +238,64 @@ impl Executing {
             proof,
         };
         self.report(Event::Proved { connection: question.connection, message: message.into() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use quorate_protocol::kv::Store;
+    use tempfile::TempDir;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+    use crate::storage::checkpoint::CheckpointStore;
+
+    /// An executor of an empty store, its events, and the folder of its checkpoints.
+    struct Bench {
+        executor: Executor,
+        events: UnboundedReceiver<Event>,
+        _folder: TempDir,
+    }
+
+    impl Bench {
+        /// One whose state on disk is that of the checkpoint at `taken`.
+        fn start(taken: Sequence) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let (sender, events) = unbounded_channel();
+            let store = CheckpointStore::open(folder.path()).unwrap();
+            let keeper = Keeper::start(store, sender.clone()).unwrap();
+            let build: Build = Arc::new(|| Box::new(Store::default()));
+            let executor = Executor::start(Arc::clone(&build), build(), taken, keeper, sender).unwrap();
+            Self { executor, events, _folder: folder }
+        }
+
+        fn send(&self, commands: impl IntoIterator<Item = Command>) {
+            commands.into_iter().for_each(|command| self.executor.send(command).unwrap());
+        }
+
+        /// All that is reported until everything that was asked for is done.
+        fn end(self) -> Vec<Event> {
+            let Self { executor, mut events, .. } = self;
+            executor.close();
+            std::iter::from_fn(|| events.try_recv().ok()).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_refused_while_it_is_staged_is_no_state() {
+        let sequence = Sequence::new(128);
+        let entry = || vec![Entry { key: Blob::from(&b"key"[..]), value: Blob::EMPTY }];
+        let entries = || Command::StageEntries { protocol: Vec::new(), application: entry() };
+        let bench = Bench::start(Sequence::ZERO);
+        bench.send([Command::StageBegin { sequence }, entries(), Command::StageEnd]);
+        bench.send([Command::StageBegin { sequence }, entries(), Command::StageRefuse, Command::StageEnd]);
+        bench.send([Command::StageInstall]);
+        let staged = bench.end().into_iter().map(|event| match event {
+            Event::Staged(staged) => (staged.sequence, staged.application_root.is_some()),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(staged.collect::<Vec<_>>(), [(sequence, true), (sequence, false)]);
     }
 }

@@ -12,6 +12,7 @@ use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
 
@@ -131,15 +132,15 @@ impl Keeping {
 
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
     /// letter and the last key sent.
-    fn part(&mut self, sequence: Sequence, cursor: Blob) -> anyhow::Result<Option<Part>> {
+    fn part(&mut self, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
         let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
         kept.read = Some(Instant::now());
         let snapshot = &kept.snapshot;
-        let (map, after) = match cursor.split_first() {
+        let (map, after) = match begin.split_first() {
             None => (Map::Protocol, None),
-            Some((b'p', after)) => (Map::Protocol, Some(after)),
-            Some((b'a', [])) => (Map::Application, None),
-            Some((b'a', after)) => (Map::Application, Some(after)),
+            Some((&cursor::PROTOCOL, after)) => (Map::Protocol, Some(after)),
+            Some((&cursor::APPLICATION, [])) => (Map::Application, None),
+            Some((&cursor::APPLICATION, after)) => (Map::Application, Some(after)),
             Some(_) => return Ok(None),
         };
         let mut map = map;
@@ -149,16 +150,16 @@ impl Keeping {
             found = snapshot.read_part(map, None, PART_BYTES)?;
         }
         found.truncate(PART_ENTRIES_MAX);
-        let letter = if map == Map::Protocol { b'p' } else { b'a' };
-        let next = found.last().map(|(key, _)| cursor_at(letter, key));
+        let letter = if map == Map::Protocol { cursor::PROTOCOL } else { cursor::APPLICATION };
         let found: Vec<Entry> =
             found.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() }).collect();
+        let next = cursor::after(letter, &found);
         let found = List::new(found).unwrap_or(List::empty());
         let (protocol, application) = match map {
             Map::Protocol => (found, List::empty()),
             Map::Application => (List::empty(), found),
         };
-        Ok(Some(Part { sequence, cursor, protocol, application, next }))
+        Ok(Some(Part { sequence, cursor: begin, protocol, application, next }))
     }
 }
 
@@ -166,13 +167,6 @@ impl Kept {
     fn is_read_lately(&self) -> bool {
         self.read.is_some_and(|read| read.elapsed() < READ_LATELY)
     }
-}
-
-fn cursor_at(map: u8, key: &[u8]) -> Blob {
-    let mut cursor = Vec::with_capacity(key.len() + 1);
-    cursor.push(map);
-    cursor.extend_from_slice(key);
-    cursor.into()
 }
 
 fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {

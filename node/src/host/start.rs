@@ -19,6 +19,7 @@ use super::clients::Clients;
 use super::executor::Executor;
 use super::keeper::Keeper;
 use super::report::Counters;
+use super::staging::Staging;
 use super::verification::Pool;
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
@@ -224,6 +225,7 @@ fn assemble(
         log,
         unqueued: std::collections::VecDeque::new(),
         executor,
+        staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
         counters: Counters::default(),
         data: files.data.clone(),
