@@ -92,6 +92,22 @@ fn reads_with_a_proof(cluster: &Cluster) {
 }
 
 #[test]
+fn a_proved_read_says_that_nothing_is_stable_yet_and_is_answered_at_once_after_a_restart() {
+    let mut cluster = Cluster::start(4);
+    assert_eq!(cluster.kv(&["put", "key", "value"]).status, Some(0));
+    let early = cluster.kv(&["get", "key", "--proved"]);
+    assert_eq!(early.status, Some(1), "{early:?}");
+    assert!(early.stderr.contains("no checkpoint is stable yet"), "{}", early.stderr);
+    cluster.assert_converged();
+    cluster.stop_all();
+    cluster.ids().for_each(|id| cluster.launch(id));
+    cluster.ids().for_each(|id| cluster.process(id).wait_ready());
+    // Nothing is written any more: the proof is of the state that was found on the disk.
+    let proved = cluster.kv(&["get", "key", "--proved", "--json"]);
+    assert_eq!((proved.status, &proved.json()["value"]), (Some(0), &"value".into()), "{proved:?}");
+}
+
+#[test]
 fn without_a_quorum_a_write_is_given_up_in_time_and_says_who_is_not_reached() {
     let mut cluster = Cluster::start(4);
     assert_eq!(cluster.kv(&["put", "before", "yes"]).status, Some(0));

@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use quorate_crypto::Digest;
 use quorate_protocol::application::{Change, Execution, execute};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::Blob;
@@ -22,6 +23,9 @@ const COMMANDS_MAX: usize = 1024;
 
 /// Most questions for proofs that wait for the next stable checkpoint.
 const QUESTIONS_MAX: usize = 64;
+
+/// The roots in an answer before the first checkpoint, which proves nothing.
+const NOTHING_STABLE: StateRoot = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
 
 /// What the host asks of the application's thread.
 pub(super) enum Command {
@@ -221,8 +225,12 @@ impl Executing {
         self.keeper.send(Keep::Install { sequence, application, protocol })
     }
 
-    /// Answers with a proof if the last checkpoint is the stable one; otherwise the question waits for it.
+    /// Answers with a proof if the last checkpoint is the stable one, and without one before the first; otherwise the
+    /// question waits for it.
     fn prove(&mut self, question: Question) {
+        if self.taken == Sequence::ZERO {
+            return self.answer(&question, None, NOTHING_STABLE, Blob::EMPTY);
+        }
         let stable = self.stable.as_ref().filter(|(certificate, _)| certificate.statement.sequence == self.taken);
         let Some((certificate, state)) = stable else {
             if self.questions.len() < QUESTIONS_MAX {
@@ -231,12 +239,11 @@ impl Executing {
             return;
         };
         let Some(proof) = self.application.prove(&question.query) else { return };
-        let message = ReplicaMessage::Proved {
-            number: question.number,
-            certificate: Some(certificate.clone()),
-            state: *state,
-            proof,
-        };
+        self.answer(&question, Some(certificate.clone()), *state, proof);
+    }
+
+    fn answer(&self, question: &Question, certificate: Option<StableCertificate>, state: StateRoot, proof: Blob) {
+        let message = ReplicaMessage::Proved { number: question.number, certificate, state, proof };
         self.report(Event::Proved { connection: question.connection, message: message.into() });
     }
 }
@@ -245,7 +252,10 @@ impl Executing {
 mod tests {
     use std::sync::Arc;
 
+    use quorate_protocol::codec::List;
     use quorate_protocol::kv::Store;
+    use quorate_protocol::number::Epoch;
+    use quorate_protocol::statement::Checkpoint;
     use tempfile::TempDir;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -281,6 +291,51 @@ mod tests {
             executor.close();
             std::iter::from_fn(|| events.try_recv().ok()).collect()
         }
+    }
+
+    fn question() -> Command {
+        let connection = ConnectionId(1);
+        Command::Prove(Question { connection, number: RequestNumber::new(7), query: Blob::from(&b"key"[..]) })
+    }
+
+    fn stable(sequence: Sequence) -> Command {
+        let statement = Checkpoint { epoch: Epoch::ZERO, sequence, root: Digest::ZERO };
+        Command::Stable { certificate: StableCertificate { statement, votes: List::empty() }, root: NOTHING_STABLE }
+    }
+
+    /// The slots of the certificates in the answers to questions.
+    fn proved(events: Vec<Event>) -> Vec<Option<Sequence>> {
+        let certificate = |event| match event {
+            Event::Proved { message, .. } => match *message {
+                ReplicaMessage::Proved { certificate, .. } => Some(certificate.map(|found| found.statement.sequence)),
+                _ => None,
+            },
+            _ => None,
+        };
+        events.into_iter().filter_map(certificate).collect()
+    }
+
+    #[test]
+    fn before_the_first_checkpoint_a_question_is_answered_without_a_proof() {
+        let bench = Bench::start(Sequence::ZERO);
+        bench.send([question()]);
+        assert_eq!(proved(bench.end()), [None]);
+    }
+
+    #[test]
+    fn a_question_is_answered_from_the_state_on_disk_as_soon_as_that_is_known_to_be_stable() {
+        let taken = Sequence::new(128);
+        let bench = Bench::start(taken);
+        bench.send([question(), stable(taken), question()]);
+        assert_eq!(proved(bench.end()), [Some(taken), Some(taken)]);
+    }
+
+    #[test]
+    fn a_question_waits_while_the_last_checkpoint_is_not_the_stable_one() {
+        let (before, last) = (Sequence::new(128), Sequence::new(256));
+        let bench = Bench::start(last);
+        bench.send([stable(before), question()]);
+        assert_eq!(proved(bench.end()), []);
     }
 
     #[test]
