@@ -274,8 +274,13 @@ impl Host {
             log.close()
         });
         let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
-        closed??;
-        Ok(())
+        match closed? {
+            Err(error @ log::Error::Full { .. }) => {
+                tracing::warn!(%error, "the log was full: what had no room was not accepted");
+                Ok(())
+            }
+            closed => Ok(closed?),
+        }
     }
 }
 

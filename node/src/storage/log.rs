@@ -252,7 +252,8 @@ impl Log {
         self.queue.cut(before)
     }
 
-    /// Writes and syncs what is queued, and ends the thread. [`Error::Stopped`] if it had stopped before.
+    /// Writes and syncs what is queued, and ends the thread. [`Error::Stopped`] if it had stopped before; [`Error::Full`] if
+    /// there was no room for all that was queued: what had none is not in the log.
     pub fn close(mut self) -> Result<(), Error> {
         self.join()
     }

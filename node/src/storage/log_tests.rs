@@ -327,7 +327,8 @@ fn the_disk_bound_holds_and_a_full_log_can_be_closed() {
     let durable =
         events.iter().filter_map(|event| if let Event::Durable(number) = event { Some(*number) } else { None });
     let durable = durable.max().unwrap();
-    assert!(matches!(opened.log.close(), Err(Error::Stopped)));
+    assert!(matches!(opened.log.close(), Err(Error::Full { .. })));
+    assert!(opened.events.try_iter().all(|event| !matches!(event, Event::Failed(_))), "what the disk holds is known");
     let again = open(&disk, &options);
     assert_eq!(numbers(&again.found), (1..=durable).collect::<Vec<_>>());
     again.log.cut(durable + 1).unwrap();

@@ -119,6 +119,10 @@ impl Writer {
         while let Some(commands) = self.queue.take() {
             if let Err(error) = self.carry_out(commands) {
                 self.queue.stop();
+                // A log ends full only when it is closed: what is on the disk is known, and the rest was never durable.
+                if matches!(error, Error::Full { .. }) {
+                    return Err(error);
+                }
                 (self.on_event)(Event::Failed(error));
                 return Err(Error::Stopped);
             }
