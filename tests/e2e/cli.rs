@@ -70,6 +70,7 @@ fn a_wrong_line_in_a_file_is_named_with_its_number() {
     for (name, value, words) in [
         ("mtu_max", "9000", ["replica.toml:", "mtu_max", "1200 to 6500"]),
         ("log_segment_bytes", "\"1MB\"", ["replica.toml:", "log_segment_bytes", "no unit"]),
+        ("disk_bytes_max", "\"66MiB\"", ["replica.toml:", "disk_bytes_max", "the log needs 67MiB"]),
         ("admin", "\"nowhere\"", ["replica.toml:", "admin", "not an address"]),
     ] {
         let before = fs::read_to_string(&file).unwrap();

@@ -185,6 +185,33 @@ fn with_long_logs() -> Builder {
     Cluster::builder(4).parameter("checkpoint_interval", 256).parameter("window", 512)
 }
 
+/// A cluster that needs little for its logs: batches are small, so is the least that a log may be given.
+fn with_small_batches() -> Builder {
+    let far_apart = Cluster::builder(4).parameter("checkpoint_interval", 512).parameter("window", 1024);
+    far_apart.parameter("request_bytes_max", 1 << 10).parameter("batch_bytes_max", 2 << 10)
+}
+
+/// Fills the log of replica `id`, which was given the least: most of an interval is ordered, and then views change, each
+/// of which brings those slots along and casts the votes on them again.
+fn fill_by_view_changes(cluster: &mut Cluster, id: u8) {
+    const VIEW_CHANGES_MAX: usize = 20;
+    let store = cluster.store();
+    for number in 0..400 {
+        store.put(&format!("fill/{number}"), &[7; 500]).unwrap();
+    }
+    for number in 0..VIEW_CHANGES_MAX {
+        let status = cluster.status();
+        if status.replicas[usize::from(id)].disk_full {
+            return;
+        }
+        let primary = status.primary();
+        cluster.pause(primary);
+        store.put(&format!("view/{number}"), b"changes").unwrap();
+        cluster.resume(primary);
+    }
+    assert!(cluster.status_of(id).disk_full, "not full after {VIEW_CHANGES_MAX} view changes");
+}
+
 fn load_with_large_values(cluster: &Cluster) -> Load {
     Load::with_values(cluster, 2, 32 << 10)
 }
@@ -244,13 +271,19 @@ fn a_disk_that_has_no_room_for_a_checkpoint_ends_one_replica_which_comes_back_wh
 
 #[test]
 fn a_log_that_may_take_no_more_says_so_and_goes_on_when_it_may() {
-    let mut cluster = with_long_logs().found();
-    cluster.set(2, "disk_bytes_max", "\"3MiB\"");
+    let mut cluster = with_small_batches().found();
+    cluster.set(2, "disk_bytes_max", "\"6MiB\"");
+    let refused = cluster.refused(2);
+    assert_eq!(refused.status, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("the log needs 7MiB") && refused.stderr.contains("mend: "), "{}", refused.stderr);
+    cluster.set(2, "disk_bytes_max", "\"7MiB\"");
     cluster.start_all();
-    let load = load_with_large_values(&cluster);
+    fill_by_view_changes(&mut cluster, 2);
+    let load = Load::start(&cluster, 2);
     wait_until_full(&mut cluster, 2, &load);
-    cluster.kill(2);
-    cluster.set(2, "disk_bytes_max", "\"256MiB\"");
+    cluster.stop(2);
+    assert!(cluster.log_of(2).contains("the log was full: what had no room was not accepted"));
+    cluster.set(2, "disk_bytes_max", "\"64MiB\"");
     cluster.restart(2);
     assert!(!cluster.status_of(2).disk_full);
     finish(&cluster, load);

@@ -108,12 +108,8 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of `replicas`, with checkpoints closer together and logs smaller than a real one's.
     pub fn builder(replicas: u8) -> Builder {
-        let resources = [
-            ("log_segment_bytes", "\"1MiB\""),
-            ("disk_bytes_max", "\"256MiB\""),
-            ("mtu_max", "6500"),
-            ("threads", "1"),
-        ];
+        let resources =
+            [("log_segment_bytes", "\"1MiB\""), ("disk_bytes_max", "\"1GiB\""), ("mtu_max", "6500"), ("threads", "1")];
         Builder {
             replicas,
             parameters: vec!["checkpoint_interval=16".to_owned(), "window=64".to_owned()],

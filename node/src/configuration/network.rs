@@ -114,10 +114,11 @@ impl Network {
             .map_err(|source| FileError::Plan { source })?;
         let text = genesis.to_toml();
         write_new(&staging.path().join(GENESIS), text.as_bytes(), MODE_PUBLIC)?;
+        let resources = plan.resources.fitting(genesis.configuration().parameters());
         let replicas = genesis.configuration().replicas().zip(&plan.addresses).zip(&keys);
         for ((id, addresses), key) in replicas {
             let folder = replica_folder(staging.path(), id);
-            create_replica(&folder, key, &replica::to_toml(id, &addresses.admin, &plan.resources))?;
+            create_replica(&folder, key, &replica::to_toml(id, &addresses.admin, &resources))?;
         }
         create_client(&client_folder(staging.path()), &text)?;
         staging.finish()?;
@@ -204,7 +205,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
-    use crate::configuration::ClientConfiguration;
+    use crate::configuration::{ClientConfiguration, Size};
 
     fn peers(plan: &Plan) -> Vec<&str> {
         plan.addresses.iter().map(|addresses| &*addresses.peer).collect()
@@ -223,6 +224,15 @@ mod tests {
         let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().mode() & 0o777;
         assert_eq!((mode("replica-6/replica.key"), mode("client/client.key")), (0o600, 0o600));
         assert_eq!((mode("replica-0"), mode("replica-0/data"), mode("client")), (0o700, 0o700, 0o700));
+    }
+
+    #[test]
+    fn replicas_are_given_the_room_that_the_parameters_need() {
+        let root = tempfile::tempdir().unwrap();
+        let parameters = Parameters { window: 1024, batch_bytes_max: 4 << 20, ..Parameters::default() };
+        let network = Network::create(&root.path().join("net"), Plan { parameters, ..Plan::on_loopback(4, 4100) });
+        let replicas = network.unwrap().replicas().unwrap();
+        assert!(replicas.iter().all(|replica| replica.resources.disk_bytes_max == Size::new((8 << 30) + (192 << 20))));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use quorate_crypto::SigningKey;
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::kv::LIMIT_BYTES_DEFAULT;
 use quorate_protocol::number::ReplicaId;
 use serde::Deserialize;
@@ -28,6 +29,9 @@ const MTU_MIN: u16 = 1200;
 /// Most threads of a runtime.
 const THREADS_MAX: usize = 64;
 
+/// One MiB, in bytes.
+const MIB: u64 = 1 << 20;
+
 /// What a block of a log segment takes, in bytes.
 const BLOCK_BYTES: u64 = 4096;
 
@@ -41,7 +45,7 @@ const _: () = assert!(STATE_BYTES_DEFAULT >= LIMIT_BYTES_DEFAULT + (1 << 30), "a
 pub struct Resources {
     /// Length of a segment of the log: a multiple of 4 KiB, at least 1 MiB and at most 1 GiB.
     pub log_segment_bytes: Size,
-    /// Most that the log takes on disk: at least three segments.
+    /// Most that the log takes on disk: at least [`Resources::disk_bytes_min`].
     pub disk_bytes_max: Size,
     /// Most that a transferred state may take in memory while it is put together, 64 bytes counted for each entry: what
     /// a peer that lies can make this replica hold. More than the cluster's state ever takes.
@@ -65,6 +69,20 @@ impl Default for Resources {
 }
 
 impl Resources {
+    /// The least that the log may be given: twice the batches of a window, in the votes on them and in what was learned
+    /// from others, and three segments, of which one is written, one is cut and one is made ahead. With less a log might
+    /// be full before the next stable checkpoint, which alone gives it room again. In whole MiB.
+    pub fn disk_bytes_min(&self, parameters: &Parameters) -> Size {
+        let batches = parameters.window.saturating_mul(parameters.batch_bytes_max.into()).saturating_mul(2);
+        let bytes = batches.saturating_add(self.log_segment_bytes.bytes().saturating_mul(3));
+        Size::new(bytes.div_ceil(MIB).saturating_mul(MIB))
+    }
+
+    /// The same with room for a log of these parameters.
+    pub(super) fn fitting(self, parameters: &Parameters) -> Self {
+        Self { disk_bytes_max: self.disk_bytes_max.max(self.disk_bytes_min(parameters)), ..self }
+    }
+
     /// Threads of the runtime on this machine.
     pub fn threads(&self) -> usize {
         let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -103,6 +121,14 @@ impl ReplicaConfiguration {
         let file: ReplicaFile = document.parse()?;
         let resources = file.resources.check(&document)?;
         let genesis = Genesis::load(&folder.join(&file.genesis))?;
+        let disk_bytes_min = resources.disk_bytes_min(genesis.configuration().parameters());
+        if resources.disk_bytes_max < disk_bytes_min {
+            let problem = format!(
+                "the log needs {disk_bytes_min}: twice `window` times `batch_bytes_max` of the genesis, and three segments"
+            );
+            let mend = format!("write disk_bytes_max = \"{disk_bytes_min}\" or more, if the disk has that room");
+            return Err(document.refuse_key("resources.disk_bytes_max", problem, mend));
+        }
         let id = ReplicaId::new(file.replica);
         let Some(member) = genesis.configuration().member(id) else {
             let problem = format!("the genesis lists the members 0 to {}", genesis.configuration().size() - 1);
@@ -203,7 +229,6 @@ impl ResourcesTable {
         let segment_fits = (1 << 20..=1 << 30).contains(&segment) && segment.is_multiple_of(BLOCK_BYTES);
         let relations = [
             ("log_segment_bytes", "must be a multiple of 4KiB from 1MiB to 1GiB", segment_fits),
-            ("disk_bytes_max", "must be at least three segments", disk_bytes_max.bytes() / 3 >= segment),
             ("mtu_max", "must be 1200 to 6500", (MTU_MIN..=MTU_MAX).contains(&mtu_max)),
             ("threads", "must be 1 to 64", self.threads.is_none_or(|threads| (1..=THREADS_MAX).contains(&threads))),
         ];
@@ -285,7 +310,7 @@ mod tests {
             ("mtu_max = 1452", "mtu_max = 9000", "23: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
             ("\"64MiB\"", "\"64MB\"", "18: key `resources.log_segment_bytes` is \"64MB\": `MB` is no unit"),
             ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
-            ("\"4GiB\"", "\"128MiB\"", "19: key `resources.disk_bytes_max` is \"128MiB\": must be at least three"),
+            ("\"4GiB\"", "\"703MiB\"", "19: key `resources.disk_bytes_max` is \"703MiB\": the log needs 704MiB: twice"),
             ("# threads = 2", "threads = 0", "25: key `resources.threads` is 0: must be 1 to 64"),
             ("data = ", "date = ", "6: unknown field `date`"),
         ] {
