@@ -12,6 +12,7 @@
 
 mod carry_out;
 mod clients;
+mod damage;
 mod executor;
 mod keeper;
 mod priority;

@@ -139,6 +139,7 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
         } else {
             let said = cluster.process(1).log_tail();
             assert!(said.contains("error: replica 1") && said.contains("data/state"), "{}: {said}", path.display());
+            assert!(said.contains("mend: move ") && said.contains("keep the log"), "{}: {said}", path.display());
             assert!(!said.contains("panicked"), "{}: {said}", path.display());
             named += 1;
             fs::copy(&copy, path).unwrap();

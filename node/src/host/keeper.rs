@@ -12,6 +12,7 @@ use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::damage::advise;
 use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
@@ -104,7 +105,8 @@ impl Keeping {
                 self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
             }
             Keep::SendPart { to, sequence, cursor } => {
-                if let Some(part) = self.part(sequence, cursor)? {
+                let part = self.part(sequence, cursor);
+                if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
                     let message = Message::Part(part).into();
                     self.events.send(Event::Part { to, message }).ok();
                 }

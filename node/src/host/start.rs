@@ -1,7 +1,7 @@
 //! Starting a replica: folder, log, state, sockets, threads; and its orderly end.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +12,11 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
-use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
+use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use tokio::sync::mpsc;
 
 use super::clients::Clients;
+use super::damage::advise;
 use super::executor::Executor;
 use super::keeper::Keeper;
 use super::report::Counters;
@@ -93,10 +94,8 @@ fn open(
     build: &Build,
     events: &mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<Opened> {
-    let folder = configuration.data.join("state");
-    let store = open_store(&folder).with_context(|| format!("opening the state in {}", folder.display()))?;
-    let mut application = build();
-    let checkpoint = load(&store, &mut application).with_context(|| format!("reading {}", folder.display()))?;
+    let folder = state_folder(configuration);
+    let (store, application, checkpoint) = open_state(&folder, build).map_err(|error| advise(error, &folder))?;
     let (log, records, next) = open_log(configuration, events)?;
     let first_record = RecordNumber::new(next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
@@ -114,6 +113,20 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
         opening.join()
     });
     Ok(opened.map_err(|_| anyhow::anyhow!("the thread that opens it panicked"))??)
+}
+
+fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
+    configuration.data.join("state")
+}
+
+fn open_state(
+    folder: &Path,
+    build: &Build,
+) -> anyhow::Result<(CheckpointStore, Replicated, Option<DurableCheckpoint>)> {
+    let store = open_store(folder).with_context(|| format!("opening the state in {}", folder.display()))?;
+    let mut application = build();
+    let checkpoint = load(&store, &mut application).with_context(|| format!("reading {}", folder.display()))?;
+    Ok((store, application, checkpoint))
 }
 
 type Records = Vec<(RecordNumber, Recovered)>;
@@ -215,7 +228,7 @@ fn assemble(
         records,
         first_record,
     };
-    let machine = Replica::start(start, clock.now())?;
+    let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -231,6 +244,17 @@ fn assemble(
         data: files.data.clone(),
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// A state without the protocol's own part is a damaged one.
+fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
+    let folder = state_folder(files);
+    match &error {
+        StartError::Checkpoint(_) => {
+            advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
+        }
+        _ => error.into(),
+    }
 }
 
 fn start_peers(
@@ -267,4 +291,83 @@ fn start_clients(
 fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
     let mut found = address.to_socket_addrs().with_context(|| format!("resolving {address}"))?;
     found.next().with_context(|| format!("{address} stands for no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::future::pending;
+
+    use bytes::Bytes;
+    use quorate_protocol::kv::Store;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::configuration::network::{Network, Plan};
+    use crate::error::Report;
+    use crate::storage::checkpoint::Change;
+
+    /// What replica 0 says of the state that `damage` leaves behind. Without that state, it starts.
+    async fn refused(damage: impl FnOnce(&Path)) -> Report {
+        let root = tempfile::tempdir().unwrap();
+        let net = root.path().join("net");
+        Network::create(&net, Plan::on_loopback(4, 4100)).unwrap();
+        let folder = net.join("replica-0/data/state");
+        damage(&folder);
+        let report = Report::new(&start(&root).await.unwrap_err());
+        assert!(report.error.contains(&folder.display().to_string()), "{report}");
+        fs::rename(&folder, root.path().join("away")).unwrap();
+        start(&root).await.unwrap();
+        report
+    }
+
+    /// Runs replica 0 until it is ready.
+    async fn start(root: &TempDir) -> anyhow::Result<()> {
+        let mut configuration = ReplicaConfiguration::load(&root.path().join("net/replica-0")).unwrap();
+        "127.0.0.1:0".clone_into(&mut configuration.listen_peer);
+        "127.0.0.1:0".clone_into(&mut configuration.listen_client);
+        let options = ReplicaOptions { configuration, build: Arc::new(|| Box::new(Store::default())) };
+        let (ready, is_ready) = tokio::sync::oneshot::channel();
+        let stop = async {
+            match is_ready.await {
+                Ok(()) => (),
+                Err(_) => pending().await,
+            }
+        };
+        run(options, stop, || ready.send(()).unwrap()).await
+    }
+
+    fn write(folder: &Path, application: Vec<Change>, protocol: Vec<Change>) {
+        CheckpointStore::open(folder).unwrap().apply(128, &[], application, protocol).unwrap();
+    }
+
+    fn assert_advises_to_move_the_state(report: &Report) {
+        let mend = report.mend.as_deref().unwrap_or_default();
+        assert!(mend.starts_with("move ") && mend.contains("data/state away, keep the log"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_state_of_rotten_files_is_to_be_moved_away() {
+        let report = refused(|folder| {
+            write(folder, vec![(Bytes::from_static(b"key"), Some(Bytes::from_static(b"value")))], vec![]);
+            let paths = fs::read_dir(folder.join("state-0000000000000001")).unwrap().map(|entry| entry.unwrap().path());
+            paths.filter(|path| path.is_file()).for_each(|path| fs::write(path, [0xA5; 64]).unwrap());
+        });
+        assert_advises_to_move_the_state(&report.await);
+    }
+
+    #[tokio::test]
+    async fn entries_that_are_no_state_are_to_be_moved_away() {
+        let long = Bytes::from(vec![7; 2_000]);
+        let report = refused(|folder| write(folder, vec![(long, Some(Bytes::new()))], vec![])).await;
+        assert!(report.error.contains("entry 0 is not one of this application's"), "{report}");
+        assert_advises_to_move_the_state(&report);
+    }
+
+    #[tokio::test]
+    async fn a_state_without_the_protocols_own_part_is_to_be_moved_away() {
+        let report = refused(|folder| write(folder, vec![], vec![])).await;
+        assert!(report.error.contains("does not hold a state of the protocol"), "{report}");
+        assert_advises_to_move_the_state(&report);
+    }
 }

@@ -148,6 +148,11 @@ impl CheckpointStore {
         Ok(Self { folder: folder.to_owned(), state, serial, latest })
     }
 
+    /// The folder that it was opened in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The checkpoint that is stored; `None` before the first.
     pub fn latest(&self) -> Option<&Latest> {
         self.latest.as_ref()

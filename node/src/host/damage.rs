@@ -1,0 +1,45 @@
+//! What is said of a state on disk that cannot be read.
+
+use std::io;
+use std::path::Path;
+
+use crate::error::Problem;
+
+/// Adds what to do about a state in `folder` that cannot be read, unless it is kept from this process rather than damaged.
+/// The votes stand in the log: without its state a replica has only fallen behind, and takes the others'. (PROTOCOL §9)
+pub(super) fn advise(error: anyhow::Error, folder: &Path) -> anyhow::Error {
+    let is_kept = |kind| {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        matches!(kind, PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+    };
+    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| is_kept(cause.kind())) {
+        return error;
+    }
+    let mend = format!(
+        "move {} away, keep the log beside it, and start the replica: it takes the state from the others",
+        folder.display()
+    );
+    Problem::failed(format!("{error:#}"), mend).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+    use crate::error::Report;
+
+    fn mend(kind: io::ErrorKind) -> Option<String> {
+        let error = Err::<(), _>(io::Error::new(kind, "odd")).context("opening the state").unwrap_err();
+        let report = Report::new(&advise(error, Path::new("data/state")).context("replica 1"));
+        assert_eq!(report.error, "replica 1: opening the state: odd");
+        report.mend
+    }
+
+    #[test]
+    fn a_damaged_state_is_to_be_moved_away_and_one_that_is_kept_from_us_is_not() {
+        assert!(mend(io::ErrorKind::InvalidData).is_some_and(|mend| mend.starts_with("move data/state away")));
+        assert_eq!(mend(io::ErrorKind::PermissionDenied), None);
+        assert_eq!(mend(io::ErrorKind::StorageFull), None);
+    }
+}
