@@ -19,6 +19,8 @@ mod priority;
 mod report;
 mod staging;
 mod start;
+#[cfg(test)]
+mod tests;
 mod verification;
 
 use std::collections::VecDeque;

@@ -1,0 +1,172 @@
+//! The host against peers that lie in a state transfer, over real sockets.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use quorate_protocol::certificate::StableCertificate;
+use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::kv::Store;
+use quorate_protocol::message::{Entry, Fetch, Part, Status, to_frame};
+use quorate_protocol::number::{Epoch, View};
+use quorate_protocol::statement::{Checkpoint, Vote};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::*;
+use crate::configuration::network::{Addresses, Network, Plan};
+use crate::configuration::{ReplicaConfiguration, Size};
+use crate::transport::{Lane, Member, PeerOptions};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The replica that is lied to.
+const HOST: ReplicaId = ReplicaId::new(0);
+
+/// The slot whose state the others are said to hold.
+const STABLE: Sequence = Sequence::new(128);
+
+/// What a transferred state may take.
+const STATE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of the values in a part.
+const VALUE_BYTES: usize = 64 << 10;
+
+/// More parts than the replica has room for.
+const PARTS_MAX: u32 = 64;
+
+/// Makes the part after a cursor.
+type Lie = fn(Blob) -> Part;
+
+/// What a source was asked for: how many parts in a row.
+type Asked = (ReplicaId, u32);
+
+/// Four replicas at addresses that nobody else has.
+fn plan() -> Plan {
+    static PLANS: AtomicU8 = AtomicU8::new(1);
+    let octet = |number: u32| u8::try_from(number % 250).unwrap() + 1;
+    let (process, plan) = (std::process::id(), PLANS.fetch_add(1, Ordering::Relaxed));
+    let host = Ipv4Addr::new(127, octet(process / 250), octet(process), plan);
+    let address = |port: u16| SocketAddr::new(host.into(), 23_000 + port).to_string();
+    let of = |index| Addresses { peer: address(index), client: address(10 + index), admin: address(20 + index) };
+    Plan { addresses: (0..4).map(of).collect(), ..Plan::on_loopback(4, 4100) }
+}
+
+/// A certificate of what never was: all keys are the test's.
+fn certificate(replicas: &[ReplicaConfiguration]) -> StableCertificate {
+    let statement = Checkpoint { epoch: Epoch::ZERO, sequence: STABLE, root: Digest::from_bytes([7; 32]) };
+    let cluster = replicas[0].genesis.configuration().cluster();
+    let votes: Vec<_> =
+        replicas.iter().map(|replica| Vote::sign(statement, replica.id, cluster, &replica.key)).collect();
+    StableCertificate::collect(statement, votes[1..].iter(), 3).unwrap()
+}
+
+fn status() -> Status {
+    Status {
+        epoch: Epoch::ZERO,
+        view: View::ZERO,
+        entered: true,
+        stable: STABLE,
+        executed: STABLE,
+        decided_from: STABLE.saturating_add(1),
+        view_changes: 0,
+        checkpoint_votes: 0,
+        slots: List::empty(),
+    }
+}
+
+/// Plays a replica that is at [`STABLE`], and tells of every part that it is asked for.
+async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, asked: mpsc::UnboundedSender<Asked>) {
+    let configuration = own.genesis.configuration();
+    let members = configuration.replicas().zip(configuration.members());
+    let member = |(id, member): (_, &quorate_protocol::configuration::Member)| Member {
+        id,
+        key: member.key,
+        address: member.peer_address.parse().unwrap(),
+    };
+    let listen = own.listen_peer.parse().unwrap();
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let options = PeerOptions::new(own.id, own.key, listen, members.map(member).collect(), cluster);
+    let (sender, mut events) = mpsc::channel(BULK_MAX);
+    let network = PeerNetwork::start(options, sender).unwrap();
+    let send = |message| network.send(HOST, Lane::Bulk, to_frame(&message).unwrap()).unwrap();
+    let mut parts = 0;
+    while let Some(event) = events.recv().await {
+        match event {
+            PeerEvent::Up(HOST) => {
+                send(Message::Status(status()));
+                send(Message::Stable(stable.clone()));
+            }
+            PeerEvent::Frame { from: HOST, bytes, .. } => {
+                let Ok(Message::Fetch(Fetch::Part { cursor, .. })) = from_frame(&bytes) else { continue };
+                parts = if cursor.is_empty() { 1 } else { parts + 1 };
+                if asked.send((own.id, parts)).is_ok() {
+                    send(Message::Part(lie(cursor)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A replica that is behind asks peers that all tell the same lie. None is listened to for ever: another is asked.
+async fn assert_replaces_a_source_that_says(lie: Lie) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut replicas = Network::create(&folder.path().join("net"), plan()).unwrap().replicas().unwrap();
+    let stable = certificate(&replicas);
+    let mut own = replicas.remove(0);
+    own.resources.state_bytes_max = Size::new(STATE_BYTES_MAX);
+    let (sender, mut asked) = mpsc::unbounded_channel();
+    let mut peers = JoinSet::new();
+    for replica in replicas {
+        peers.spawn(play(replica, stable.clone(), lie, sender.clone()));
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let options = ReplicaOptions { configuration: own, build: Arc::new(|| Box::new(Store::default())) };
+    let running = tokio::spawn(run(options, async { stopped.await.unwrap_or_default() }, || ()));
+    let mut sources = BTreeSet::new();
+    while sources.len() < 2 {
+        let (source, parts) = timeout(PATIENCE, asked.recv()).await.expect("asked in time").expect("the peers play");
+        assert!(parts <= PARTS_MAX, "replica {source} is listened to for ever");
+        sources.insert(source);
+    }
+    drop(stop);
+    running.await.unwrap().unwrap();
+}
+
+fn part(cursor: Blob, entries: Vec<Entry>) -> Part {
+    let next = staging::cursor::after(staging::cursor::APPLICATION, &entries);
+    let application = List::new(entries).unwrap();
+    Part { sequence: STABLE, cursor, protocol: List::empty(), application, next }
+}
+
+fn entry(key: u64) -> Entry {
+    Entry { key: Blob::from(&key.to_be_bytes()[..]), value: vec![7; VALUE_BYTES].into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_ever_new_keys_is_replaced() {
+    assert_replaces_a_source_that_says(|cursor| {
+        let last = cursor.last_chunk().map_or(0, |key| u64::from_be_bytes(*key));
+        part(cursor, vec![entry(last + 1)])
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_says_the_same_again_and_again_is_replaced() {
+    assert_replaces_a_source_that_says(|cursor| part(cursor, vec![entry(1), entry(2)])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_leads_nowhere_is_replaced() {
+    assert_replaces_a_source_that_says(|cursor| Part {
+        next: Some(Blob::from(&b"x"[..])),
+        ..part(cursor, vec![entry(1)])
+    })
+    .await;
+}
