@@ -213,6 +213,8 @@ enum Phase {
         sending: Sending,
         /// Who refuses it.
         refused_by: MemberSet,
+        /// Who says that this key opened a session with a higher number, and which. Bound: one a member.
+        superseded: BTreeMap<ReplicaId, RequestNumber>,
     },
     /// Requests are numbered and sent.
     Open {

@@ -373,6 +373,12 @@ pub enum Outcome {
     Evicted,
     /// It executed long ago: its reply is no longer kept.
     Forgotten,
+    /// It is an opening below one of the same client that executed: it never executes. Not ordered, the answering replica's
+    /// own word. (PROTOCOL §4.1)
+    Superseded {
+        /// The higher number.
+        opening: RequestNumber,
+    },
 }
 
 impl Outcome {

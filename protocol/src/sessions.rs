@@ -59,6 +59,8 @@ pub enum Lookup {
     Answer(Outcome),
     /// Its number lies outside the window.
     OutsideWindow,
+    /// It is an opening below this one, which executed.
+    Superseded(RequestNumber),
     /// Its session is not in the table, though this replica executed the slot in the session's name.
     NoSession,
     /// Its session is named after a slot that this replica has not executed.
@@ -177,7 +179,7 @@ impl Sessions {
                 Some(entered) if entered.opening == request.number => {
                     Lookup::Answer(Outcome::Opened { session: entered.session })
                 }
-                Some(entered) if entered.opening > request.number => Lookup::OutsideWindow,
+                Some(entered) if entered.opening > request.number => Lookup::Superseded(entered.opening),
                 Some(_) | None => Lookup::Open,
             };
         }
@@ -381,7 +383,7 @@ impl Entered {
 fn result_bytes(outcome: &Outcome) -> u64 {
     match outcome {
         Outcome::Executed { results, .. } => results.iter().map(|result| result.len() as u64 + 16).sum(),
-        Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten => 0,
+        Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten | Outcome::Superseded { .. } => 0,
     }
 }
 
@@ -395,7 +397,7 @@ fn keep(
         Outcome::Executed { sequence, index, .. } => {
             Some(((*sequence, *index), Kept { client, session, number, bytes: result_bytes(outcome) }))
         }
-        Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten => None,
+        Outcome::Opened { .. } | Outcome::Evicted | Outcome::Forgotten | Outcome::Superseded { .. } => None,
     }
 }
 
@@ -470,7 +472,8 @@ mod tests {
         assert_eq!(admit(&mut table, &opening(0, 5), 1), opened(1));
         assert_eq!(admit(&mut table, &opening(0, 5), 2), opened(1));
         assert_eq!(admit(&mut table, &opening(0, 4), 3), Admission::Skip);
-        assert_eq!(table.lookup(&opening(0, 4), Sequence::new(3)), Lookup::OutsideWindow);
+        let higher = Lookup::Superseded(RequestNumber::new(5));
+        assert_eq!(table.lookup(&opening(0, 4), Sequence::new(3)), higher);
         run(&mut table, &request(0, session(1, 0), 1), 4, 1);
         assert_eq!(admit(&mut table, &opening(0, 6), 5), opened(5));
         assert_eq!(table.len(), 1);

@@ -67,6 +67,7 @@ fn certificate(replicas: &[ReplicaConfiguration]) -> StableCertificate {
 
 fn status() -> Status {
     Status {
+        suspects: false,
         epoch: Epoch::ZERO,
         view: View::ZERO,
         entered: true,

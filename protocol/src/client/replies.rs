@@ -4,6 +4,7 @@
 //! how it is lost, and how a reply is given up. What is answered must agree in everything but view and epoch, which are the
 //! replica's own.
 
+use alloc::vec::Vec;
 use core::mem::take;
 
 use super::answers::Counted;
@@ -44,9 +45,12 @@ impl Client {
     fn on_opening_answered(&mut self, now: Time, from: ReplicaId, outcome: Outcome) {
         let session = match outcome {
             Outcome::Opened { session } if session != Session::NONE => session,
-            Outcome::Opened { .. } | Outcome::Executed { .. } | Outcome::Evicted | Outcome::Forgotten => {
-                return self.catch(from);
-            }
+            Outcome::Superseded { opening } if opening > self.opening => return self.on_superseded(now, from, opening),
+            Outcome::Opened { .. }
+            | Outcome::Executed { .. }
+            | Outcome::Evicted
+            | Outcome::Forgotten
+            | Outcome::Superseded { .. } => return self.catch(from),
         };
         let Phase::Opening { sending, .. } = &mut self.phase else { return };
         let equal = sending.answers.count_latest(from, outcome.digest());
@@ -55,6 +59,18 @@ impl Client {
             self.statistics.sessions_opened += 1;
             self.phase = Phase::Open { session, evicted_by: MemberSet::EMPTY };
         }
+    }
+
+    /// This key has opened a session with a higher number, by a clock that went ahead or from another process. A weak quorum
+    /// claims or exceeds a number that a correct replica has seen: the next opening goes above it.
+    fn on_superseded(&mut self, now: Time, from: ReplicaId, opening: RequestNumber) {
+        let Phase::Opening { superseded, .. } = &mut self.phase else { return };
+        superseded.insert(from, opening);
+        let mut claims: Vec<RequestNumber> = superseded.values().copied().collect();
+        claims.sort_unstable_by(|left, right| right.cmp(left));
+        let Some(seen) = claims.get(self.configuration.weak_quorum() - 1) else { return };
+        self.opening = seen.saturating_add(1);
+        self.open_session(now);
     }
 
     fn on_request_answered(&mut self, now: Time, from: ReplicaId, number: RequestNumber, outcome: Outcome) {
@@ -76,7 +92,9 @@ impl Client {
                     self.fail(ticket, ClientError::ReplyLost);
                 }
             }
-            Outcome::Executed { .. } | Outcome::Opened { .. } | Outcome::Evicted => self.catch(from),
+            Outcome::Executed { .. } | Outcome::Opened { .. } | Outcome::Evicted | Outcome::Superseded { .. } => {
+                self.catch(from);
+            }
         }
     }
 

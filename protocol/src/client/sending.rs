@@ -50,7 +50,7 @@ impl Client {
         let mut sending = Sending::new(signed, now, now.after(self.patience.wait(0)));
         hand(&mut self.outputs, &mut sending, target);
         self.next_number = FIRST_NUMBER;
-        self.phase = Phase::Opening { sending, refused_by: MemberSet::EMPTY };
+        self.phase = Phase::Opening { sending, refused_by: MemberSet::EMPTY, superseded: BTreeMap::new() };
     }
 
     /// Whether the next number lies in the window that every replica has: one window's width above the lowest number that

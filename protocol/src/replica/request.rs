@@ -82,7 +82,7 @@ impl Replica {
         match self.sessions.lookup(&request.request, self.execution.issued) {
             Lookup::Answer(_) => return Some(Refusal::Executed),
             Lookup::InExecution => return Some(Refusal::Duplicate),
-            Lookup::OutsideWindow => return Some(Refusal::OutsideSession),
+            Lookup::OutsideWindow | Lookup::Superseded(_) => return Some(Refusal::OutsideSession),
             Lookup::NoSession => return Some(Refusal::NoSession),
             // The session may open in a slot that this replica has not executed yet.
             Lookup::Open | Lookup::SessionAhead => {}
@@ -95,6 +95,11 @@ impl Replica {
         let content = &request.request;
         match self.sessions.lookup(content, self.execution.issued) {
             Lookup::Answer(outcome) => {
+                return self.reply(content.client, content.session, content.number, outcome);
+            }
+            // The client's clock may have gone back: it learns where to go on.
+            Lookup::Superseded(opening) => {
+                let outcome = Outcome::Superseded { opening };
                 return self.reply(content.client, content.session, content.number, outcome);
             }
             Lookup::NoSession if content.session.sequence <= self.execution.executed => {

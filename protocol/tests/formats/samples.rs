@@ -119,6 +119,7 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
         ("reply-opened", reply(Outcome::Opened { session: session() })),
         ("reply-evicted", reply(Outcome::Evicted)),
         ("reply-forgotten", reply(Outcome::Forgotten)),
+        ("reply-superseded", reply(Outcome::Superseded { opening: RequestNumber::new(9) })),
         ("busy", ReplicaMessage::Busy { client: client(1), number: RequestNumber::new(2), retry_after_ms: 100 }),
         ("refused", ReplicaMessage::Refused { reason: Blob::from(&b"too long"[..]) }),
         ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
@@ -325,7 +326,7 @@ impl<'a> Entropy<'a> {
     }
 
     fn outcome(&mut self) -> Outcome {
-        match self.below(4) {
+        match self.below(5) {
             0 => Outcome::Executed {
                 sequence: self.sequence(),
                 index: self.byte().into(),
@@ -333,6 +334,7 @@ impl<'a> Entropy<'a> {
             },
             1 => Outcome::Opened { session: self.session() },
             2 => Outcome::Evicted,
+            3 => Outcome::Superseded { opening: RequestNumber::new(self.number()) },
             _ => Outcome::Forgotten,
         }
     }

@@ -145,6 +145,20 @@ fn a_request_of_a_session_that_is_gone_is_answered_so() {
     assert_eq!((reply.client, &reply.outcome), (client(1), &Outcome::Evicted));
 }
 
+/// "a lower one is skipped and answered with the higher" (§4.1)
+#[test]
+fn an_opening_below_the_last_one_is_answered_with_that() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch_at(0, vec![group.opening(client(0), 7)]));
+    backup.settle();
+    let outputs = backup.ask(group.opening(client(0), 6));
+    let [Output::Reply(reply)] = &outputs[..] else { panic!("{outputs:?}") };
+    assert_eq!((reply.session, reply.number.value()), (Session::NONE, 6));
+    let opening = quorate_protocol::number::RequestNumber::new(7);
+    assert_eq!(reply.outcome, Outcome::Superseded { opening });
+}
+
 /// "Admission is bounded per client and in total; past it a replica answers `Busy`." (§12)
 #[test]
 fn a_client_beyond_its_share_is_told_to_come_back() {

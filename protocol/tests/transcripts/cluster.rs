@@ -382,6 +382,7 @@ fn describe_outcome(outcome: &Outcome) -> String {
         Outcome::Opened { session } => format!("opened session {session}"),
         Outcome::Evicted => String::from("evicted"),
         Outcome::Forgotten => String::from("forgotten"),
+        Outcome::Superseded { opening } => format!("superseded by opening {opening}"),
     }
 }
 

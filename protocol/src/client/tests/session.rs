@@ -53,6 +53,27 @@ fn an_opening_that_is_not_answered_goes_to_all_with_the_same_bytes() {
     assert_eq!(bench.wake(), [ClientOutput::SendAll(request.clone())]);
 }
 
+/// A clock that went back gives an opening below the last one of this key.
+#[test]
+fn an_opening_that_is_superseded_goes_on_above_what_a_weak_quorum_claims() {
+    let mut bench = Bench::new(7, Parameters::default());
+    bench.drain();
+    bench.submit(5);
+    let superseded = |bench: &mut Bench, from, opening: u64| {
+        let outcome = Outcome::Superseded { opening: RequestNumber::new(opening) };
+        bench.step(ClientInput::Reply { from: replica(from), reply: reply(Session::NONE, OPENING.value(), outcome) })
+    };
+    let last = OPENING.value() + 40;
+    // Replica 0 lies, and so does 1, which says nothing that a correct one says.
+    assert_eq!(superseded(&mut bench, 0, u64::MAX), []);
+    assert_eq!(superseded(&mut bench, 1, OPENING.value()), []);
+    assert_eq!(superseded(&mut bench, 2, last), []);
+    assert_eq!(superseded(&mut bench, 2, last), [], "the same replica again");
+    let outputs = superseded(&mut bench, 3, last + 1);
+    assert_eq!(sent(&outputs), [(Some(replica(0)), last + 1)], "three claim {last} or exceed it");
+    assert_eq!(bench.liars().collect::<Vec<_>>(), [replica(1)]);
+}
+
 #[test]
 fn answers_to_another_opening_open_nothing() {
     let mut bench = Bench::new(4, Parameters::default());
