@@ -112,7 +112,8 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
         });
         opening.join()
     });
-    Ok(opened.map_err(|_| anyhow::anyhow!("the thread that opens it panicked"))??)
+    let Ok(opened) = opened else { bail!("the thread that opens it panicked") };
+    Ok(opened?)
 }
 
 fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
