@@ -34,4 +34,4 @@ pub use digest::{Digest, Hasher, hash};
 pub use domain::Domain;
 pub use hex::HexError;
 pub use key::{KeyError, PublicKey, SigningKey};
-pub use signature::{FirstInvalid, InvalidSignature, Item, Signature, verify, verify_batch};
+pub use signature::{FirstInvalid, InvalidSignature, Item, KnownKeys, Signature, verify, verify_batch};

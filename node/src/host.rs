@@ -95,6 +95,8 @@ struct Host {
     executor: Executor,
     staging: Staging,
     pool: Pool,
+    /// For what is checked at once, outside the pool.
+    rule: verification::Zip215,
     counters: Counters,
     data: PathBuf,
 }
@@ -191,7 +193,7 @@ impl Host {
     /// Few signatures are checked at once, many on the pool.
     fn check(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         if verification::is_small(&message) {
-            let checked = verification::check(from, message, &self.configuration);
+            let checked = verification::check(from, message, &self.configuration, &mut self.rule);
             return self.on_checked_message(from, checked);
         }
         self.pool.check_message(from, message, permit);

@@ -7,20 +7,20 @@ use std::format;
 use std::vec::Vec;
 
 use curve25519_dalek::constants::{ED25519_BASEPOINT_POINT, EIGHT_TORSION};
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::scalar::Scalar;
-use ed25519_zebra::batch;
 use getrandom::SysRng;
 use rand_core::UnwrapErr;
 use sha2::{Digest as _, Sha512};
 
 use super::{
-    BATCH_COUNT_MIN, FirstInvalid, InvalidSignature, Item, Signature, are_all_valid, challenge, first_invalid,
-    is_valid, verify, verify_batch,
+    BATCH_COUNT_MIN, Challenge, FirstInvalid, InvalidSignature, Item, KNOWN_KEYS_MAX, KnownKeys, Signature,
+    are_all_valid, first_invalid, is_valid, verify,
 };
 use crate::digest::{Digest, hash};
 use crate::domain::Domain;
 use crate::hex;
-use crate::key::SigningKey;
+use crate::key::{PublicKey, SigningKey};
 
 const RNG: UnwrapErr<SysRng> = UnwrapErr(SysRng);
 
@@ -33,8 +33,8 @@ struct Case {
 }
 
 impl Case {
-    fn challenge(&self) -> batch::Item {
-        challenge(&self.key, &self.message, &self.signature)
+    fn challenge(&self) -> Challenge<'_> {
+        Challenge { key: self.key, message: &self.message, signature: &self.signature }
     }
 }
 
@@ -60,7 +60,7 @@ fn honest(signer: u8, message: u8) -> Case {
 
 /// Asks for a verdict on every path and demands that each is `expected`.
 fn assert_verdict(case: &Case, expected: bool, name: &str) {
-    assert_eq!(is_valid(case.challenge()), expected, "{name}, alone");
+    assert_eq!(is_valid(&case.challenge()), expected, "{name}, alone");
     for batch_count in [1, 2, 3, 4, 7, 16] {
         for position in [0, batch_count / 2, batch_count - 1] {
             for signer_count in [1, 3] {
@@ -72,13 +72,20 @@ fn assert_verdict(case: &Case, expected: bool, name: &str) {
 
 fn assert_verdict_in_batch(case: &Case, expected: bool, place: (u8, u8, u8), name: &str) {
     let (batch_count, position, signer_count) = place;
-    let members = (0..batch_count).map(|index| {
-        if index == position { case.challenge() } else { honest(index % signer_count, index).challenge() }
-    });
+    let members = (0..batch_count)
+        .map(|index| if index == position { case.clone() } else { honest(index % signer_count, index) });
     let members: Vec<_> = members.collect();
-    assert_eq!(are_all_valid(members.iter().cloned(), RNG), expected, "{name}, in a batch at {place:?}");
+    let challenges: Vec<_> = members.iter().map(Case::challenge).collect();
     let first = (!expected).then_some(usize::from(position));
-    assert_eq!(first_invalid(members.into_iter(), RNG), first, "{name}, in a batch at {place:?}");
+    let mut known = KnownKeys::default();
+    for keys in ["unknown", "known"] {
+        let verdict = are_all_valid(&challenges, &mut known, RNG);
+        assert_eq!(verdict, expected, "{name}, in a batch at {place:?}, keys {keys}");
+        assert_eq!(first_invalid(&challenges, &mut known, RNG), first, "{name}, in a batch at {place:?}");
+        // A key may well be known by what else it signed.
+        let point = CompressedEdwardsY(case.key).decompress();
+        known.points.extend(point.map(|point| (case.key, point)));
+    }
 }
 
 /// The twelve vectors of Chalkias, Garillot and Nikolaenko, _Taming the many `EdDSAs`_ (SSR 2020), as key, message,
@@ -254,7 +261,7 @@ fn small_order_points_as_key_and_as_r_get_one_verdict_on_every_path() {
                 signature[32] = s;
                 let case = Case { key: *key, message: b"any".to_vec(), signature: Signature(signature) };
                 let name = format!("key {key:02x?}, r {r:02x?}, s {s}");
-                assert_eq!(is_valid(case.challenge()), expected, "{name}");
+                assert_eq!(is_valid(&case.challenge()), expected, "{name}");
                 for place in [(1, 0, 1), (4, 2, 2)] {
                     assert_verdict_in_batch(&case, expected, place, &name);
                 }
@@ -295,10 +302,14 @@ fn an_r_moved_by_a_point_of_small_order_gets_one_verdict_on_every_path() {
 fn several_moved_signatures_in_one_batch_do_not_cancel_or_add_up() {
     for batch_count in [2, 3, 8, 32] {
         let members = (0..batch_count).map(|index| sign_with_moved_r(index % 3, &[index], usize::from(index % 8)));
-        let members: Vec<_> = members.map(|case| case.challenge()).collect();
-        assert!(members.iter().cloned().all(is_valid));
-        assert!(are_all_valid(members.iter().cloned(), RNG));
-        assert_eq!(first_invalid(members.into_iter(), RNG), None);
+        let members: Vec<_> = members.collect();
+        let challenges: Vec<_> = members.iter().map(Case::challenge).collect();
+        let mut known = KnownKeys::default();
+        for _ in ["unknown", "known"] {
+            assert!(challenges.iter().all(is_valid));
+            assert!(are_all_valid(&challenges, &mut known, RNG));
+            assert_eq!(first_invalid(&challenges, &mut known, RNG), None);
+        }
     }
 }
 
@@ -317,6 +328,52 @@ fn a_signature_whose_s_is_not_reduced_is_invalid() {
         carry = sum >> 8;
     }
     assert_verdict(&case, false, "s + order");
+}
+
+/// Whether it finds the keys known or not, a batch has one verdict.
+fn verify_batch(items: &[Item], rng: UnwrapErr<SysRng>) -> Result<(), FirstInvalid> {
+    let mut known = KnownKeys::default();
+    let first = super::verify_batch(items, &mut known, rng);
+    let others: Vec<_> = items.iter().map(|item| honest_by(item.key)).collect();
+    known.points.extend(others.into_iter().flatten());
+    assert_eq!(super::verify_batch(items, &mut known, rng), first);
+    first
+}
+
+/// What a verifier knows of a key.
+fn honest_by(key: PublicKey) -> Option<([u8; 32], EdwardsPoint)> {
+    Some((*key.as_bytes(), CompressedEdwardsY(*key.as_bytes()).decompress()?))
+}
+
+#[test]
+fn only_keys_that_signed_something_valid_become_known_and_only_so_many() {
+    let mut known = KnownKeys::default();
+    let mut items = [item(1, 1), item(2, 2), item(1, 3)];
+    assert_eq!(super::verify_batch(&items, &mut known, RNG), Ok(()));
+    assert_eq!(known.points.len(), 2);
+    items[1] = item(3, 3);
+    items[1].digest = Digest::ZERO;
+    assert_eq!(super::verify_batch(&items, &mut known, RNG), Err(FirstInvalid { index: 1 }));
+    assert_eq!(known.points.len(), 2);
+    let filler = |index: usize| {
+        let mut key = [0xee; 32];
+        key[..8].copy_from_slice(&index.to_le_bytes());
+        (key, ED25519_BASEPOINT_POINT)
+    };
+    known.points.extend((0..KNOWN_KEYS_MAX - 2).map(filler));
+    assert_eq!(super::verify_batch(&[item(4, 1), item(5, 1)], &mut known, RNG), Ok(()));
+    assert_eq!(known.points.len(), 2);
+}
+
+/// A point that is not that of the key would make anything of nothing: it is looked up by all 32 bytes.
+#[test]
+fn the_point_that_is_kept_is_that_of_the_key() {
+    let mut known = KnownKeys::default();
+    let items: Vec<_> = (0..8).map(|signer| item(signer, signer)).collect();
+    assert_eq!(super::verify_batch(&items, &mut known, RNG), Ok(()));
+    for (key, point) in known.points {
+        assert_eq!(point.compress().to_bytes(), key);
+    }
 }
 
 fn item(signer: u8, message: u8) -> Item {
@@ -344,7 +401,7 @@ fn under_a_key_that_is_no_point_nothing_is_valid_and_a_batch_says_where() {
     let off_curve = (2..=255).find_map(|low| {
         let mut bytes = [0; 32];
         bytes[0] = low;
-        crate::key::PublicKey::from_bytes(bytes).ok().filter(|key| !key.is_on_curve())
+        PublicKey::from_bytes(bytes).ok().filter(|key| !key.is_on_curve())
     });
     for batch_count in [1, 2, 3, 5] {
         let mut items: Vec<_> = (0..batch_count).map(|index| item(index, index)).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
-use quorate_crypto::{Digest, Item, verify_batch};
+use quorate_crypto::{Digest, Item, KnownKeys, verify_batch};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, CodecError, decode};
 use quorate_protocol::configuration::Configuration;
@@ -142,7 +142,7 @@ fn check_certificate(configuration: &Configuration, certificate: &StableCertific
     };
     let items: Option<Vec<Item>> = certificate.votes.iter().map(item).collect();
     let items = items.ok_or(ProofError::Certificate)?;
-    verify_batch(&items, UnwrapErr(SysRng)).map_err(|_invalid| ProofError::Certificate)
+    verify_batch(&items, &mut KnownKeys::default(), UnwrapErr(SysRng)).map_err(|_invalid| ProofError::Certificate)
 }
 
 #[cfg(test)]

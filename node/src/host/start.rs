@@ -21,7 +21,7 @@ use super::executor::Executor;
 use super::keeper::Keeper;
 use super::report::Counters;
 use super::staging::Staging;
-use super::verification::Pool;
+use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
 use crate::storage::checkpoint::{CheckpointStore, Map};
@@ -241,6 +241,7 @@ fn assemble(
         executor,
         staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
+        rule: Zip215::default(),
         counters: Counters::default(),
         data: files.data.clone(),
     };

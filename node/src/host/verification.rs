@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
-use quorate_crypto::{Item, verify_batch};
+use quorate_crypto::{Item, KnownKeys, verify_batch};
 use quorate_protocol::batch::{ParsedRequest, SignedRequest};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Message;
@@ -68,11 +68,12 @@ pub(super) struct Pool {
 }
 
 /// The ZIP 215 rule.
-struct Zip215;
+#[derive(Debug, Default)]
+pub(super) struct Zip215(KnownKeys);
 
 impl Verifier for Zip215 {
     fn verify(&mut self, items: &[Item]) -> Result<(), usize> {
-        verify_batch(items, UnwrapErr(SysRng)).map_err(|first| first.index)
+        verify_batch(items, &mut self.0, UnwrapErr(SysRng)).map_err(|first| first.index)
     }
 }
 
@@ -93,14 +94,19 @@ pub(super) fn is_small(message: &Message) -> bool {
 }
 
 /// Checks a peer's message.
-pub(super) fn check(from: ReplicaId, message: Message, configuration: &Configuration) -> CheckedMessage {
-    verify(message, from, configuration, &mut Zip215)
+pub(super) fn check(
+    from: ReplicaId,
+    message: Message,
+    configuration: &Configuration,
+    rule: &mut Zip215,
+) -> CheckedMessage {
+    verify(message, from, configuration, rule)
 }
 
-fn check_requests(received: Vec<Received>, configuration: &Configuration) -> Vec<CheckedRequest> {
+fn check_requests(received: Vec<Received>, configuration: &Configuration, rule: &mut Zip215) -> Vec<CheckedRequest> {
     let (connections, requests): (Vec<_>, Vec<_>) =
         received.into_iter().map(|received| (received.connection, received.request)).unzip();
-    let outcomes = verify_requests(requests, configuration, &mut Zip215);
+    let outcomes = verify_requests(requests, configuration, rule);
     connections.into_iter().zip(outcomes).map(|(connection, outcome)| CheckedRequest { connection, outcome }).collect()
 }
 
@@ -157,14 +163,15 @@ impl Pool {
 }
 
 fn work(waiting: &Mutex<Receiver<Job>>, configuration: &Configuration, events: &UnboundedSender<Event>) {
+    let mut rule = Zip215::default();
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         let checked = match job {
             Job::Message(from, message, permit) => {
-                Checked::Message { from, message: check(from, *message, configuration).into(), permit }
+                Checked::Message { from, message: check(from, *message, configuration, &mut rule).into(), permit }
             }
-            Job::Requests(received) => Checked::Requests(check_requests(received, configuration)),
+            Job::Requests(received) => Checked::Requests(check_requests(received, configuration, &mut rule)),
         };
         if events.send(Event::Checked(checked)).is_err() {
             return;
