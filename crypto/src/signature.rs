@@ -136,7 +136,8 @@ fn is_valid(challenge: &Challenge<'_>) -> bool {
 /// The rule for all at once: true if it holds for each; false, but for one chance in 2^128, if it fails for any.
 ///
 /// With coefficients z drawn at random, `[8]([-Σ z s]B + Σ [z]R + Σ [z k]A)` is nothing, the terms of one key put together.
-/// That is the batch of `ed25519_zebra` word for word, but for the points of known keys; `is_valid` stays the judge of each.
+/// That is the rule of one, summed. Written here since `ed25519_zebra` finds the point of each key anew in each batch;
+/// `is_valid` stays the judge of each.
 fn are_all_valid(challenges: &[Challenge<'_>], known: &mut KnownKeys, mut rng: impl CryptoRng) -> bool {
     let mut random = vec![0; challenges.len() * size_of::<u128>()];
     rng.fill_bytes(&mut random);

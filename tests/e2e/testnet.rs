@@ -44,6 +44,9 @@ fn interrupted_from_the_keyboard_it_leaves_no_process_and_no_folder() {
     let client = dir.join("client").into_os_string().into_string().unwrap();
     assert_eq!(quorate(["kv", "put", "k", "v", "--net", &client]).status, Some(0));
     assert_eq!(quorate(["kv", "get", "k", "--net", &client]).text(), "v\n");
+    // Replicas that start together do not suspect each other for it.
+    let log = |index| fs::read_to_string(dir.join(format!("replica-{index}/replica.log"))).unwrap();
+    assert!((0..4).all(|index| !log(index).contains("suspects")), "{}", log(1));
 
     kill_process(Pid::from_child(&testnet), Signal::INT).unwrap();
     wait_until("the testnet to end", LIMIT, || testnet.try_wait().unwrap().is_some());

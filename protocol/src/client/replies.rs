@@ -70,6 +70,8 @@ impl Client {
         claims.sort_unstable_by(|left, right| right.cmp(left));
         let Some(seen) = claims.get(self.configuration.weak_quorum() - 1) else { return };
         self.opening = seen.saturating_add(1);
+        // Without a link nothing is opened now, and the old opening is not to be sent again.
+        self.phase = Phase::Closed;
         self.open_session(now);
     }
 

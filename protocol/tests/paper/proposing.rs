@@ -123,6 +123,19 @@ fn a_primary_proposes_what_a_backup_passed_on() {
     assert_eq!(backup.replica.refusals()[&Refusal::NotThePrimary], 1);
 }
 
+/// The same: a copy of what waits already, or one for somebody else, is dropped before its signature is checked.
+#[test]
+fn a_copy_that_is_passed_on_is_unwanted() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    let copy = Message::Request(group.opening(client(0), 1));
+    assert!(primary.replica.is_wanted(&copy));
+    primary.hear(2, copy.clone());
+    assert!(!primary.replica.is_wanted(&copy));
+    assert!(primary.replica.is_wanted(&Message::Request(group.opening(client(0), 2))));
+    assert!(!Subject::of_four(1).replica.is_wanted(&Message::Request(group.opening(client(0), 2))));
+}
+
 /// "each request is answered" (§4.5): again, if it is asked again.
 #[test]
 fn a_request_that_executed_is_answered_from_the_table() {

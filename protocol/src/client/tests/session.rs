@@ -74,6 +74,22 @@ fn an_opening_that_is_superseded_goes_on_above_what_a_weak_quorum_claims() {
     assert_eq!(bench.liars().collect::<Vec<_>>(), [replica(1)]);
 }
 
+/// The same, while no link is up: what was sent before is not what is sent after.
+#[test]
+fn a_superseded_opening_is_not_sent_again_when_a_link_comes_up() {
+    let mut bench = Bench::new(4, Parameters::default());
+    bench.drain();
+    bench.submit(5);
+    (0..4).for_each(|id| drop(bench.step(ClientInput::LinkDown(replica(id)))));
+    for from in 1..=2 {
+        let outcome = Outcome::Superseded { opening: RequestNumber::new(OPENING.value() + 7) };
+        let reply = reply(Session::NONE, OPENING.value(), outcome);
+        assert_eq!(bench.step(ClientInput::Reply { from: replica(from), reply }), []);
+    }
+    let outputs = bench.step(ClientInput::LinkUp(replica(2)));
+    assert_eq!(sent(&outputs), [(Some(replica(2)), OPENING.value() + 8)]);
+}
+
 #[test]
 fn answers_to_another_opening_open_nothing() {
     let mut bench = Bench::new(4, Parameters::default());
