@@ -88,10 +88,12 @@ pub enum ClientInput {
         /// When to try again, in milliseconds.
         retry_after_ms: u32,
     },
-    /// A replica says that a request, it does not say which, can never be ordered.
+    /// A replica says that a request can never be ordered.
     Refused {
         /// Who the channel says sent it.
         from: ReplicaId,
+        /// The request's number.
+        number: RequestNumber,
     },
     /// A link to a replica works. Until told otherwise, every link is thought to.
     LinkUp(ReplicaId),
@@ -284,7 +286,7 @@ impl Client {
             }
             ClientInput::Reply { from, reply } => self.on_reply(now, from, reply),
             ClientInput::Busy { from, number, retry_after_ms } => self.on_busy(now, from, number, retry_after_ms),
-            ClientInput::Refused { from } => self.on_refused(from),
+            ClientInput::Refused { from, number } => self.on_refused(from, number),
             ClientInput::LinkUp(replica) => self.on_link_up(replica),
             ClientInput::LinkDown(replica) => self.on_link_down(replica),
             ClientInput::Wake => self.on_wake(now),

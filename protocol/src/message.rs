@@ -304,8 +304,12 @@ pub enum ReplicaMessage {
         /// When to try again, in milliseconds.
         retry_after_ms: u32,
     },
-    /// The request can never be ordered.
+    /// The request can never be ordered, or its client is not attached to the connection.
     Refused {
+        /// The client that the request claims.
+        client: PublicKey,
+        /// The number that it claims.
+        number: RequestNumber,
         /// The reason, for a person.
         reason: Blob,
     },

@@ -120,8 +120,13 @@ impl Client {
             ReplicaMessage::Busy { client, number, retry_after_ms } if client == self.key => {
                 Some(ClientInput::Busy { from, number, retry_after_ms })
             }
-            ReplicaMessage::Refused { .. } => Some(ClientInput::Refused { from }),
-            ReplicaMessage::Busy { .. } | ReplicaMessage::Status(_) | ReplicaMessage::Proved { .. } => None,
+            ReplicaMessage::Refused { client, number, .. } if client == self.key => {
+                Some(ClientInput::Refused { from, number })
+            }
+            ReplicaMessage::Busy { .. }
+            | ReplicaMessage::Refused { .. }
+            | ReplicaMessage::Status(_)
+            | ReplicaMessage::Proved { .. } => None,
         }
     }
 

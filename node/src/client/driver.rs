@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quorate_crypto::{PublicKey, SigningKey};
-use quorate_protocol::batch::OPERATIONS_MAX;
+use quorate_protocol::batch::{OPERATIONS_MAX, SignedRequest};
 use quorate_protocol::client::{Client, ClientInput, ClientOptions, ClientOutput, Ticket};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
@@ -64,6 +64,8 @@ struct Driven {
     machine: Client,
     key: Arc<SigningKey>,
     public_key: PublicKey,
+    /// By replica: whether it was told over its present link that this key is here. It refuses requests of other keys.
+    attached: Vec<bool>,
     /// Bound: a permit each, of [`super::PENDING_MAX`].
     waiting: HashMap<Ticket, Respond>,
     next_ticket: Ticket,
@@ -158,6 +160,9 @@ impl Driver {
             ReplicaEvent::Down { replica, reason } => {
                 tracing::debug!(%replica, %reason, "lost a replica");
                 self.set_binding(replica, None);
+                for driven in &mut self.clients {
+                    driven.attached[replica.index()] = false;
+                }
                 for client in 0..self.clients.len() {
                     self.give(now, client, ClientInput::LinkDown(replica));
                 }
@@ -192,13 +197,14 @@ impl Driver {
     }
 
     /// Proves to a replica that a key is at this connection.
-    fn attach(&self, client: usize, replica: ReplicaId) {
+    fn attach(&mut self, client: usize, replica: ReplicaId) {
         let Driven { key, public_key, .. } = &self.clients[client];
         let Some(binding) = self.bindings.get(replica.index()).copied().flatten() else { return };
-        if *public_key != self.own_key {
+        let is_attached = *public_key == self.own_key || {
             let signature = key.sign(&attach_digest(self.configuration.cluster(), &binding));
-            self.send(replica, &ClientMessage::Attach { client: *public_key, signature });
-        }
+            self.send(replica, &ClientMessage::Attach { client: *public_key, signature })
+        };
+        self.clients[client].attached[replica.index()] = is_attached;
     }
 
     fn on_message(&mut self, now: Time, from: ReplicaId, message: ReplicaMessage) {
@@ -213,10 +219,10 @@ impl Driver {
                     self.give(now, client, ClientInput::Busy { from, number, retry_after_ms });
                 }
             }
-            ReplicaMessage::Refused { reason } => {
+            ReplicaMessage::Refused { client, number, reason } => {
                 tracing::debug!(replica = %from, reason = %String::from_utf8_lossy(&reason).escape_debug(), "refused");
-                for client in 0..self.clients.len() {
-                    self.give(now, client, ClientInput::Refused { from });
+                if let Some(client) = self.by_key.get(&client).copied() {
+                    self.give(now, client, ClientInput::Refused { from, number });
                 }
             }
             ReplicaMessage::Status(account) => self.questions.on_account(from, &account),
@@ -287,7 +293,8 @@ impl Driver {
             jitter_seed: getrandom::u64().unwrap_or(wall),
         };
         let machine = Client::new(options, Now { monotonic: now, wall: WallTime::from_nanoseconds(wall) });
-        Driven { machine, key, public_key, waiting: HashMap::new(), next_ticket: 0, is_touched: false }
+        let attached = vec![false; self.configuration.size()];
+        Driven { machine, key, public_key, attached, waiting: HashMap::new(), next_ticket: 0, is_touched: false }
     }
 
     fn submit(&mut self, now: Time, client: usize, operations: List<Blob, OPERATIONS_MAX>, respond: Respond) {
@@ -316,12 +323,10 @@ impl Driver {
 
     fn carry_out(&mut self, client: usize, output: ClientOutput) {
         match output {
-            ClientOutput::Send { to, request } => self.send(to, &ClientMessage::Request(request)),
+            ClientOutput::Send { to, request } => self.send_request(client, [to], request),
             ClientOutput::SendAll(request) => {
-                let Ok(frame) = to_frame(&ClientMessage::Request(request)) else { return };
-                for to in self.configuration.replicas() {
-                    self.send_frame(to, frame.clone());
-                }
+                let configuration = Arc::clone(&self.configuration);
+                self.send_request(client, configuration.replicas(), request);
             }
             ClientOutput::Completed { ticket, sequence, index, results, retries, submitted_at: _ } => {
                 self.tell(client, ticket, Ok(Answer { sequence, index, results, retries }));
@@ -336,18 +341,30 @@ impl Driver {
         }
     }
 
-    fn send(&self, to: ReplicaId, message: &ClientMessage) {
-        match to_frame(message) {
-            Ok(frame) => self.send_frame(to, frame),
-            Err(error) => tracing::error!(%error, "a message that cannot be encoded"),
+    /// Only to replicas that know the key to be here: a link may carry frames before this task knows that it is up.
+    fn send_request(&mut self, client: usize, to: impl IntoIterator<Item = ReplicaId>, request: SignedRequest) {
+        let Some(frame) = frame(&ClientMessage::Request(request)) else { return };
+        for replica in to {
+            if !self.clients[client].attached[replica.index()] {
+                self.attach(client, replica);
+            }
+            if self.clients[client].attached[replica.index()] {
+                self.send_frame(replica, frame.clone());
+            }
         }
     }
 
-    /// What does not go out now is sent again after a time-out, or when the link is up again.
-    fn send_frame(&self, to: ReplicaId, frame: Bytes) {
-        if let Err(dropped) = self.links.send(to, frame) {
+    fn send(&self, to: ReplicaId, message: &ClientMessage) -> bool {
+        frame(message).is_some_and(|frame| self.send_frame(to, frame))
+    }
+
+    /// Whether it waits for its link now. What does not is sent again after a time-out, or when the link is up again.
+    fn send_frame(&self, to: ReplicaId, frame: Bytes) -> bool {
+        let sent = self.links.send(to, frame);
+        if let Err(dropped) = sent {
             tracing::trace!(replica = %to, %dropped, "not sent");
         }
+        sent.is_ok()
     }
 
     /// Once a bulk: when those who were touched want to be woken, and what they believe.
@@ -361,4 +378,9 @@ impl Driver {
         }
         self.view.fetch_max(view, Ordering::Relaxed);
     }
+}
+
+/// None for a message beyond the bounds, of which there is none: sessions and questions are bounded where they are taken.
+fn frame(message: &ClientMessage) -> Option<Bytes> {
+    to_frame(message).inspect_err(|error| tracing::error!(%error, "a message that cannot be encoded")).ok()
 }

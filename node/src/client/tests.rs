@@ -6,22 +6,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use quorate_crypto::SigningKey;
+use quorate_crypto::{PublicKey, SigningKey};
 use quorate_protocol::client::ClientError as SessionError;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction};
+use quorate_protocol::message::{ClientMessage, from_frame};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::driver::{Command, Driver};
 use super::kv::KeyValue;
-use super::{ClientError, Connection, ConnectionOptions, Identity, PENDING_MAX, completions, derive_key};
+use super::{
+    COMMANDS_MAX, ClientError, Connection, ConnectionOptions, EVENTS_MAX, Identity, PENDING_MAX, completions,
+    derive_key, local, members,
+};
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{Resources, Size};
 use crate::host::{self, ReplicaOptions};
+use crate::transport::{
+    ClientEvent, ClientServer, ClientServerOptions, ReplicaEvent, ReplicaLinks, ReplicaLinksOptions,
+};
 
 /// How long anything here may take. Machines that run tests are slow.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -108,12 +116,25 @@ impl TestCluster {
         self.folder.path().to_owned()
     }
 
-    async fn connect(&self) -> (Connection, SigningKey) {
+    async fn connection_options(&self) -> ConnectionOptions {
         let identity = Identity::take(&self.client_folder()).unwrap();
         let configuration = Arc::new(self.network.genesis().configuration().clone());
-        let key = identity.configuration.key.clone();
-        let options = ConnectionOptions::resolve(configuration, key.clone()).await.unwrap();
+        ConnectionOptions::resolve(configuration, identity.configuration.key.clone()).await.unwrap()
+    }
+
+    async fn connect(&self) -> (Connection, SigningKey) {
+        let options = self.connection_options().await;
+        let key = options.key.clone();
         (Connection::open(options).unwrap(), key)
+    }
+
+    /// What a replica listens with for its clients, and nothing behind it.
+    fn client_server(&self, index: usize) -> (ClientServer, mpsc::Receiver<ClientEvent>) {
+        let replica = self.network.replicas().unwrap().remove(index);
+        let id = *self.network.genesis().configuration().cluster().digest().as_bytes();
+        let (events, heard) = mpsc::channel(EVENTS_MAX);
+        let options = ClientServerOptions::new(replica.key.clone(), replica.listen_client.parse().unwrap(), id);
+        (ClientServer::start(options, events).unwrap(), heard)
     }
 
     async fn store(&self) -> (Connection, KeyValue) {
@@ -187,8 +208,9 @@ async fn one_connection_carries_many_clients_with_many_requests_in_flight() {
     let mut tags = Vec::new();
     while tags.len() < 200 {
         let completion = timeout(PATIENCE, completions.recv()).await.unwrap().unwrap();
-        completion.outcome.unwrap();
-        tags.push(completion.tag);
+        let tag = completion.tag;
+        completion.outcome.unwrap_or_else(|error| panic!("request {tag}, the {}th: {error:?}", tags.len()));
+        tags.push(tag);
     }
     tags.sort_unstable();
     assert_eq!(tags, (0..200).collect::<Vec<_>>());
@@ -197,6 +219,44 @@ async fn one_connection_carries_many_clients_with_many_requests_in_flight() {
     assert_eq!(page.unwrap().value.entries.len(), 200);
     connection.close().await;
     cluster.stop().await;
+}
+
+/// A link carries frames before the connection's task hears that it is up.
+#[tokio::test]
+async fn a_replica_hears_of_a_key_before_its_first_request() {
+    let cluster = TestCluster::found();
+    let (_server, mut at_server) = cluster.client_server(0);
+    let ConnectionOptions { configuration, key, addresses, .. } = cluster.connection_options().await;
+    let id = *configuration.cluster().digest().as_bytes();
+    let (events, mut from_links) = mpsc::channel(EVENTS_MAX);
+    let options = ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), id);
+    let links = ReplicaLinks::start(options, events).unwrap();
+    let up = timeout(PATIENCE, from_links.recv()).await.unwrap().unwrap();
+    assert!(matches!(up, ReplicaEvent::Up { replica, .. } if replica == ReplicaId::new(0)));
+
+    let (late_events, events) = mpsc::channel(EVENTS_MAX);
+    let (commands, from_callers) = mpsc::channel(COMMANDS_MAX);
+    let (reached, _) = watch::channel(0);
+    let driver = Driver::new(configuration, key.public_key(), links, reached, Arc::default());
+    let task = tokio::spawn(driver.run(events, from_callers));
+    let client = derive_key(&key, "test", 1);
+    let (added, outcome) = oneshot::channel();
+    commands.send(Command::Add { key: client.clone().into(), added }).await.unwrap();
+    outcome.await.unwrap().unwrap();
+    late_events.send(up).await.unwrap();
+
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        if let ClientEvent::Frame { bytes, .. } = timeout(PATIENCE, at_server.recv()).await.unwrap().unwrap() {
+            heard.push(from_frame::<ClientMessage>(&bytes).unwrap());
+        }
+    }
+    let of_client = |key: PublicKey| key == client.public_key();
+    assert!(matches!(heard[0], ClientMessage::Attach { client, .. } if of_client(client)), "{heard:?}");
+    let ClientMessage::Request(request) = &heard[1] else { panic!("{heard:?}") };
+    assert!(request.claimed_id().is_some_and(|id| of_client(id.client)));
+    commands.send(Command::Close).await.unwrap();
+    timeout(PATIENCE, task).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

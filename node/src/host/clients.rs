@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
+use quorate_protocol::batch::RequestId;
 use quorate_protocol::codec::Encode;
 use quorate_protocol::message::{ClientMessage, ReplicaMessage, Reply, attach_digest, from_frame, to_frame};
+use quorate_protocol::number::RequestNumber;
 use quorate_protocol::verify::Invalid;
 
 use super::Host;
@@ -194,35 +196,42 @@ impl Host {
 
     pub(super) fn on_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
         self.pool.requests_in_check -= 1;
-        for CheckedRequest { connection, outcome } in checked {
+        for CheckedRequest { connection, id, outcome } in checked {
             match outcome {
                 Ok(request) if self.clients.serves(connection, &request.request.client) => {
                     self.counters.requests_received += 1;
                     self.handle(Input::Request(request))?;
                 }
                 Ok(request) => {
-                    let client = request.request.client;
+                    let RequestId { client, number, .. } = request.request.id();
                     let reason = format!("the key {client} is not attached to this connection");
-                    self.clients.answer(connection, &ReplicaMessage::Refused { reason: reason.into_bytes().into() });
+                    self.refuse(connection, client, number, reason);
                 }
-                Err(invalid) => self.refuse_request(connection, &invalid),
+                Err(invalid) => self.refuse_invalid(connection, id, &invalid),
             }
         }
         self.submit_requests();
         Ok(())
     }
 
-    fn refuse_request(&mut self, connection: ConnectionId, invalid: &Invalid) {
+    /// What no honest client sends ends the connection; what a mistaken one sends is answered, if it says who asks.
+    fn refuse_invalid(&mut self, connection: ConnectionId, id: Option<RequestId>, invalid: &Invalid) {
         self.counters.invalid_from_clients += 1;
-        match invalid {
-            Invalid::Signature => {
+        match (invalid, id) {
+            (Invalid::Signature, _) => {
                 self.clients.close(connection, CODE_SIGNATURE, "a request whose signature is not valid".to_owned());
             }
-            Invalid::Codec(_) => self.clients.close(connection, CODE_MALFORMED, invalid.to_string()),
-            _ => {
-                let reason = invalid.to_string().into_bytes().into();
-                self.clients.answer(connection, &ReplicaMessage::Refused { reason });
+            (Invalid::Codec(_), _) | (_, None) => {
+                self.clients.close(connection, CODE_MALFORMED, invalid.to_string());
+            }
+            (_, Some(RequestId { client, number, .. })) => {
+                self.refuse(connection, client, number, invalid.to_string());
             }
         }
+    }
+
+    fn refuse(&self, connection: ConnectionId, client: PublicKey, number: RequestNumber, reason: String) {
+        let reason = reason.into_bytes().into();
+        self.clients.answer(connection, &ReplicaMessage::Refused { client, number, reason });
     }
 }

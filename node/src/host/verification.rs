@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use quorate_crypto::{Item, KnownKeys, verify_batch};
-use quorate_protocol::batch::{ParsedRequest, SignedRequest};
+use quorate_protocol::batch::{ParsedRequest, RequestId, SignedRequest};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
@@ -42,6 +42,8 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct CheckedRequest {
     pub(super) connection: ConnectionId,
+    /// What its bytes claim; none if they claim nothing.
+    pub(super) id: Option<RequestId>,
     pub(super) outcome: Result<Verified<ParsedRequest>, Invalid>,
 }
 
@@ -104,10 +106,13 @@ pub(super) fn check(
 }
 
 fn check_requests(received: Vec<Received>, configuration: &Configuration, rule: &mut Zip215) -> Vec<CheckedRequest> {
-    let (connections, requests): (Vec<_>, Vec<_>) =
-        received.into_iter().map(|received| (received.connection, received.request)).unzip();
+    let (origins, requests): (Vec<_>, Vec<_>) = received
+        .into_iter()
+        .map(|Received { connection, request, .. }| ((connection, request.claimed_id()), request))
+        .unzip();
     let outcomes = verify_requests(requests, configuration, rule);
-    connections.into_iter().zip(outcomes).map(|(connection, outcome)| CheckedRequest { connection, outcome }).collect()
+    let checked = origins.into_iter().zip(outcomes);
+    checked.map(|((connection, id), outcome)| CheckedRequest { connection, id, outcome }).collect()
 }
 
 impl Pool {

@@ -145,12 +145,11 @@ impl Client {
         }
     }
 
-    /// A refusal names no request. While a session is being opened that is the only one it can mean; later it is counted,
-    /// since this client sends nothing that the configuration does not allow.
-    pub(super) fn on_refused(&mut self, from: ReplicaId) {
+    /// Settles an opening only: other requests that the configuration does not allow are never sent.
+    pub(super) fn on_refused(&mut self, from: ReplicaId, number: RequestNumber) {
         self.statistics.refused += 1;
         let Phase::Opening { refused_by, .. } = &mut self.phase else { return };
-        if self.configuration.member(from).is_none() {
+        if self.configuration.member(from).is_none() || number != self.opening {
             return;
         }
         refused_by.insert(from);

@@ -121,7 +121,14 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
         ("reply-forgotten", reply(Outcome::Forgotten)),
         ("reply-superseded", reply(Outcome::Superseded { opening: RequestNumber::new(9) })),
         ("busy", ReplicaMessage::Busy { client: client(1), number: RequestNumber::new(2), retry_after_ms: 100 }),
-        ("refused", ReplicaMessage::Refused { reason: Blob::from(&b"too long"[..]) }),
+        (
+            "refused",
+            ReplicaMessage::Refused {
+                client: client(1),
+                number: RequestNumber::new(2),
+                reason: Blob::from(&b"too long"[..]),
+            },
+        ),
         ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
@@ -354,7 +361,11 @@ impl<'a> Entropy<'a> {
                 number: RequestNumber::new(self.number()),
                 retry_after_ms: self.byte().into(),
             },
-            2 => ReplicaMessage::Refused { reason: self.blob() },
+            2 => ReplicaMessage::Refused {
+                client: self.key(),
+                number: RequestNumber::new(self.number()),
+                reason: self.blob(),
+            },
             3 => ReplicaMessage::Status(Blob::from(Bytes::from_static(b"{}"))),
             _ => ReplicaMessage::Proved {
                 number: RequestNumber::new(self.number()),

@@ -185,10 +185,12 @@ fn a_weak_quorum_that_refuses_the_opening_fails_what_waits() {
     bench.drain();
     bench.submit(1);
     bench.submit(2);
-    assert_eq!(bench.step(ClientInput::Refused { from: replica(1) }), []);
-    assert_eq!(bench.step(ClientInput::Refused { from: replica(1) }), []);
-    assert_eq!(bench.step(ClientInput::Refused { from: replica(9) }), []);
-    let outputs = bench.step(ClientInput::Refused { from: replica(2) });
+    let refused = |from, number| ClientInput::Refused { from: replica(from), number };
+    assert_eq!(bench.step(refused(1, OPENING)), []);
+    assert_eq!(bench.step(refused(1, OPENING)), []);
+    assert_eq!(bench.step(refused(9, OPENING)), []);
+    assert_eq!(bench.step(refused(2, OPENING.saturating_add(1))), [], "another request");
+    let outputs = bench.step(refused(2, OPENING));
     assert_eq!(outputs, [failed(1, ClientError::Refused), failed(2, ClientError::Refused)]);
     assert_eq!(bench.next_deadline(), None);
 }
@@ -198,7 +200,7 @@ fn refusals_settle_no_request_of_an_open_session() {
     let mut bench = Bench::open(2);
     bench.submit(1);
     for from in 0..4 {
-        assert_eq!(bench.step(ClientInput::Refused { from: replica(from) }), []);
+        assert_eq!(bench.step(ClientInput::Refused { from: replica(from), number: RequestNumber::new(1) }), []);
     }
     assert_eq!(bench.outstanding(), 1);
 }
