@@ -21,7 +21,7 @@ use crate::transport::{ConnectionId, Permit};
 const JOBS_MAX: usize = 256;
 
 /// Requests that are checked together: the gain of a larger batch is small, and others wait meanwhile.
-pub(super) const REQUESTS_MAX: usize = 128;
+pub(super) const REQUESTS_MAX: usize = 256;
 
 /// A pre-prepare of so few bytes holds so few signatures that checking it at once costs less than handing it over.
 const SMALL_BATCH_BYTES: usize = 1024;

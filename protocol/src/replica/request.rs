@@ -12,9 +12,10 @@ use crate::sessions::Lookup;
 use crate::statement::Prepare;
 use crate::verify::Verified;
 
-/// A batch leaves while others are in flight once it holds this share of the requests in flight: so few batches carry
-/// many requests under load, and a single request never waits.
-const FILL_SHARE: usize = 1;
+/// A batch that is not full leaves while fewer than so many others are in flight, and only once it holds as many requests
+/// as they do together. A slot costs every replica a proposal, 2n votes and its syncs, however little it carries: under load
+/// few batches carry many requests, and a single request still never waits. Full batches have the whole pipeline.
+const PARTIAL_IN_FLIGHT_MAX: usize = 2;
 
 /// Most requests, and bytes of them, that a backup passes on at once to the primary of a new view; what is beyond is passed
 /// on when its client repeats it.
@@ -144,9 +145,11 @@ impl Replica {
         if in_flight.is_empty() {
             return true;
         }
+        if self.queue.fills_a_batch(self.parameters()) {
+            return (in_flight.len() as u64) < self.parameters().pipeline;
+        }
         let requests_in_flight: usize = in_flight.values().sum();
-        let is_full = self.queue.fills_a_batch(self.parameters()) || waiting * FILL_SHARE >= requests_in_flight;
-        (in_flight.len() as u64) < self.parameters().pipeline && is_full
+        in_flight.len() < PARTIAL_IN_FLIGHT_MAX && waiting >= requests_in_flight
     }
 
     fn propose(&mut self, batch: Batch) {

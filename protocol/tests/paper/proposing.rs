@@ -1,7 +1,7 @@
 //! §4.1, §4.2, §4.6, §12: requests on their way into a batch.
 
 use quorate_protocol::Output;
-use quorate_protocol::batch::SignedRequest;
+use quorate_protocol::batch::{Batch, SignedRequest};
 use quorate_protocol::message::{Message, Outcome, PrePrepare};
 use quorate_protocol::number::{RecordNumber, Session};
 use quorate_protocol::record::Record;
@@ -20,6 +20,14 @@ fn proposed(outputs: &[Output]) -> Vec<usize> {
     sizes.collect()
 }
 
+/// The only batch proposed among `outputs`.
+fn batch_of(outputs: &[Output]) -> Batch {
+    match &appended(outputs)[..] {
+        [Record::Accepted(_, Some(batch))] => batch.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// "With nothing in flight it proposes at once" (§4.2); "A **pre-prepare** is the primary's own `Prepare` vote with the
 /// batch" (§3); "It takes the next slot within the watermarks and stamps the batch with its clock." (§4.2)
 #[test]
@@ -35,34 +43,45 @@ fn a_primary_with_nothing_in_flight_proposes_at_once() {
     assert_eq!(primary.sync(), [Output::Broadcast(message)]);
 }
 
-/// "otherwise a batch fills until it holds a share of what is in flight" (§4.2): at least half of it, here.
+/// "with one batch in flight, once as many requests wait as that one holds; otherwise a batch fills" (§4.2)
 #[test]
-fn a_batch_fills_until_it_holds_a_share_of_what_is_in_flight() {
+fn a_batch_that_is_not_full_waits_while_two_are_in_flight() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
-    let sizes: Vec<Vec<usize>> = (0..5).map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
-    assert_eq!(sizes[0], [1], "with nothing in flight it leaves at once");
-    assert!(sizes.contains(&vec![]), "some wait");
-    let mut in_flight = 0;
-    for size in sizes.concat() {
-        assert!(size * 2 >= in_flight, "{sizes:?}");
-        in_flight += size;
-    }
-    assert!(in_flight >= 4, "{sizes:?}");
+    let first = primary.ask(group.opening(client(0), 1));
+    assert_eq!(proposed(&first), [1], "with nothing in flight it leaves at once");
+    let second = primary.ask(group.opening(client(1), 1));
+    assert_eq!(proposed(&second), [1], "with one in flight, once as many wait");
+    let sizes: Vec<usize> = (2..6).flat_map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
+    assert_eq!(sizes, [] as [usize; 0]);
+    primary.sync();
+    let outputs = primary.decide(0, 1, &batch_of(&first));
+    assert_eq!(proposed(&outputs), [4], "all that waited, in the place of the one that was decided");
+    assert_eq!(proposed(&primary.ask(group.opening(client(6), 1))), [] as [usize; 0]);
+    primary.sync();
+    let outputs = primary.decide(0, 2, &batch_of(&second));
+    assert_eq!(proposed(&outputs), [] as [usize; 0], "one waits and four are in flight");
 }
 
-/// "while a slot of the pipeline is free" (§4.2)
+/// "and leaves while a slot of the pipeline is free" (§4.2)
 #[test]
-fn a_full_pipeline_holds_proposals_back_until_a_slot_is_decided() {
-    let mut primary = Subject::of_four(0);
-    let group = primary.group.clone();
-    let outputs: Vec<Output> = (0..20).flat_map(|index| primary.ask(group.opening(client(index), 1))).collect();
-    let sizes = proposed(&outputs);
-    assert_eq!(sizes.len(), 4, "as many slots as the pipeline has");
-    let Record::Accepted(_, Some(batch)) = &appended(&outputs)[0] else { panic!("a proposal comes first") };
+fn full_batches_use_the_whole_pipeline_and_no_more() {
+    let parameters = quorate_protocol::configuration::Parameters {
+        batch_bytes_max: 1 << 16,
+        request_bytes_max: 1 << 15,
+        ..crate::support::small()
+    };
+    let group = crate::support::Group::new(4, parameters);
+    let mut primary = Subject::new(&group, 0);
+    let outputs = primary.ask(group.opening(client(0), 1));
+    let large = "x".repeat(30_000);
+    let session = Session { sequence: slot(1), index: 0 };
+    let ask = |number| group.request(client(0), session, number, &large);
+    let rest: Vec<Output> = (1..=8).flat_map(|number| primary.ask(ask(number))).collect();
+    assert_eq!(proposed(&rest), [1, 2, 2], "as many slots as the pipeline has");
     primary.sync();
-    let outputs = primary.decide(0, 1, batch);
-    assert_eq!(proposed(&outputs), [20 - sizes.iter().sum::<usize>()]);
+    let outputs = primary.decide(0, 1, &batch_of(&outputs));
+    assert_eq!(proposed(&outputs), [2]);
 }
 
 /// "or its byte bound" (§4.2)
