@@ -10,22 +10,19 @@ use quorate_protocol::refusal::Refusal;
 use crate::support::subject::{Subject, appended, said};
 use crate::support::{client, prepare, replica, slot};
 
-/// The requests in each batch proposed among `outputs`.
-fn proposed(outputs: &[Output]) -> Vec<usize> {
+/// The batches proposed among `outputs`.
+fn batches(outputs: &[Output]) -> Vec<Batch> {
     let records = appended(outputs).into_iter();
-    let sizes = records.filter_map(|record| match record {
-        Record::Accepted(_, Some(batch)) => Some(batch.requests().len()),
+    let batches = records.filter_map(|record| match record {
+        Record::Accepted(_, batch) => batch,
         _ => None,
     });
-    sizes.collect()
+    batches.collect()
 }
 
-/// The only batch proposed among `outputs`.
-fn batch_of(outputs: &[Output]) -> Batch {
-    match &appended(outputs)[..] {
-        [Record::Accepted(_, Some(batch))] => batch.clone(),
-        other => panic!("{other:?}"),
-    }
+/// The requests in each batch proposed among `outputs`.
+fn proposed(outputs: &[Output]) -> Vec<usize> {
+    batches(outputs).iter().map(|batch| batch.requests().len()).collect()
 }
 
 /// "With nothing in flight it proposes at once" (§4.2); "A **pre-prepare** is the primary's own `Prepare` vote with the
@@ -55,11 +52,11 @@ fn a_batch_that_is_not_full_waits_while_two_are_in_flight() {
     let sizes: Vec<usize> = (2..6).flat_map(|index| proposed(&primary.ask(group.opening(client(index), 1)))).collect();
     assert_eq!(sizes, [] as [usize; 0]);
     primary.sync();
-    let outputs = primary.decide(0, 1, &batch_of(&first));
+    let outputs = primary.decide(0, 1, &batches(&first)[0]);
     assert_eq!(proposed(&outputs), [4], "all that waited, in the place of the one that was decided");
     assert_eq!(proposed(&primary.ask(group.opening(client(6), 1))), [] as [usize; 0]);
     primary.sync();
-    let outputs = primary.decide(0, 2, &batch_of(&second));
+    let outputs = primary.decide(0, 2, &batches(&second)[0]);
     assert_eq!(proposed(&outputs), [] as [usize; 0], "one waits and four are in flight");
 }
 
@@ -80,7 +77,7 @@ fn full_batches_use_the_whole_pipeline_and_no_more() {
     let rest: Vec<Output> = (1..=8).flat_map(|number| primary.ask(ask(number))).collect();
     assert_eq!(proposed(&rest), [1, 2, 2], "as many slots as the pipeline has");
     primary.sync();
-    let outputs = primary.decide(0, 1, &batch_of(&outputs));
+    let outputs = primary.decide(0, 1, &batches(&outputs)[0]);
     assert_eq!(proposed(&outputs), [2]);
 }
 
