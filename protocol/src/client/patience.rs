@@ -9,6 +9,9 @@ use core::time::Duration;
 
 use crate::configuration::Parameters;
 
+/// What a window of requests in flight counts for at most: as much as a session may have.
+const IN_FLIGHT_MAX: u64 = 64;
+
 /// The adaptive time-out with its jitter.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
@@ -38,14 +41,17 @@ impl Patience {
         Self { base, floor: base, ceiling, cap, measured: None, random: jitter_seed }
     }
 
-    /// An answer took `latency`.
-    pub(super) fn measure(&mut self, latency: Duration) {
+    /// An answer took `latency` while `in_flight` requests, this one among them, were under way. Answers come in bursts, a
+    /// batch of alike ones at a time: each moves the estimate by as little as makes a window of them one measurement
+    /// (RFC 7323, appendix G), or the spread between batches would be forgotten within one.
+    pub(super) fn measure(&mut self, latency: Duration, in_flight: usize) {
         let latency = nanoseconds(latency).min(self.cap);
+        let share = u64::try_from(in_flight).unwrap_or(u64::MAX).clamp(1, IN_FLIGHT_MAX);
         self.measured = Some(match self.measured {
             None => Measured { smoothed: latency, variation: latency / 2 },
             Some(Measured { smoothed, variation }) => Measured {
-                smoothed: smoothed - smoothed / 8 + latency / 8,
-                variation: variation - variation / 4 + smoothed.abs_diff(latency) / 4,
+                smoothed: smoothed - smoothed / (8 * share) + latency / (8 * share),
+                variation: variation - variation / (4 * share) + smoothed.abs_diff(latency) / (4 * share),
             },
         });
     }
@@ -97,7 +103,7 @@ mod tests {
 
     fn after(samples: usize, latency: Duration) -> Duration {
         let mut patience = patience();
-        (0..samples).for_each(|_| patience.measure(latency));
+        (0..samples).for_each(|_| patience.measure(latency, 1));
         patience.timeout()
     }
 
@@ -121,6 +127,16 @@ mod tests {
     fn steady_latencies_bring_the_time_out_close_to_them() {
         let timeout = after(200, 400 * MILLISECOND);
         assert!((400 * MILLISECOND..410 * MILLISECOND).contains(&timeout), "{timeout:?}");
+    }
+
+    #[test]
+    fn answers_that_come_a_window_at_a_time_do_not_hide_how_far_the_windows_lie_apart() {
+        let mut patience = patience();
+        for round in 0..400 {
+            let latency = if round % 2 == 0 { 400 } else { 800 } * MILLISECOND;
+            (0..32).for_each(|_| patience.measure(latency, 32));
+            assert!(round < 8 || patience.timeout() > 850 * MILLISECOND, "{round}: {:?}", patience.timeout());
+        }
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Client {
         let Phase::Opening { sending, .. } = &mut self.phase else { return };
         let equal = sending.answers.count_latest(from, outcome.digest());
         if equal >= self.configuration.weak_quorum() {
-            self.patience.measure(now.since(sending.first_sent_at));
+            self.patience.measure(now.since(sending.first_sent_at), 1);
             self.statistics.sessions_opened += 1;
             self.phase = Phase::Open { session, evicted_by: MemberSet::EMPTY };
         }
@@ -118,7 +118,7 @@ impl Client {
     fn complete(&mut self, now: Time, outstanding: Outstanding, outcome: Outcome) {
         let Outcome::Executed { sequence, index, results } = outcome else { return };
         let Outstanding { ticket, submitted_at, sending, .. } = outstanding;
-        self.patience.measure(now.since(sending.first_sent_at));
+        self.patience.measure(now.since(sending.first_sent_at), self.outstanding.len() + 1);
         self.statistics.completed += 1;
         let retries = sending.retries;
         self.outputs.push_back(ClientOutput::Completed { ticket, sequence, index, results, submitted_at, retries });
