@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, hash};
 
-use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode};
+use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode, encode_about};
 use crate::configuration::{ClientPolicy, ClusterId, Configuration};
 use crate::number::{RequestNumber, Session};
 use crate::time::WallTime;
@@ -203,7 +203,9 @@ impl Batch {
         assert!(!requests.is_empty(), "the empty batch is a constant");
         let signed = requests.iter().map(|parsed| parsed.signed.clone()).collect();
         let list = List::new(signed).expect("the primary keeps to the bound of requests");
-        let body = encode(&Body { stamp, requests: list }).expect("the primary keeps to the bound of bytes");
+        let bytes = BATCH_OVERHEAD_BYTES + requests.iter().map(ParsedRequest::bytes_in_batch).sum::<usize>();
+        let body =
+            encode_about(&Body { stamp, requests: list }, bytes).expect("the primary keeps to the bound of bytes");
         Self { digest: batch_digest(&body), body, stamp, requests: requests.into() }
     }
 
@@ -213,6 +215,16 @@ impl Batch {
     /// # Errors
     /// [`InvalidBatch`].
     pub fn parse(body: Bytes, configuration: &Configuration) -> Result<Self, InvalidBatch> {
+        let digest = batch_digest(&body);
+        Self::parse_named(body, digest, configuration)
+    }
+
+    /// The same, of a body whose [`batch_digest`] is known already.
+    pub(crate) fn parse_named(
+        body: Bytes,
+        digest: Digest,
+        configuration: &Configuration,
+    ) -> Result<Self, InvalidBatch> {
         if body.is_empty() {
             return Ok(Self::empty());
         }
@@ -231,7 +243,7 @@ impl Batch {
         if requests.is_empty() || operations > parameters.batch_operations_max as usize {
             return Err(InvalidBatch::Bounds);
         }
-        Ok(Self { digest: batch_digest(&body), body, stamp: decoded.stamp, requests: requests.into() })
+        Ok(Self { digest, body, stamp: decoded.stamp, requests: requests.into() })
     }
 
     /// The bytes as the primary encoded them; none in the empty batch.

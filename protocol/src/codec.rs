@@ -22,6 +22,9 @@ use bytes::Bytes;
 /// more than a small multiple of it.
 pub const ENCODED_BYTES_MAX: usize = 24 << 20;
 
+/// What most values fit in, in bytes.
+const SMALL_BYTES: usize = 64;
+
 const CONFIGURATION: Configuration<LittleEndian, Fixint, Limit<ENCODED_BYTES_MAX>> =
     bincode::config::standard().with_fixed_int_encoding().with_little_endian().with_limit::<ENCODED_BYTES_MAX>();
 
@@ -49,12 +52,21 @@ pub struct Frame(Bytes);
 /// # Errors
 /// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
 pub fn encode<T: Encode>(value: &T) -> Result<Bytes, CodecError> {
-    let mut sink = Sink(Vec::new());
+    encode_about(value, SMALL_BYTES)
+}
+
+/// The same, of a value whose encoding has about `bytes`: a large one grows into place without being copied.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
+pub(crate) fn encode_about<T: Encode>(value: &T, bytes: usize) -> Result<Bytes, CodecError> {
+    let mut sink = Sink(Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)));
     bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(|error| match error {
         EncodeError::Other(_) | EncodeError::UnexpectedEnd => CodecError::TooLong,
         _ => CodecError::Malformed("value without an encoding"),
     })?;
-    Ok(Bytes::from(sink.0))
+    // Without slack the bytes need no second allocation beside their own.
+    Ok(Bytes::from(sink.0.into_boxed_slice()))
 }
 
 /// The value that `bytes` encode, all of them.

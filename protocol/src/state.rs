@@ -13,6 +13,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher as StdHasher};
+use core::num::NonZeroUsize;
 use core::ops::Bound;
 
 use bytes::Bytes;
@@ -33,17 +34,36 @@ use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
 /// what their next checkpoints report as changes.
 #[derive(Clone)]
 pub struct StateMap {
-    /// All entries. The owner bounds their number and bytes.
-    entries: BTreeMap<Key, Bytes>,
+    /// All entries, and until the next checkpoint the places of those that were removed. The owner bounds their number
+    /// and bytes.
+    entries: BTreeMap<Key, Held>,
+    /// How many entries there are, removed ones left out.
+    count: usize,
     /// The bytes of all keys and values.
     raw_bytes: u64,
-    /// The keys written since the last checkpoint, with what they held at it. At most one for each key written.
-    touched: BTreeMap<Key, Option<Bytes>>,
+    /// The keys written since the last checkpoint, in the order in which they first were. One for each key written.
+    touched: Vec<Touched>,
     /// The entries of the last checkpoint by the first bits of their keys' digests, in ascending order. Exactly 2^depth.
     buckets: Vec<Vec<Fingerprint>>,
     tree: Tree,
     /// The root of `tree`, which is that of the last checkpoint.
     root: Digest,
+}
+
+/// What is known of a key, so that a write searches for it once.
+#[derive(Debug, Clone)]
+struct Held {
+    /// None: it was removed since the last checkpoint.
+    value: Option<Bytes>,
+    /// Its place in `touched`, counted from one; none if it was not written since the last checkpoint.
+    touched: Option<NonZeroUsize>,
+}
+
+/// A key that was written, and what it held at the last checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Touched {
+    key: Key,
+    before: Option<Bytes>,
 }
 
 /// A changed entry on its way into its bucket.
@@ -61,8 +81,9 @@ impl StateMap {
         let mut tree = Tree::new(depth);
         Self {
             entries: BTreeMap::new(),
+            count: 0,
             raw_bytes: 0,
-            touched: BTreeMap::new(),
+            touched: Vec::new(),
             buckets: vec![Vec::new(); 1 << depth],
             root: tree.root(),
             tree,
@@ -70,13 +91,13 @@ impl StateMap {
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
+    pub const fn len(&self) -> usize {
+        self.count
     }
 
     /// Whether there is no entry.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// The bytes of all keys and values.
@@ -91,41 +112,43 @@ impl StateMap {
 
     /// The value of `key`, shared.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.entries.get(key).cloned()
+        self.entries.get(key)?.value.clone()
     }
 
     /// The bytes of the value of `key`.
     pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key).map(|value| &value[..])
+        self.entries.get(key)?.value.as_deref()
     }
 
     /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
     /// batch in memory for as long as the entry lives.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
+        let held = self.entries.entry(Key::from(key)).or_insert(Held { value: None, touched: None });
+        let before = held.value.replace(Bytes::copy_from_slice(value));
+        let was_there = before.is_some();
+        if let Some(before) = &before {
+            self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, before));
+        } else {
+            self.count += 1;
+        }
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
-        let key = Key::from(key);
-        let before = self.entries.insert(key.clone(), Bytes::copy_from_slice(value));
-        self.left(key, before)
+        touch(&mut self.touched, held, key, before);
+        was_there
     }
 
     /// Removes `key` and its value, and says whether there was one.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let before = self.entries.remove(key);
-        before.is_some() && self.left(Key::from(key), before)
-    }
-
-    /// Remembers what a write left behind, if it is the first since the checkpoint, and says whether it was a value.
-    fn left(&mut self, key: Key, before: Option<Bytes>) -> bool {
-        let was_there = before.is_some();
-        let bytes = before.as_ref().map_or(0, |value| raw_bytes(key.as_slice(), value));
-        self.raw_bytes = self.raw_bytes.saturating_sub(bytes);
-        self.touched.entry(key).or_insert(before);
-        was_there
+        let Some(held) = self.entries.get_mut(key) else { return false };
+        let Some(before) = held.value.take() else { return false };
+        self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
+        self.count -= 1;
+        touch(&mut self.touched, held, key, Some(before));
+        true
     }
 
     /// All entries in ascending order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.entries.iter().map(|(key, value)| (key.as_slice(), &value[..]))
+        self.entries.iter().filter_map(|(key, held)| Some((key.as_slice(), held.value.as_deref()?)))
     }
 
     /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
@@ -135,19 +158,14 @@ impl StateMap {
             Some(_) | None => Bound::Included(prefix),
         };
         let candidates = self.entries.range::<[u8], _>((start, Bound::Unbounded));
-        candidates.map(|(key, value)| (key.as_slice(), &value[..])).take_while(move |(key, _)| key.starts_with(prefix))
+        let within = candidates.take_while(move |(key, _)| key.as_slice().starts_with(prefix));
+        within.filter_map(|(key, held)| Some((key.as_slice(), held.value.as_deref()?)))
     }
 
     /// Brings the root up to date and gives it with the entries that differ from the checkpoint before, in ascending order
     /// of their keys.
     pub fn checkpoint(&mut self) -> Image {
-        let mut changes: Vec<Change> = Vec::new();
-        for (key, before) in core::mem::take(&mut self.touched) {
-            let now = self.entries.get(key.as_slice());
-            if now != before.as_ref() {
-                changes.push((Bytes::copy_from_slice(key.as_slice()), now.cloned()));
-            }
-        }
+        let changes = self.take_changes();
         let mut updates: Vec<Update> = changes
             .iter()
             .map(|(key, value)| Update { key: key_digest(key), value: value.as_ref().map(|value| value_digest(value)) })
@@ -160,6 +178,24 @@ impl StateMap {
         }
         self.root = self.tree.root();
         Image { root: self.root, changes }
+    }
+
+    /// What differs from the last checkpoint, in ascending order of the keys; forgets what was before.
+    fn take_changes(&mut self) -> Vec<Change> {
+        let mut touched = core::mem::take(&mut self.touched);
+        touched.sort_unstable_by(|left, right| left.key.cmp(&right.key));
+        let mut changes = Vec::new();
+        for Touched { key, before } in touched {
+            let Some(held) = self.entries.get_mut(&key) else { continue };
+            held.touched = None;
+            if held.value != before {
+                changes.push((Bytes::copy_from_slice(key.as_slice()), held.value.clone()));
+            }
+            if held.value.is_none() {
+                self.entries.remove(&key);
+            }
+        }
+        changes
     }
 
     /// Brings one bucket and its leaf up to date. Linear, however many entries a client has crowded into it.
@@ -224,12 +260,38 @@ impl StateMap {
             self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(&entry.key, &entry.value));
             let fingerprint = Fingerprint { key: key_digest(&entry.key), value: value_digest(&entry.value) };
             self.buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
-            let copy = (Key::from(&entry.key[..]), Bytes::copy_from_slice(&entry.value));
+            let held = Held { value: Some(Bytes::copy_from_slice(&entry.value)), touched: None };
+            let copy = (Key::from(&entry.key[..]), held);
             previous = Some(entry.key.into_bytes());
             Ok(copy)
         });
         self.entries = entries.collect::<Result<_, _>>()?;
+        self.count = self.entries.len();
         Ok(())
+    }
+
+    /// What `key` held at the last checkpoint.
+    fn get_at_checkpoint(&self, key: &[u8]) -> Option<Bytes> {
+        let held = self.entries.get(key)?;
+        match held.touched.and_then(|place| self.touched.get(place.get() - 1)) {
+            Some(touched) => touched.before.clone(),
+            None => held.value.clone(),
+        }
+    }
+
+    /// What was written since the last checkpoint, whatever the order in which it was.
+    fn touched_in_order(&self) -> Vec<&Touched> {
+        let mut touched: Vec<&Touched> = self.touched.iter().collect();
+        touched.sort_unstable();
+        touched
+    }
+}
+
+/// Remembers what the first write since the checkpoint to the place of `key` left behind.
+fn touch(touched: &mut Vec<Touched>, held: &mut Held, key: &[u8], before: Option<Bytes>) {
+    if held.touched.is_none() {
+        touched.push(Touched { key: Key::from(key), before });
+        held.touched = NonZeroUsize::new(touched.len());
     }
 }
 
@@ -241,8 +303,8 @@ impl PartialEq for StateMap {
     fn eq(&self, other: &Self) -> bool {
         self.tree.depth() == other.tree.depth()
             && self.root == other.root
-            && self.entries == other.entries
-            && self.touched == other.touched
+            && self.iter().eq(other.iter())
+            && self.touched_in_order() == other.touched_in_order()
     }
 }
 
@@ -252,8 +314,10 @@ impl Hash for StateMap {
     fn hash<H: StdHasher>(&self, state: &mut H) {
         self.root.hash(state);
         // The root stands for the entries of the last checkpoint, so only what was written since is added.
-        self.touched.hash(state);
-        self.touched.keys().for_each(|key| self.entries.get(key.as_slice()).hash(state));
+        let touched = self.touched_in_order();
+        touched.hash(state);
+        let values: Vec<Option<&[u8]>> = touched.iter().map(|touched| self.get_slice(touched.key.as_slice())).collect();
+        values.hash(state);
     }
 }
 

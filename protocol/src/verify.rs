@@ -200,11 +200,12 @@ fn verify_pre_prepare(
         return Err(Invalid::Sender(vote.voter));
     }
     let body = body.into_bytes();
-    if crate::batch::batch_digest(&body) != vote.statement.digest {
+    let digest = crate::batch::batch_digest(&body);
+    if digest != vote.statement.digest {
         return Err(Invalid::Digest);
     }
     let proof = |body| Invalid::Misbehaviour(Box::new(Evidence::InvalidBatch { vote, batch: body }));
-    let Ok(batch) = Batch::parse(body.clone(), configuration) else {
+    let Ok(batch) = Batch::parse_named(body.clone(), digest, configuration) else {
         verifier.verify(&check.items).or(Err(Invalid::Signature))?;
         return Err(proof(body.into()));
     };

@@ -51,7 +51,7 @@ impl Key {
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        self.as_slice() == other.as_slice()
+        self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -65,7 +65,14 @@ impl PartialOrd for Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.as_slice().cmp(other.as_slice())
+        match (self, other) {
+            // The zeros that fill up are no greater than any byte, so only where all is equal the length decides: the
+            // order of the bytes, found without looking at lengths first.
+            (Self::Short { length: left, bytes }, Self::Short { length: right, bytes: others }) => {
+                bytes.cmp(others).then(left.cmp(right))
+            }
+            _ => self.as_slice().cmp(other.as_slice()),
+        }
     }
 }
 

@@ -45,10 +45,7 @@ impl StateMap {
     /// # Errors
     /// [`BucketTooFull`].
     pub fn prove(&self, key: &[u8]) -> Result<Proof, BucketTooFull> {
-        let value = match self.touched.get(key) {
-            Some(before) => before.clone(),
-            None => self.get(key),
-        };
+        let value = self.get_at_checkpoint(key);
         let index = bucket_index(&key_digest(key), self.tree.depth());
         Ok(Proof {
             value: value.map(Blob::from),
