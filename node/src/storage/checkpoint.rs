@@ -1,8 +1,10 @@
 //! The checkpoint store: the state of a replica at its latest checkpoint (PROTOCOL §5, §9), in an embedded store.
 //!
 //! The state is two ordered maps from bytes to bytes, the application's and the protocol's own. A checkpoint is what
-//! changed since the last one and becomes durable as a whole or not at all: one batch, one sync. A [`Snapshot`] keeps the
-//! state of one checkpoint readable while later ones are stored, for as long as it lives.
+//! changed since the last one and becomes durable as a whole or not at all: a small one as a batch in the store's journal,
+//! with one sync; a large one as tables of its own, which are named together, so that its bytes are written once instead
+//! of twice. A [`Snapshot`] keeps the state of one checkpoint readable while later ones are stored, for as long as it
+//! lives.
 //!
 //! ```text
 //! folder
@@ -10,8 +12,10 @@
 //!   state.new                        a state being received; removed at the next start
 //!
 //! database
-//!   keyspaces `application`, `protocol`    the two maps
-//!   keyspace `meta`, key `checkpoint`      8 bytes sequence number, little endian; then what the caller gave as `meta`
+//!   keyspace `state`: all that has to change together
+//!     key `a` and a key of the application    its value
+//!     key `m`                                 8 bytes sequence number, little endian; then what the caller gave as `meta`
+//!     key `p` and a key of the protocol       its value
 //! ```
 //!
 //! A state received from peers is written to `state.new`, whole and synced with its checkpoint; then one rename makes it
@@ -30,16 +34,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-use fjall::{Keyspace, OwnedWriteBatch, PersistMode};
-
 use self::folder::{list, remove_folder, state_name, sync_folder, sync_tree};
 pub use self::reception::Reception;
 pub use self::snapshot::Snapshot;
-use self::state::State;
+use self::state::{LARGE_BYTES, State, latest_change, state_key};
+use bytes::Bytes;
 
-/// Longest key, in bytes: what the store takes.
-pub const KEY_BYTES_MAX: usize = 65_535;
+/// Longest key, in bytes: what the store takes, less the letter of its map.
+pub const KEY_BYTES_MAX: usize = 65_534;
 
 /// Longest value, in bytes: far below what the store takes, and it fits into a message.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;
@@ -111,6 +113,14 @@ pub enum Error {
         /// Length of the value, in bytes.
         value: usize,
     },
+    /// A checkpoint names a key twice. Nothing of it was stored.
+    #[error("checkpoint {sequence} has two values for one key of {key} bytes")]
+    Twice {
+        /// The checkpoint.
+        sequence: u64,
+        /// Length of the key, in bytes.
+        key: usize,
+    },
     /// A checkpoint does not come after the latest one.
     #[error("checkpoint {found} cannot follow checkpoint {latest}")]
     NotLater {
@@ -129,6 +139,8 @@ pub struct CheckpointStore {
     /// Number in the name of the database's folder.
     serial: u64,
     latest: Option<Latest>,
+    /// From so many bytes on a checkpoint is written as tables.
+    large_bytes: usize,
 }
 
 impl CheckpointStore {
@@ -145,7 +157,7 @@ impl CheckpointStore {
         let state = Arc::new(State::open(folder.join(state_name(serial)))?);
         sync_folder(folder)?;
         let latest = state.latest(&state.database.snapshot())?;
-        Ok(Self { folder: folder.to_owned(), state, serial, latest })
+        Ok(Self { folder: folder.to_owned(), state, serial, latest, large_bytes: LARGE_BYTES })
     }
 
     /// The folder that it was opened in.
@@ -170,16 +182,18 @@ impl CheckpointStore {
         if let Some(latest) = self.latest.as_ref().filter(|latest| sequence <= latest.sequence) {
             return Err(Error::NotLater { latest: latest.sequence, found: sequence });
         }
+        let mut bytes = 0;
         for (key, value) in application.iter().chain(&protocol) {
             refuse_entry(key, value.as_deref().unwrap_or_default())?;
+            bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         }
-        let changes = application.len() + protocol.len() + 1;
-        let mut batch = OwnedWriteBatch::with_capacity(self.state.database.clone(), changes);
-        put_changes(&mut batch, &self.state.application, application);
-        put_changes(&mut batch, &self.state.protocol, protocol);
         let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
-        self.state.put_latest(&mut batch, &latest);
-        self.state.checked(batch.durability(Some(PersistMode::SyncData)).commit())?;
+        let application = changes_of(Map::Application, application);
+        let mut changes =
+            application.chain([latest_change(&latest)]).chain(changes_of(Map::Protocol, protocol)).collect();
+        in_order(&mut changes, sequence)?;
+        let stored = if bytes >= self.large_bytes { self.state.ingest(changes) } else { self.state.commit(changes) };
+        self.state.checked(stored)?;
         self.latest = Some(latest);
         Ok(())
     }
@@ -217,12 +231,17 @@ impl CheckpointStore {
     }
 }
 
-fn put_changes(batch: &mut OwnedWriteBatch, keyspace: &Keyspace, changes: Vec<Change>) {
-    for (key, value) in changes {
-        match value {
-            Some(value) => batch.insert(keyspace, key.as_ref(), value.as_ref()),
-            None => batch.remove(keyspace, key.as_ref()),
-        }
+/// The changes of a map as changes of the whole state.
+fn changes_of(map: Map, changes: Vec<Change>) -> impl Iterator<Item = Change> {
+    changes.into_iter().map(move |(key, value)| (state_key(map, &key), value))
+}
+
+/// Sorts the changes by key, and refuses two of one key.
+fn in_order(changes: &mut Vec<Change>, sequence: u64) -> Result<(), Error> {
+    changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    match changes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => Err(Error::Twice { sequence, key: pair[0].0.len() - 1 }),
+        None => Ok(()),
     }
 }
 

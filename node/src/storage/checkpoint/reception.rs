@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fjall::PersistMode;
 
-use super::state::State;
+use super::state::{State, latest_change, state_key};
 use super::{Entry, Error, Latest, Map, refuse_entry};
 
 /// A received state is written in batches of about this many bytes.
@@ -31,7 +31,7 @@ impl Reception {
         let mut batch = self.state.database.batch();
         for (key, value) in entries {
             self.bytes += key.len() + value.len();
-            batch.insert(self.state.map(map), key.as_ref(), value.as_ref());
+            batch.insert(&self.state.keyspace, state_key(map, &key), value);
             if self.bytes >= BATCH_BYTES {
                 self.bytes = 0;
                 let full = std::mem::replace(&mut batch, self.state.database.batch());
@@ -44,9 +44,7 @@ impl Reception {
     /// Everything durable, files closed.
     pub(super) fn finish(self, latest: &Latest) -> Result<(), Error> {
         let state = self.state;
-        let mut batch = state.database.batch();
-        state.put_latest(&mut batch, latest);
-        state.checked(batch.durability(Some(PersistMode::SyncAll)).commit())?;
+        state.checked(state.commit(vec![latest_change(latest)]))?;
         state.checked(state.database.persist(PersistMode::SyncAll))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::Readable as _;
 
-use super::state::State;
+use super::state::{State, end, prefix, state_key};
 use super::{Entry, Error, Latest, Map};
 
 /// The state at one checkpoint.
@@ -35,14 +35,15 @@ impl Snapshot {
 
     /// The value of a key.
     pub fn get(&self, map: Map, key: &[u8]) -> Result<Option<Bytes>, Error> {
-        let value = self.state.checked(self.at.get(self.state.map(map), key))?;
+        let value = self.state.checked(self.at.get(&self.state.keyspace, state_key(map, key)))?;
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
     /// The entries of a map by ascending key: all of them, or those after a key.
     pub fn entries(&self, map: Map, after: Option<&[u8]>) -> impl Iterator<Item = Result<Entry, Error>> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let found = self.at.range::<&[u8], _>(self.state.map(map), (start, Bound::Unbounded));
+        let start = after.map_or(Bound::Excluded(prefix(map).into()), |after| Bound::Excluded(state_key(map, after)));
+        let end = Bound::Excluded(Bytes::from_static(end(map)));
+        let found = self.at.range::<Bytes, _>(&self.state.keyspace, (start, end));
         found.map(|guard| self.state.checked(guard.into_inner()).map(to_entry))
     }
 
@@ -63,6 +64,7 @@ impl Snapshot {
     }
 }
 
+/// The letter of the map taken off.
 fn to_entry((key, value): fjall::KvPair) -> Entry {
-    (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))
+    (Bytes::copy_from_slice(key.get(1..).unwrap_or_default()), Bytes::copy_from_slice(&value))
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, Readable as _};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
 
 use super::folder::remove_folder;
-use super::{Error, Latest, Map, store_error};
+use super::{Change, Error, Latest, Map, store_error};
 
 /// Blocks kept in memory, in bytes.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -16,16 +16,18 @@ const CACHE_BYTES: u64 = 32 << 20;
 /// Changes of a map kept in memory before they are written to a table, in bytes.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
+/// From so many bytes on a checkpoint goes into tables at once: it would fill what is kept in memory anyway.
+pub(super) const LARGE_BYTES: usize = MEMTABLE_BYTES as usize;
+
 /// The store's own journal may grow to this before tables are written, in bytes. The least it takes.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
-const CHECKPOINT_KEY: &[u8] = b"checkpoint";
+/// The key of the record that names the checkpoint.
+const LATEST_KEY: &[u8] = b"m";
 
 /// An open database.
 pub(super) struct State {
-    pub(super) application: Keyspace,
-    pub(super) protocol: Keyspace,
-    pub(super) meta: Keyspace,
+    pub(super) keyspace: Keyspace,
     pub(super) database: Database,
     pub(super) folder: PathBuf,
     /// Another state took its place: the folder goes when nobody reads it any more.
@@ -40,12 +42,11 @@ impl std::fmt::Debug for State {
 
 impl State {
     pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
-        let opened = Self::open_keyspaces(&folder);
-        let (database, [application, protocol, meta]) = opened.map_err(|source| store_error(&folder, source))?;
-        Ok(Self { application, protocol, meta, database, folder, obsolete: AtomicBool::new(false) })
+        let (database, keyspace) = Self::open_database(&folder).map_err(|source| store_error(&folder, source))?;
+        Ok(Self { keyspace, database, folder, obsolete: AtomicBool::new(false) })
     }
 
-    fn open_keyspaces(folder: &Path) -> fjall::Result<(Database, [Keyspace; 3])> {
+    fn open_database(folder: &Path) -> fjall::Result<(Database, Keyspace)> {
         let database = Database::builder(folder)
             .cache_size(CACHE_BYTES)
             .journal_compression(CompressionType::None)
@@ -59,36 +60,73 @@ impl State {
                 .data_block_size_policy(BlockSizePolicy::all(16 << 10))
                 .data_block_compression_policy(CompressionPolicy::disabled())
         };
-        let application = database.keyspace("application", options)?;
-        let protocol = database.keyspace("protocol", options)?;
-        let meta = database.keyspace("meta", options)?;
-        Ok((database, [application, protocol, meta]))
+        let keyspace = database.keyspace("state", options)?;
+        Ok((database, keyspace))
     }
 
-    pub(super) fn map(&self, map: Map) -> &Keyspace {
-        match map {
-            Map::Application => &self.application,
-            Map::Protocol => &self.protocol,
+    /// Stores changes together by way of the journal; durable when this returns.
+    pub(super) fn commit(&self, changes: Vec<Change>) -> fjall::Result<()> {
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), changes.len());
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(&self.keyspace, key, value),
+                None => batch.remove(&self.keyspace, key),
+            }
         }
+        batch.durability(Some(PersistMode::SyncData)).commit()
+    }
+
+    /// Stores changes in ascending order of their keys, no two of one key, as tables. These are synced, and then become part
+    /// of the state together, by the durable replacement of the file that lists the tables.
+    pub(super) fn ingest(&self, changes: Vec<Change>) -> fjall::Result<()> {
+        let mut ingestion = self.keyspace.start_ingestion()?;
+        for (key, value) in changes {
+            match value {
+                Some(value) => ingestion.write(key, value)?,
+                None => ingestion.write_tombstone(key)?,
+            }
+        }
+        ingestion.finish()
     }
 
     pub(super) fn latest(&self, snapshot: &fjall::Snapshot) -> Result<Option<Latest>, Error> {
-        let Some(record) = self.checked(snapshot.get(&self.meta, CHECKPOINT_KEY))? else { return Ok(None) };
+        let Some(record) = self.checked(snapshot.get(&self.keyspace, LATEST_KEY))? else { return Ok(None) };
         let Some((sequence, meta)) = record.split_first_chunk() else {
             return Err(Error::Meta { folder: self.folder.clone(), bytes: record.len() });
         };
         Ok(Some(Latest { sequence: u64::from_le_bytes(*sequence), meta: Bytes::copy_from_slice(meta) }))
     }
 
-    /// Adds the record that names the checkpoint.
-    pub(super) fn put_latest(&self, batch: &mut OwnedWriteBatch, latest: &Latest) {
-        let record = [latest.sequence.to_le_bytes().as_slice(), &latest.meta].concat();
-        batch.insert(&self.meta, CHECKPOINT_KEY, record);
-    }
-
     pub(super) fn checked<T>(&self, result: fjall::Result<T>) -> Result<T, Error> {
         result.map_err(|source| store_error(&self.folder, source))
     }
+}
+
+/// The key of the whole state under which an entry of a map stands.
+pub(super) fn state_key(map: Map, key: &[u8]) -> Bytes {
+    Bytes::from([prefix(map), key].concat())
+}
+
+/// What the keys of a map begin with.
+pub(super) const fn prefix(map: Map) -> &'static [u8] {
+    match map {
+        Map::Application => b"a",
+        Map::Protocol => b"p",
+    }
+}
+
+/// What all keys of a map are less than, and greater than its prefix.
+pub(super) const fn end(map: Map) -> &'static [u8] {
+    match map {
+        Map::Application => b"b",
+        Map::Protocol => b"q",
+    }
+}
+
+/// The record that names the checkpoint.
+pub(super) fn latest_change(latest: &Latest) -> Change {
+    let record = [latest.sequence.to_le_bytes().as_slice(), &latest.meta].concat();
+    (Bytes::from_static(LATEST_KEY), Some(Bytes::from(record)))
 }
 
 impl Drop for State {

@@ -156,6 +156,83 @@ fn parts_of_a_bounded_size_add_up_to_the_whole_map() {
     assert_eq!(parts.len(), 100);
 }
 
+#[test]
+fn a_key_that_a_checkpoint_names_twice_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    for large_bytes in [0, usize::MAX] {
+        store.large_bytes = large_bytes;
+        let refused = store.apply(7, b"", vec![put("a", "1"), put("b", "1"), put("a", "2")], vec![put("a", "1")]);
+        assert!(matches!(refused, Err(Error::Twice { sequence: 7, key: 1 })), "{refused:?}");
+    }
+    assert_eq!(store.latest(), None);
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), []);
+}
+
+/// What a crash leaves: the files as they are, of a store that was not closed.
+fn as_after_a_crash(folder: &Path) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                fs::copy(entry.path(), &to).unwrap();
+            }
+        }
+    }
+    let copied = tempfile::tempdir().unwrap();
+    copy(folder, copied.path());
+    copied
+}
+
+#[test]
+fn each_checkpoint_is_whole_after_a_crash_small_or_large_in_any_order() {
+    for pattern in 0..16_u32 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = CheckpointStore::open(folder.path()).unwrap();
+        let mut model = BTreeMap::new();
+        for round in 0..4_u64 {
+            store.large_bytes = if pattern >> round & 1 == 1 { 0 } else { usize::MAX };
+            // Every key is written in some rounds, removed in others, and left alone in the rest.
+            let changes = (0..30_u64).filter(|number| (number + round) % 3 != 0).map(|number| {
+                let value = ((number + round) % 5 != 0).then(|| format!("{number} in round {round}"));
+                (format!("key {number:02}"), value)
+            });
+            for (key, value) in changes.clone() {
+                match value {
+                    Some(value) => model.insert(key, value),
+                    None => model.remove(&key),
+                };
+            }
+            let change = |(key, value): (String, Option<String>)| (bytes(&key), value.map(|value| bytes(&value)));
+            let session = put("session", &format!("round {round}"));
+            store.apply(round + 1, b"", changes.map(change).collect(), vec![session]).unwrap();
+            let crashed = as_after_a_crash(folder.path());
+            let again = CheckpointStore::open(crashed.path()).unwrap();
+            assert_eq!(again.latest().map(|latest| latest.sequence), Some(round + 1), "pattern {pattern}");
+            let snapshot = again.snapshot().unwrap();
+            assert!(entries(&snapshot, Map::Application).into_iter().eq(model.clone()), "pattern {pattern}");
+            assert_eq!(entries(&snapshot, Map::Protocol), pairs(&[("session", &format!("round {round}"))]));
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_shows_nothing_of_a_large_checkpoint_stored_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.large_bytes = 0;
+    store.apply(1, b"", vec![put("a", "1"), put("b", "1")], vec![]).unwrap();
+    let first = store.snapshot().unwrap();
+    for sequence in 2..12 {
+        store.apply(sequence, b"", vec![put("a", &sequence.to_string()), (bytes("b"), None)], vec![]).unwrap();
+    }
+    assert_eq!(entries(&first, Map::Application), pairs(&[("a", "1"), ("b", "1")]));
+    assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), pairs(&[("a", "11")]));
+}
+
 fn changes() -> impl Strategy<Value = Vec<(u8, Option<Vec<u8>>)>> {
     prop::collection::vec((0..40_u8, prop::option::of(prop::collection::vec(any::<u8>(), 0..50))), 0..30)
 }
@@ -165,12 +242,13 @@ proptest! {
 
     #[test]
     fn the_store_holds_what_a_map_would(
-        checkpoints in prop::collection::vec((changes(), changes(), any::<bool>()), 1..8),
+        checkpoints in prop::collection::vec((changes(), changes(), any::<bool>(), any::<bool>()), 1..8),
     ) {
         let folder = tempfile::tempdir().unwrap();
         let mut store = CheckpointStore::open(folder.path()).unwrap();
         let mut model = [BTreeMap::new(), BTreeMap::new()];
-        for (sequence, (application, protocol, reopen)) in (1..).zip(checkpoints) {
+        for (sequence, (application, protocol, reopen, is_large)) in (1..).zip(checkpoints) {
+            store.large_bytes = if is_large { 0 } else { usize::MAX };
             let mut given = [Vec::new(), Vec::new()];
             for (changes, (model, given)) in [application, protocol].into_iter().zip(model.iter_mut().zip(&mut given)) {
                 for (key, value) in changes.into_iter().collect::<BTreeMap<_, _>>() {
