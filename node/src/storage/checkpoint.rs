@@ -189,7 +189,7 @@ impl CheckpointStore {
         }
         let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
         let application = changes_of(Map::Application, application);
-        let mut changes =
+        let mut changes: Vec<Change> =
             application.chain([latest_change(&latest)]).chain(changes_of(Map::Protocol, protocol)).collect();
         in_order(&mut changes, sequence)?;
         let stored = if bytes >= self.large_bytes { self.state.ingest(changes) } else { self.state.commit(changes) };
@@ -237,7 +237,7 @@ fn changes_of(map: Map, changes: Vec<Change>) -> impl Iterator<Item = Change> {
 }
 
 /// Sorts the changes by key, and refuses two of one key.
-fn in_order(changes: &mut Vec<Change>, sequence: u64) -> Result<(), Error> {
+fn in_order(changes: &mut [Change], sequence: u64) -> Result<(), Error> {
     changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
     match changes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(Error::Twice { sequence, key: pair[0].0.len() - 1 }),

@@ -14,10 +14,10 @@ use super::{Change, Error, Latest, Map, store_error};
 const CACHE_BYTES: u64 = 32 << 20;
 
 /// Changes of a map kept in memory before they are written to a table, in bytes.
-const MEMTABLE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = LARGE_BYTES as u64;
 
 /// From so many bytes on a checkpoint goes into tables at once: it would fill what is kept in memory anyway.
-pub(super) const LARGE_BYTES: usize = MEMTABLE_BYTES as usize;
+pub(super) const LARGE_BYTES: usize = 8 << 20;
 
 /// The store's own journal may grow to this before tables are written, in bytes. The least it takes.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;

@@ -169,53 +169,56 @@ fn a_key_that_a_checkpoint_names_twice_is_refused() {
     assert_eq!(entries(&store.snapshot().unwrap(), Map::Application), []);
 }
 
-/// What a crash leaves: the files as they are, of a store that was not closed.
-fn as_after_a_crash(folder: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-            let to = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                copy(&entry.path(), &to);
-            } else {
-                fs::copy(entry.path(), &to).unwrap();
-            }
-        }
-    }
-    let copied = tempfile::tempdir().unwrap();
-    copy(folder, copied.path());
-    copied
+/// A round of changes: every key is written in some rounds, removed in others, and left alone in the rest.
+fn round_of_changes(round: u64) -> impl Iterator<Item = (String, Option<String>)> {
+    let changed = (0..30_u64).filter(move |number| !(number + round).is_multiple_of(3));
+    changed.map(move |number| {
+        let value = (!(number + round).is_multiple_of(5)).then(|| format!("{number} in round {round}"));
+        (format!("key {number:02}"), value)
+    })
 }
+
+/// In a process of its own: stores as many rounds as it is told, those large whose bit is set, and dies without closing.
+#[test]
+#[ignore = "a part of each_checkpoint_is_whole_after_a_crash_small_or_large_in_any_order"]
+fn store_rounds_and_die() {
+    let Ok(told) = std::env::var(TOLD) else { return };
+    let told: Vec<&str> = told.splitn(3, ' ').collect();
+    let (pattern, rounds): (u32, u64) = (told[0].parse().unwrap(), told[1].parse().unwrap());
+    let mut store = CheckpointStore::open(Path::new(told[2])).unwrap();
+    for round in 0..rounds {
+        store.large_bytes = if pattern >> round & 1 == 1 { 0 } else { usize::MAX };
+        let changes = round_of_changes(round).map(|(key, value)| (bytes(&key), value.map(|value| bytes(&value))));
+        let session = put("session", &format!("round {round}"));
+        store.apply(round + 1, b"", changes.collect(), vec![session]).unwrap();
+    }
+    std::process::abort();
+}
+
+const TOLD: &str = "QUORATE_STORE_ROUNDS_AND_DIE";
 
 #[test]
 fn each_checkpoint_is_whole_after_a_crash_small_or_large_in_any_order() {
-    for pattern in 0..16_u32 {
+    for (pattern, rounds) in (0..16_u32).flat_map(|pattern| [(pattern, 3), (pattern, 4)]) {
         let folder = tempfile::tempdir().unwrap();
-        let mut store = CheckpointStore::open(folder.path()).unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "--ignored", "storage::checkpoint::tests::store_rounds_and_die"]);
+        child.env(TOLD, format!("{pattern} {rounds} {}", folder.path().display()));
+        let output = child.output().unwrap();
+        assert_eq!(output.status.code(), None, "it dies of a signal: {output:?}");
         let mut model = BTreeMap::new();
-        for round in 0..4_u64 {
-            store.large_bytes = if pattern >> round & 1 == 1 { 0 } else { usize::MAX };
-            // Every key is written in some rounds, removed in others, and left alone in the rest.
-            let changes = (0..30_u64).filter(|number| (number + round) % 3 != 0).map(|number| {
-                let value = ((number + round) % 5 != 0).then(|| format!("{number} in round {round}"));
-                (format!("key {number:02}"), value)
-            });
-            for (key, value) in changes.clone() {
-                match value {
-                    Some(value) => model.insert(key, value),
-                    None => model.remove(&key),
-                };
-            }
-            let change = |(key, value): (String, Option<String>)| (bytes(&key), value.map(|value| bytes(&value)));
-            let session = put("session", &format!("round {round}"));
-            store.apply(round + 1, b"", changes.map(change).collect(), vec![session]).unwrap();
-            let crashed = as_after_a_crash(folder.path());
-            let again = CheckpointStore::open(crashed.path()).unwrap();
-            assert_eq!(again.latest().map(|latest| latest.sequence), Some(round + 1), "pattern {pattern}");
-            let snapshot = again.snapshot().unwrap();
-            assert!(entries(&snapshot, Map::Application).into_iter().eq(model.clone()), "pattern {pattern}");
-            assert_eq!(entries(&snapshot, Map::Protocol), pairs(&[("session", &format!("round {round}"))]));
+        for (key, value) in (0..rounds).flat_map(round_of_changes) {
+            match value {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
         }
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        assert_eq!(store.latest().map(|latest| latest.sequence), Some(rounds), "pattern {pattern}");
+        let snapshot = store.snapshot().unwrap();
+        assert!(entries(&snapshot, Map::Application).into_iter().eq(model), "pattern {pattern}");
+        let session = format!("round {}", rounds - 1);
+        assert_eq!(entries(&snapshot, Map::Protocol), pairs(&[("session", &session)]));
     }
 }
 
