@@ -206,7 +206,7 @@ impl Batch {
         let bytes = BATCH_OVERHEAD_BYTES + requests.iter().map(ParsedRequest::bytes_in_batch).sum::<usize>();
         let body =
             encode_about(&Body { stamp, requests: list }, bytes).expect("the primary keeps to the bound of bytes");
-        Self { digest: batch_digest(&body), body, stamp, requests: requests.into() }
+        Self { digest: batch_digest(&body), requests: within(&body, requests), body, stamp }
     }
 
     /// Decodes a batch and checks it and its requests against the bounds of `configuration`; the signatures are left to
@@ -270,6 +270,15 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
+}
+
+/// The requests of a body as slices of it, as every other replica has them: the frames in which they came are let go.
+fn within(body: &Bytes, came: Vec<ParsedRequest>) -> Arc<[ParsedRequest]> {
+    let Ok(Body { requests, .. }) = decode(body) else { return came.into() };
+    let slices = requests.into_vec().into_iter().zip(came);
+    slices
+        .map(|(signed, came)| ParsedRequest { request: decode(signed.body.bytes()).unwrap_or(came.request), signed })
+        .collect()
 }
 
 /// Bytes that a batch needs beyond its requests.

@@ -40,6 +40,21 @@ fn a_primary_with_nothing_in_flight_proposes_at_once() {
     assert_eq!(primary.sync(), [Output::Broadcast(message)]);
 }
 
+#[test]
+fn a_batch_keeps_nothing_in_memory_but_its_body() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    primary.ask(group.opening(client(0), 1));
+    let session = Session { sequence: slot(1), index: 0 };
+    let outputs = primary.ask(group.request(client(0), session, 1, "operation"));
+    let batch = &batches(&outputs)[0];
+    let body = batch.body().as_ptr_range();
+    let request = &batch.requests()[0];
+    for part in [request.signed.body.bytes(), request.request.operations[0].bytes()] {
+        assert!(body.contains(&part.as_ptr()), "a slice of something else, which stays with it");
+    }
+}
+
 /// "with one batch in flight, once as many requests wait as that one holds; otherwise a batch fills" (§4.2)
 #[test]
 fn a_batch_that_is_not_full_waits_while_two_are_in_flight() {
