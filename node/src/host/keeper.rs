@@ -63,7 +63,7 @@ impl Keeper {
         }
         let (commands, waiting) = sync_channel(COMMANDS_MAX);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
-            priority::give_way(priority::BACKGROUND);
+            priority::give_way(priority::EXECUTION);
             keeping.work(&waiting);
         })?;
         Ok(Self { commands, thread })
