@@ -238,7 +238,8 @@ fn changes_of(map: Map, changes: Vec<Change>) -> impl Iterator<Item = Change> {
 
 /// Sorts the changes by key, and refuses two of one key.
 fn in_order(changes: &mut [Change], sequence: u64) -> Result<(), Error> {
-    changes.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    // Mostly they are in order, in runs: the stable sort only merges those.
+    changes.sort_by(|(left, _), (right, _)| left.cmp(right));
     match changes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => Err(Error::Twice { sequence, key: pair[0].0.len() - 1 }),
         None => Ok(()),
