@@ -9,6 +9,7 @@
 //! overwritten are kept, so what is proved is always the state at the last checkpoint, while writing goes on.
 
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry as MapEntry;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -34,11 +35,10 @@ use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
 /// what their next checkpoints report as changes.
 #[derive(Clone)]
 pub struct StateMap {
-    /// All entries, and until the next checkpoint the places of those that were removed. The owner bounds their number
-    /// and bytes.
+    /// All entries. The owner bounds their number and bytes.
     entries: BTreeMap<Key, Held>,
-    /// How many entries there are, removed ones left out.
-    count: usize,
+    /// Keys written since the last checkpoint that are no entries now, with their places in `touched`, counted from one.
+    removed: BTreeMap<Key, NonZeroUsize>,
     /// The bytes of all keys and values.
     raw_bytes: u64,
     /// The keys written since the last checkpoint, in the order in which they first were. One for each key written.
@@ -50,11 +50,10 @@ pub struct StateMap {
     root: Digest,
 }
 
-/// What is known of a key, so that a write searches for it once.
+/// What is known of an entry, so that a write searches for it once.
 #[derive(Debug, Clone)]
 struct Held {
-    /// None: it was removed since the last checkpoint.
-    value: Option<Bytes>,
+    value: Bytes,
     /// Its place in `touched`, counted from one; none if it was not written since the last checkpoint.
     touched: Option<NonZeroUsize>,
 }
@@ -81,7 +80,7 @@ impl StateMap {
         let mut tree = Tree::new(depth);
         Self {
             entries: BTreeMap::new(),
-            count: 0,
+            removed: BTreeMap::new(),
             raw_bytes: 0,
             touched: Vec::new(),
             buckets: vec![Vec::new(); 1 << depth],
@@ -91,13 +90,13 @@ impl StateMap {
     }
 
     /// How many entries there are.
-    pub const fn len(&self) -> usize {
-        self.count
+    pub fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// Whether there is no entry.
-    pub const fn is_empty(&self) -> bool {
-        self.count == 0
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// The bytes of all keys and values.
@@ -112,43 +111,51 @@ impl StateMap {
 
     /// The value of `key`, shared.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.entries.get(key)?.value.clone()
+        self.entries.get(key).map(|held| held.value.clone())
     }
 
     /// The bytes of the value of `key`.
     pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
-        self.entries.get(key)?.value.as_deref()
+        self.entries.get(key).map(|held| &held.value[..])
     }
 
     /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
     /// batch in memory for as long as the entry lives.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
-        let held = self.entries.entry(Key::from(key)).or_insert(Held { value: None, touched: None });
-        let before = held.value.replace(Bytes::copy_from_slice(value));
-        let was_there = before.is_some();
-        if let Some(before) = &before {
-            self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, before));
-        } else {
-            self.count += 1;
-        }
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
-        touch(&mut self.touched, held, key, before);
-        was_there
+        let value = Bytes::copy_from_slice(value);
+        match self.entries.entry(Key::from(key)) {
+            MapEntry::Occupied(mut entry) => {
+                let held = entry.get_mut();
+                let before = core::mem::replace(&mut held.value, value);
+                self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
+                if held.touched.is_none() {
+                    held.touched = touch(&mut self.touched, key, Some(before));
+                }
+                true
+            }
+            MapEntry::Vacant(entry) => {
+                let place = self.removed.remove(key);
+                let touched = place.or_else(|| touch(&mut self.touched, key, None));
+                entry.insert(Held { value, touched });
+                false
+            }
+        }
     }
 
     /// Removes `key` and its value, and says whether there was one.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let Some(held) = self.entries.get_mut(key) else { return false };
-        let Some(before) = held.value.take() else { return false };
+        let Some(Held { value: before, touched }) = self.entries.remove(key) else { return false };
         self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
-        self.count -= 1;
-        touch(&mut self.touched, held, key, Some(before));
+        if let Some(place) = touched.or_else(|| touch(&mut self.touched, key, Some(before))) {
+            self.removed.insert(Key::from(key), place);
+        }
         true
     }
 
     /// All entries in ascending order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.entries.iter().filter_map(|(key, held)| Some((key.as_slice(), held.value.as_deref()?)))
+        self.entries.iter().map(|(key, held)| (key.as_slice(), &held.value[..]))
     }
 
     /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
@@ -158,8 +165,8 @@ impl StateMap {
             Some(_) | None => Bound::Included(prefix),
         };
         let candidates = self.entries.range::<[u8], _>((start, Bound::Unbounded));
-        let within = candidates.take_while(move |(key, _)| key.as_slice().starts_with(prefix));
-        within.filter_map(|(key, held)| Some((key.as_slice(), held.value.as_deref()?)))
+        let pairs = candidates.map(|(key, held)| (key.as_slice(), &held.value[..]));
+        pairs.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Brings the root up to date and gives it with the entries that differ from the checkpoint before, in ascending order
@@ -186,15 +193,15 @@ impl StateMap {
         touched.sort_unstable_by(|left, right| left.key.cmp(&right.key));
         let mut changes = Vec::new();
         for Touched { key, before } in touched {
-            let Some(held) = self.entries.get_mut(&key) else { continue };
-            held.touched = None;
-            if held.value != before {
-                changes.push((Bytes::copy_from_slice(key.as_slice()), held.value.clone()));
-            }
-            if held.value.is_none() {
-                self.entries.remove(&key);
+            let now = self.entries.get_mut(&key).map(|held| {
+                held.touched = None;
+                &held.value
+            });
+            if now != before.as_ref() {
+                changes.push((Bytes::copy_from_slice(key.as_slice()), now.cloned()));
             }
         }
+        self.removed.clear();
         changes
     }
 
@@ -260,22 +267,22 @@ impl StateMap {
             self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(&entry.key, &entry.value));
             let fingerprint = Fingerprint { key: key_digest(&entry.key), value: value_digest(&entry.value) };
             self.buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
-            let held = Held { value: Some(Bytes::copy_from_slice(&entry.value)), touched: None };
+            let held = Held { value: Bytes::copy_from_slice(&entry.value), touched: None };
             let copy = (Key::from(&entry.key[..]), held);
             previous = Some(entry.key.into_bytes());
             Ok(copy)
         });
         self.entries = entries.collect::<Result<_, _>>()?;
-        self.count = self.entries.len();
         Ok(())
     }
 
     /// What `key` held at the last checkpoint.
     fn get_at_checkpoint(&self, key: &[u8]) -> Option<Bytes> {
-        let held = self.entries.get(key)?;
-        match held.touched.and_then(|place| self.touched.get(place.get() - 1)) {
+        let held = self.entries.get(key);
+        let place = held.map_or_else(|| self.removed.get(key).copied(), |held| held.touched);
+        match place.and_then(|place| self.touched.get(place.get() - 1)) {
             Some(touched) => touched.before.clone(),
-            None => held.value.clone(),
+            None => held.map(|held| held.value.clone()),
         }
     }
 
@@ -287,12 +294,10 @@ impl StateMap {
     }
 }
 
-/// Remembers what the first write since the checkpoint to the place of `key` left behind.
-fn touch(touched: &mut Vec<Touched>, held: &mut Held, key: &[u8], before: Option<Bytes>) {
-    if held.touched.is_none() {
-        touched.push(Touched { key: Key::from(key), before });
-        held.touched = NonZeroUsize::new(touched.len());
-    }
+/// Remembers what the first write to `key` since the checkpoint left behind, and gives its place, counted from one.
+fn touch(touched: &mut Vec<Touched>, key: &[u8], before: Option<Bytes>) -> Option<NonZeroUsize> {
+    touched.push(Touched { key: Key::from(key), before });
+    NonZeroUsize::new(touched.len())
 }
 
 const fn raw_bytes(key: &[u8], value: &[u8]) -> u64 {
