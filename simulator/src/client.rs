@@ -71,6 +71,8 @@ pub(crate) struct Client {
     /// Calls without an answer, and when they were made.
     since: BTreeMap<u64, Time>,
     answers: BTreeMap<u64, Answer>,
+    /// When each call was made.
+    made: Vec<Time>,
     /// The earliest wake-up under way.
     wake_at: Option<Time>,
 }
@@ -88,7 +90,7 @@ impl Client {
         let options = ClientOptions { configuration, key, signer, opening, jitter_seed };
         let now = Now { monotonic: Time::ZERO, wall: WallTime::ZERO };
         let machine = quorate_protocol::client::Client::new(options, now);
-        Self { index, key, machine, calls_made: 0, since: BTreeMap::new(), answers: BTreeMap::new(), wake_at: None }
+        Self { index, key, machine, calls_made: 0, since: BTreeMap::new(), answers: BTreeMap::new(), made: Vec::new(), wake_at: None }
     }
 
     pub(crate) const fn key(&self) -> PublicKey {
@@ -97,6 +99,13 @@ impl Client {
 
     pub(crate) fn answer(&self, call: u64) -> Option<&Answer> {
         self.answers.get(&call)
+    }
+
+    /// How many calls were made before `moment`, and how many of them were answered by then.
+    pub(crate) fn calls_answered_by(&self, moment: Time) -> (usize, usize) {
+        let calls = self.made.iter().filter(|made| **made < moment).count();
+        let is_answered = |call: &usize| self.answers.get(&(*call as u64)).is_some_and(|answer| answer.at <= moment);
+        (calls, (0..calls).filter(is_answered).count())
     }
 
     /// Calls without an answer.
@@ -109,6 +118,7 @@ impl Client {
         let call = self.calls_made;
         self.calls_made += 1;
         self.since.insert(call, now);
+        self.made.push(now);
         let operations = List::new(operations).expect("a test calls with fewer than 4096 operations");
         (Ticket { client: self.index, call }, ClientInput::Submit { ticket: call, operations })
     }

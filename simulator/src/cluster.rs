@@ -17,7 +17,7 @@ mod builder;
 mod failure;
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
@@ -29,7 +29,7 @@ use quorate_protocol::time::Time;
 use crate::client::{Answer, Ticket};
 use crate::disk::{Disk, State};
 use crate::host::Standing;
-use crate::network::{FilterId, LinkOptions, Passage, Verdict};
+use crate::network::{Endpoint, FilterId, LinkOptions, Passage, Verdict};
 use crate::world::{World, WorldCounts};
 
 pub use builder::ClusterBuilder;
@@ -41,6 +41,8 @@ pub use failure::{Failure, Trouble};
 #[derive(Debug)]
 pub struct Cluster {
     world: World,
+    /// Correct replicas that nobody waits for any more.
+    given_up: BTreeSet<usize>,
 }
 
 /// One client, to call by.
@@ -155,30 +157,39 @@ impl Cluster {
             standing.stable.value() == executed - executed % interval
         };
         self.run_until_converged(bound)?;
-        self.run_until(|cluster| cluster.is_converged() && cluster.standings().all(|(_, s)| is_settled(&s)), bound)
+        self.run_until(|cluster| cluster.is_converged() && cluster.correct_standings().all(|(_, s)| is_settled(&s)), bound)
     }
 
     /// Whether all running replicas executed the same slots and take part in the same view.
     pub fn is_converged(&self) -> bool {
-        let standings: Vec<Standing> = self.standings().map(|(_, standing)| standing).collect();
+        let standings: Vec<Standing> = self.correct_standings().map(|(_, standing)| standing).collect();
         let is_equal = |left: &Standing, right: &Standing| (left.executed, left.view) == (right.executed, right.view);
         standings.iter().all(|standing| standing.is_in_view)
             && standings.windows(2).all(|pair| is_equal(&pair[0], &pair[1]))
     }
 
-    /// Checks that all running replicas executed the same slots and are in the same view, and that those with a durable checkpoint of the same slot
-    /// have the same there, entry by entry.
+    /// Checks that all running replicas executed the same slots and are in the same view, and have the same states.
     ///
     /// # Errors
     /// [`Failure`], if they do not.
     pub fn assert_converged(&self) -> Result<(), Failure> {
-        let running = self.world.hosts.iter().filter(|host| host.is_running());
+        self.assert_same_states()?;
+        if self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
+    }
+
+    /// Checks that correct running replicas with a durable checkpoint of the same slot have the same there, entry by entry.
+    ///
+    /// # Errors
+    /// [`Failure`], if they do not.
+    pub fn assert_same_states(&self) -> Result<(), Failure> {
+        let is_correct = |id: ReplicaId| !self.is_attacker(id.index());
+        let running = self.world.hosts.iter().filter(|host| host.is_running() && is_correct(host.id));
         let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();
         let is_same = running.filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
             let first = states.entry(state.sequence).or_insert(state);
             *first == state
         });
-        if is_same && self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
+        if is_same { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }
 
     /// Takes a replica's power.
@@ -241,6 +252,16 @@ impl Cluster {
     /// Stops what `from` says to `to`.
     pub fn cut_link(&mut self, from: usize, to: usize) {
         self.world.network.cut_link(id(from), id(to));
+    }
+
+    /// Ends partitions, isolations and cut links; filters stay, and so do the delays and losses of links.
+    pub fn join(&mut self) {
+        self.world.network.join();
+    }
+
+    /// How one link between replicas behaves from now on, in one direction.
+    pub fn set_link(&mut self, from: usize, to: usize, options: LinkOptions) {
+        self.world.network.set_link(Endpoint::Replica(id(from)), Endpoint::Replica(id(to)), options);
     }
 
     /// Makes the network whole again: partitions, cut links and filters end. Delays and losses stay.
@@ -311,7 +332,7 @@ impl Cluster {
 
     /// The highest view that a running replica is in.
     pub fn highest_view(&self) -> View {
-        self.standings().filter(|(_, standing)| standing.is_in_view).map(|(_, s)| s.view).max().unwrap_or(View::ZERO)
+        self.correct_standings().filter(|(_, standing)| standing.is_in_view).map(|(_, s)| s.view).max().unwrap_or(View::ZERO)
     }
 
     /// The primary of the highest view that a running replica is in.
@@ -349,11 +370,36 @@ impl Cluster {
         self.world.set_healed(false);
     }
 
-    fn standings(&self) -> impl Iterator<Item = (ReplicaId, Standing)> + '_ {
-        self.world.replicas().filter_map(|id| Some((id, self.world.standing(id)?)))
+    /// How far the correct replicas say that they came: those that run, and that somebody waits for.
+    pub(crate) fn correct_standings(&self) -> impl Iterator<Item = (ReplicaId, Standing)> + '_ {
+        let is_counted = |id: &ReplicaId| !self.is_attacker(id.index()) && !self.given_up.contains(&id.index());
+        self.world.replicas().filter(is_counted).filter_map(|id| Some((id, self.world.standing(id)?)))
     }
 
-    fn run_to(&mut self, end: Time, mut condition: impl FnMut(&Self) -> bool) -> Result<bool, Failure> {
+    /// Whether a replica is in the adversary's hands.
+    pub fn is_attacker(&self, replica: usize) -> bool {
+        self.world.is_exempt(id(replica))
+    }
+
+    /// Whether a correct replica kept a proof against `replica`.
+    pub fn is_proved_faulty(&self, replica: usize) -> bool {
+        self.world.is_proved_faulty(id(replica))
+    }
+
+    /// Takes a replica off the network for good: nobody waits for it any more.
+    pub fn give_up(&mut self, replica: usize) {
+        self.isolate(replica);
+        self.given_up.insert(replica);
+    }
+
+    /// How many calls were made before `moment`, and how many of them were answered by then.
+    pub fn calls_answered_by(&self, moment: Time) -> (usize, usize) {
+        self.world.clients.iter().map(|client| client.calls_answered_by(moment)).fold((0, 0), |(calls, answered), more| {
+            (calls + more.0, answered + more.1)
+        })
+    }
+
+    pub(crate) fn run_to(&mut self, end: Time, mut condition: impl FnMut(&Self) -> bool) -> Result<bool, Failure> {
         for _ in 0..STEPS_MAX {
             if let Some(violation) = self.world.violation() {
                 let violation = violation.clone();

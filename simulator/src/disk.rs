@@ -47,6 +47,7 @@ pub struct Disk {
     pub checkpoints: CheckpointStore,
     options: DiskOptions,
     is_stalled: bool,
+    is_sync_failing: bool,
 }
 
 /// How long a stalled disk makes everybody wait: for ever, as far as a simulation goes.
@@ -60,6 +61,7 @@ impl Disk {
             checkpoints: CheckpointStore::default(),
             options,
             is_stalled: false,
+            is_sync_failing: false,
         }
     }
 
@@ -71,6 +73,16 @@ impl Disk {
     /// From now on no sync ends, until the disk is freed or the machine crashes.
     pub fn stall(&mut self) {
         self.is_stalled = true;
+    }
+
+    /// The next sync that ends fails.
+    pub fn fail_sync(&mut self) {
+        self.is_sync_failing = true;
+    }
+
+    /// Whether the sync that ends now fails.
+    pub(crate) fn take_failing_sync(&mut self) -> bool {
+        core::mem::take(&mut self.is_sync_failing)
     }
 
     /// Whether no sync ends.
@@ -93,5 +105,6 @@ impl Disk {
         self.log.crash(self.options.torn, random, configuration);
         self.checkpoints.crash();
         self.is_stalled = false;
+        self.is_sync_failing = false;
     }
 }

@@ -5,7 +5,7 @@ use quorate_protocol::application::{Executable, Execution};
 use quorate_protocol::batch::{Batch, ParsedRequest, Request};
 use quorate_protocol::certificate::{Certificate, StableCertificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List, encode};
-use quorate_protocol::configuration::{ClusterId, Configuration};
+use quorate_protocol::configuration::{ClusterId, Configuration, Parameters};
 use quorate_protocol::message::{
     Cast, Message, NamedViewChange, NewView, Proposal, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
 };
@@ -29,7 +29,7 @@ fn cluster() -> ClusterId {
 }
 
 pub(crate) fn configuration() -> Configuration {
-    crate::cluster::configuration(4, &mut Notary::new(Scheme::Ideal), |_| {})
+    crate::cluster::configuration(4, &mut Notary::new(Scheme::Ideal), Parameters::default()).expect("the defaults")
 }
 
 fn certificate<S>(statement: S, votes: u8) -> Certificate<S> {

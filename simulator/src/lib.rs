@@ -15,6 +15,8 @@
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `ledger.rs` | [`ledger::Ledger`]: the simplest application that can tell right from wrong |
 
+pub mod adversary;
+pub mod campaign;
 pub mod checker;
 pub mod client;
 pub mod clock;
@@ -23,15 +25,19 @@ pub mod disk;
 pub mod host;
 pub mod ledger;
 pub mod network;
+pub mod play;
 pub mod random;
+pub mod scenario;
 pub mod signature;
 pub mod statement;
 pub mod world;
 
 mod account;
+mod fingerprint;
 #[cfg(test)]
 mod fabricate;
 mod parts;
+pub mod span;
 mod subject;
 
 pub use client::Ticket;

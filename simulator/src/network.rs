@@ -58,6 +58,8 @@ pub enum Verdict {
     Drop,
     /// It takes this much longer.
     Delay(Duration),
+    /// It arrives twice, the second time this much later.
+    Duplicate(Duration),
 }
 
 /// A message between two replicas, as a filter sees it.
@@ -67,6 +69,8 @@ pub struct Passage<'a> {
     pub from: ReplicaId,
     /// To whom.
     pub to: ReplicaId,
+    /// When, in true time.
+    pub at: Time,
     /// The message.
     pub message: &'a Message,
 }
@@ -177,11 +181,16 @@ impl Network {
         self.isolated.remove(&replica);
     }
 
+    /// Ends partitions, isolations and cut links.
+    pub fn join(&mut self) {
+        self.cut.clear();
+        self.isolated.clear();
+    }
+
     /// Makes the network whole: no partition, no isolation, no filter, no options for single links. The delays and losses
     /// of all links stay.
     pub fn heal(&mut self) {
-        self.cut.clear();
-        self.isolated.clear();
+        self.join();
         self.filters.clear();
         self.links.clear();
     }
@@ -214,9 +223,10 @@ impl Network {
         !is_isolated(from) && !is_isolated(to) && !is_cut
     }
 
-    /// When `message` between two replicas, sent at `now`, arrives.
-    pub fn send_message(&mut self, now: Time, passage: &Passage<'_>) -> Arrivals {
+    /// When a message between two replicas arrives.
+    pub fn send_message(&mut self, passage: &Passage<'_>) -> Arrivals {
         let mut extra = Duration::ZERO;
+        let mut again = None;
         for filter in self.filters.values_mut() {
             match filter(passage) {
                 Verdict::Pass => {}
@@ -226,9 +236,16 @@ impl Network {
                     return Arrivals::new();
                 }
                 Verdict::Delay(delay) => extra += delay,
+                Verdict::Duplicate(delay) => again = Some(delay),
             }
         }
-        self.send(now.after(extra), Endpoint::Replica(passage.from), Endpoint::Replica(passage.to))
+        let (from, to) = (Endpoint::Replica(passage.from), Endpoint::Replica(passage.to));
+        let mut arrivals = self.send(passage.at.after(extra), from, to);
+        if let Some(delay) = again {
+            self.counts.duplicated += 1;
+            arrivals.extend(self.send(passage.at.after(extra + delay), from, to));
+        }
+        arrivals
     }
 
     /// When anything sent at `now` arrives.

@@ -23,6 +23,8 @@ pub enum Stream {
     Workload,
     /// Which faults happen when.
     Faults,
+    /// Which messages the rules of a scenario meet.
+    Rules,
 }
 
 /// A seeded source of numbers.
@@ -51,9 +53,9 @@ impl Chance {
         Self(percent.saturating_mul(10_000))
     }
 
-    /// `count` times in a thousand.
-    pub const fn per_mille(count: u32) -> Self {
-        Self(count.saturating_mul(1_000))
+    /// `count` times in a million; a million or more is always.
+    pub const fn per_million(count: u32) -> Self {
+        Self(count)
     }
 }
 

@@ -1,8 +1,11 @@
 //! What runs on a host, as a rule: the real replica.
 
+use std::collections::BTreeMap;
+
 use quorate_protocol::message::Message;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
+use crate::adversary::{Adversary, Attacks, Plot};
 use crate::host::{Boot, BootCheckpoint, Builder, Standing, Subject};
 
 impl Subject for Replica {
@@ -22,9 +25,10 @@ impl Subject for Replica {
     }
 }
 
-/// Starts a replica on whatever the disk holds.
-pub(crate) fn replicas() -> Builder {
-    Box::new(|boot, now| {
+/// Starts on whatever the disk holds: a replica, or in the place of some of them an adversary.
+pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64) -> Builder {
+    let plot = Plot::default();
+    Box::new(move |boot, now| {
         let Boot { id, configuration, signer, checkpoint, records, next_record } = boot;
         let checkpoint = checkpoint.map(|BootCheckpoint { sequence, application_root, protocol }| DurableCheckpoint {
             sequence,
@@ -32,7 +36,13 @@ pub(crate) fn replicas() -> Builder {
             protocol,
         });
         let start = Start { id, configuration, signer, checkpoint, records, first_record: next_record };
-        let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
-        Ok(Box::new(replica))
+        let Some(attacks) = attackers.get(&id.index()) else {
+            let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
+            return Ok(Box::new(replica));
+        };
+        let adversary = Adversary::start(start, now, attacks, &plot, seed).map_err(|error| error.to_string())?;
+        Ok(Box::new(adversary))
     })
 }
+
+impl Subject for Adversary {}

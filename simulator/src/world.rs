@@ -7,10 +7,11 @@ mod carry_out;
 mod clients;
 mod event;
 mod options;
+mod traps;
 
 use core::cmp::Reverse;
 use core::fmt;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,11 +32,13 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
 use crate::network::{Endpoint, Network};
+use crate::fingerprint::Fingerprint;
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
 
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
+use traps::Traps;
 
 /// A cluster, its clients, and all that is between them.
 pub struct World {
@@ -60,6 +63,11 @@ pub struct World {
     disk_random: Random,
     clock_random: Random,
     work_random: Random,
+    pub(crate) traps: Traps,
+    /// Replicas against which a correct one kept a proof.
+    proved_faulty: BTreeSet<ReplicaId>,
+    /// Folds all that happened, in order: equal for equal runs.
+    fingerprint: Fingerprint,
     history: VecDeque<String>,
 }
 
@@ -125,6 +133,9 @@ impl World {
             disk_random: Random::new(seed, Stream::Disk),
             clock_random,
             work_random: Random::new(seed, Stream::Application),
+            traps: Traps::default(),
+            proved_faulty: BTreeSet::new(),
+            fingerprint: Fingerprint::default(),
             history: VecDeque::new(),
         };
         world.start_clients();
@@ -149,6 +160,11 @@ impl World {
     /// The configuration of the cluster.
     pub const fn configuration(&self) -> &Arc<Configuration> {
         &self.configuration
+    }
+
+    /// Stands for all that happened so far: equal for equal runs, and hardly ever for others.
+    pub const fn fingerprint(&self) -> u64 {
+        self.fingerprint.value()
     }
 
     /// The first violation of an invariant.
@@ -176,6 +192,16 @@ impl World {
         self.checkers.exempt(replica);
     }
 
+    /// Whether a replica may do anything without being blamed.
+    pub fn is_exempt(&self, replica: ReplicaId) -> bool {
+        self.checkers.is_faulty(replica)
+    }
+
+    /// Whether a correct replica kept a proof against `replica`.
+    pub fn is_proved_faulty(&self, replica: ReplicaId) -> bool {
+        self.proved_faulty.contains(&replica)
+    }
+
     /// Takes the next event: `false` if there is none, or an invariant was violated.
     pub fn step(&mut self) -> bool {
         if self.checkers.violation().is_some() {
@@ -187,6 +213,8 @@ impl World {
         let event = self.events.remove(&number).expect("every number in the queue has its event");
         self.time = time;
         self.counts.steps += 1;
+        self.fingerprint.fold(time.nanoseconds());
+        event.fold_into(&mut self.fingerprint);
         self.happen(event);
         self.observe(&Observation::Tick);
         self.checkers.violation().is_none()
@@ -199,9 +227,8 @@ impl World {
 
     /// When the last message under way arrives; now, if there is none.
     pub fn last_arrival(&self) -> Time {
-        let is_message =
-            |event: &Event| matches!(event, Event::Arrival { .. } | Event::Call { .. } | Event::Answer { .. });
-        let arrivals = self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(is_message));
+        let arrivals =
+            self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(Event::is_message));
         arrivals.map(|Reverse((time, _))| *time).max().unwrap_or(self.time)
     }
 
@@ -298,6 +325,7 @@ impl World {
                 return;
             }
         }
+        self.counts.delivered += u64::from(event.is_message());
         match event {
             Event::Arrival { from, to, frame } => self.on_arrival(from, to, &frame),
             Event::Call { from, to, frame } => self.on_call(from, to, &frame),
@@ -378,6 +406,9 @@ impl World {
             let Some(output) = self.hosts[to.index()].subject.as_mut().and_then(|subject| subject.poll_output()) else {
                 return self.schedule_wake(to);
             };
+            if self.traps.spring(to, &output) {
+                return self.crash(to);
+            }
             let moment = Moment { step: self.counts.steps, time: self.time };
             let disk = &self.hosts[to.index()].disk;
             self.checkers.observe(moment, &Observation::Did { replica: to, output: &output, disk });

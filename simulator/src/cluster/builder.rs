@@ -1,11 +1,14 @@
 //! How a cluster is described before it runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use quorate_protocol::codec::List;
-use quorate_protocol::configuration::{Configuration, Member, Parameters};
+use quorate_protocol::configuration::{Configuration, ConfigurationError, Member, Parameters};
 use quorate_protocol::kv::Store;
 use quorate_protocol::number::{Epoch, ReplicaId};
 
 use super::Cluster;
+use crate::adversary::Attacks;
 use crate::host::{ApplicationMaker, Builder};
 use crate::signature::{Holder, Notary, Scheme};
 use crate::world::{World, WorldOptions, cluster_id};
@@ -16,8 +19,9 @@ pub struct ClusterBuilder {
     seed: u64,
     scheme: Scheme,
     options: WorldOptions,
-    change_parameters: fn(&mut Parameters),
+    parameters: Parameters,
     builder: Option<Builder>,
+    attackers: BTreeMap<usize, Attacks>,
     make_application: ApplicationMaker,
     is_started: bool,
 }
@@ -40,8 +44,9 @@ impl ClusterBuilder {
             seed,
             scheme: Scheme::Ideal,
             options: WorldOptions::default(),
-            change_parameters: |_| {},
+            parameters: Parameters { checkpoint_interval: 8, window: 32, ..Parameters::default() },
             builder: None,
+            attackers: BTreeMap::new(),
             make_application: || Box::new(Store::default()),
             is_started: true,
         }
@@ -50,8 +55,8 @@ impl ClusterBuilder {
     /// Changes the parameters of the configuration: by default those of the protocol, with a checkpoint every 8 slots and a
     /// window of 32.
     #[must_use]
-    pub fn parameters(mut self, change: fn(&mut Parameters)) -> Self {
-        self.change_parameters = change;
+    pub fn parameters(mut self, change: impl FnOnce(&mut Parameters)) -> Self {
+        change(&mut self.parameters);
         self
     }
 
@@ -76,6 +81,13 @@ impl ClusterBuilder {
         self
     }
 
+    /// Which replicas are not correct, and what they do.
+    #[must_use]
+    pub fn attackers(mut self, attackers: impl IntoIterator<Item = (usize, Attacks)>) -> Self {
+        self.attackers.extend(attackers);
+        self
+    }
+
     /// Which application is replicated: by default the key-value store.
     #[must_use]
     pub const fn application(mut self, make: ApplicationMaker) -> Self {
@@ -95,28 +107,39 @@ impl ClusterBuilder {
     /// # Panics
     /// If the parameters are none of a configuration, or a replica does not start on an empty disk.
     pub fn build(self) -> Cluster {
+        self.try_build().expect("a test asks for valid parameters")
+    }
+
+    /// The cluster, running.
+    ///
+    /// # Errors
+    /// [`ConfigurationError`], if the parameters are none of a configuration.
+    ///
+    /// # Panics
+    /// If a replica does not start on an empty disk.
+    pub fn try_build(self) -> Result<Cluster, ConfigurationError> {
         let mut notary = Notary::new(self.scheme);
-        let configuration = configuration(self.size, &mut notary, self.change_parameters);
-        let builder = self.builder.unwrap_or_else(crate::subject::replicas);
+        let configuration = configuration(self.size, &mut notary, self.parameters)?;
+        let attackers: Vec<ReplicaId> = self.attackers.keys().copied().map(super::id).collect();
+        let builder = self.builder.unwrap_or_else(|| crate::subject::replicas(self.attackers, self.seed));
         let mut world = World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
+        attackers.into_iter().for_each(|attacker| world.exempt(attacker));
         if self.is_started {
             for id in world.replicas() {
                 world.start(id).expect("a replica starts on an empty disk");
             }
         }
-        Cluster { world }
+        Ok(Cluster { world, given_up: BTreeSet::new() })
     }
 }
 
 /// A configuration of `size` members whose keys `notary` knows.
-pub(crate) fn configuration(size: usize, notary: &mut Notary, change: fn(&mut Parameters)) -> Configuration {
+pub(crate) fn configuration(size: usize, notary: &mut Notary, parameters: Parameters) -> Result<Configuration, ConfigurationError> {
     let members = ReplicaId::all(size).map(|id| Member {
         key: notary.key(Holder::Replica(u64::from(id.value()))).0,
         peer_address: format!("replica-{id}:1"),
         client_address: format!("replica-{id}:2"),
     });
     let members = List::new(members.collect()).expect("a test asks for at most 31 members");
-    let mut parameters = Parameters { checkpoint_interval: 8, window: 32, ..Parameters::default() };
-    change(&mut parameters);
-    Configuration::new(cluster_id(), Epoch::ZERO, members, parameters).expect("a test asks for valid parameters")
+    Configuration::new(cluster_id(), Epoch::ZERO, members, parameters)
 }

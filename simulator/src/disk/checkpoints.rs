@@ -92,6 +92,11 @@ impl CheckpointStore {
         Some(if is_installed { Stored::Installed(sequence) } else { Stored::Taken(sequence) })
     }
 
+    /// Loses the durable state: somebody moved it away, or it cannot be read.
+    pub fn lose(&mut self) {
+        self.durable = None;
+    }
+
     /// Whether something is still being written.
     pub fn is_writing(&self) -> bool {
         !self.writes.is_empty()

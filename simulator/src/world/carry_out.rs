@@ -52,6 +52,9 @@ impl World {
                 self.answer(id, &client, &ReplicaMessage::Busy { client, number, retry_after_ms });
             }
             Output::Evidence(evidence) => {
+                if !self.checkers.is_faulty(id) {
+                    self.proved_faulty.insert(evidence.accused());
+                }
                 if !self.checkers.may_be_accused(evidence.accused()) {
                     let accused = evidence.accused();
                     self.report(Invariant::Understanding, format!("replica {id} accuses {accused}, which is correct"));
@@ -80,6 +83,10 @@ impl World {
     }
 
     pub(super) fn on_synced(&mut self, id: ReplicaId) {
+        // What the kernel keeps after a failed sync is unknown: the process ends.
+        if self.hosts[id.index()].disk.take_failing_sync() {
+            return self.crash(id);
+        }
         let durable = self.hosts[id.index()].disk.log.end_sync();
         self.sync(id);
         if let Some(last) = durable {
@@ -95,7 +102,7 @@ impl World {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
-        for arrival in self.network.send_message(self.time, &Passage { from, to, message }) {
+        for arrival in self.network.send_message(&Passage { from, to, at: self.time, message }) {
             self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
         }
     }
@@ -192,8 +199,11 @@ impl World {
 
     fn notice(&mut self, id: ReplicaId, notice: Notice) {
         self.note(|| format!("{id}: {notice:?}"));
-        if matches!(notice, Notice::ViewEntered { .. }) {
+        if let Notice::ViewEntered { view } = notice
+            && !self.checkers.is_faulty(id)
+        {
             self.counts.views_entered += 1;
+            self.counts.highest_view = self.counts.highest_view.max(view.value());
         }
     }
 }

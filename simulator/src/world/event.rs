@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use quorate_protocol::number::ReplicaId;
 
+use crate::fingerprint::Fingerprint;
+
 /// Something that happens at a time.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -25,6 +27,29 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    /// Adds what happens to what happened.
+    pub(super) fn fold_into(&self, fingerprint: &mut Fingerprint) {
+        let (kind, who) = match self {
+            Self::Arrival { to, .. } => (1, u64::from(to.value())),
+            Self::Call { to, .. } => (2, u64::from(to.value())),
+            Self::Answer { to, .. } => (3, *to as u64),
+            Self::Wake { to, .. } => (4, u64::from(to.value())),
+            Self::WakeClient { client } => (5, *client as u64),
+            Self::Synced { to, .. } => (6, u64::from(to.value())),
+            Self::Stored { to, .. } => (7, u64::from(to.value())),
+            Self::Worked { to, .. } => (8, u64::from(to.value())),
+        };
+        fingerprint.fold(kind << 32 | who);
+        if let Self::Arrival { frame, .. } | Self::Call { frame, .. } | Self::Answer { frame, .. } = self {
+            fingerprint.fold_bytes(frame);
+        }
+    }
+
+    /// Whether it is the arrival of a message.
+    pub(super) const fn is_message(&self) -> bool {
+        matches!(self, Self::Arrival { .. } | Self::Call { .. } | Self::Answer { .. })
+    }
+
     /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.
     pub(super) const fn replica(&self) -> Option<(ReplicaId, Option<u64>)> {
         match self {

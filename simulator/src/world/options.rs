@@ -51,14 +51,18 @@ impl Default for WorldOptions {
 pub struct WorldCounts {
     /// Steps.
     pub steps: u64,
+    /// Messages between replicas, and between clients and replicas, that arrived and were handled.
+    pub delivered: u64,
     /// Slots executed, over all replicas.
     pub executed: u64,
     /// Messages that arrived and were found invalid.
     pub refused: u64,
     /// Crashes.
     pub crashes: u64,
-    /// Views entered, over all replicas.
+    /// Views entered, over all correct replicas.
     pub views_entered: u64,
+    /// The highest view that a correct replica entered.
+    pub highest_view: u64,
     /// States transferred.
     pub transfers: u64,
 }

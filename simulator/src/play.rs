@@ -1,0 +1,219 @@
+//! Plays a scenario: builds the cluster that it describes, does what it says, and judges what came of it.
+
+mod build;
+mod judge;
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use quorate_protocol::number::Sequence;
+
+use crate::cluster::{Cluster, Failure, Trouble};
+use crate::network::NetworkCounts;
+use crate::scenario::rule::{filter, moment};
+use crate::scenario::{Action, Expectation, Scenario, ScenarioError, When};
+use crate::world::WorldCounts;
+
+pub use build::known_attacks;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happened, counted.
+    pub counts: WorldCounts,
+    /// What the network did.
+    pub network: NetworkCounts,
+    /// How often each kind of thing was done to the cluster.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// How much time passed in the simulation.
+    pub simulated: Duration,
+    /// Stands for the whole run: equal for equal runs.
+    pub fingerprint: u64,
+    /// What went wrong, if anything did.
+    pub failure: Option<Complaint>,
+}
+
+/// What went wrong in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Complaint {
+    /// The cluster did something that it must not, or did not do what it must.
+    Failed(Box<Failure>),
+    /// An expectation of the scenario was not met.
+    Unmet(Expectation, String),
+    /// A replica lost an invariant of its own, and stopped.
+    Panicked(String),
+}
+
+/// A scenario being played.
+struct Play<'a> {
+    scenario: &'a Scenario,
+    cluster: Cluster,
+    faults: BTreeMap<&'static str, u64>,
+}
+
+/// Plays `scenario`, keeping the latest `history` happenings for the account of a failure.
+///
+/// # Errors
+/// [`ScenarioError`], if it cannot be played at all.
+pub fn play(scenario: &Scenario, history: usize) -> Result<Outcome, ScenarioError> {
+    let cluster = build::cluster(scenario, history)?;
+    let mut play = Play { scenario, cluster, faults: BTreeMap::new() };
+    let ended = catch_unwind(AssertUnwindSafe(|| play.run()));
+    let failure = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(complaint)) => Some(complaint),
+        Err(panic) => Some(Complaint::Panicked(reason(&*panic))),
+    };
+    let failure = judge::excuse(&scenario.expect, failure);
+    let world = play.cluster.world();
+    Ok(Outcome {
+        counts: world.counts(),
+        network: world.network.counts(),
+        simulated: Duration::from_nanos(world.time().nanoseconds()),
+        fingerprint: world.fingerprint(),
+        faults: play.faults,
+        failure,
+    })
+}
+
+fn reason(panic: &(dyn core::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
+}
+
+impl Play<'_> {
+    fn run(&mut self) -> Result<(), Complaint> {
+        self.begin();
+        self.take_steps()?;
+        let ending = &self.scenario.ending;
+        self.run_for(ending.after.0)?;
+        if ending.mend {
+            self.mend()?;
+            self.end()?;
+        }
+        let last = moment(judge::last_moment(&self.scenario.expect));
+        self.run_for(Duration::from_nanos(last.nanoseconds().saturating_sub(self.cluster.time().nanoseconds())))?;
+        judge::judge(&mut self.cluster, &self.scenario.expect)
+    }
+
+    /// Puts rules and traps in place.
+    fn begin(&mut self) {
+        let Scenario { rules, steps, seed, .. } = self.scenario;
+        if !rules.is_empty() {
+            self.cluster.world_mut().network.add_filter(filter(rules, *seed));
+        }
+        for (index, step) in steps.iter().enumerate() {
+            if let When::Does(trap) = &step.when {
+                let crashes = matches!(step.action, Action::Crash(replica) if replica == trap.replica);
+                self.cluster.world_mut().traps.set(index, trap.clone(), crashes);
+            }
+        }
+    }
+
+    /// Takes the steps in the order of their moments; those that stand first go first.
+    fn take_steps(&mut self) -> Result<(), Complaint> {
+        let mut timed: Vec<(Duration, usize)> = Vec::new();
+        for (index, step) in self.scenario.steps.iter().enumerate() {
+            if let When::At(at) = step.when {
+                timed.push((at.0, index));
+            }
+        }
+        timed.sort_unstable();
+        for (at, index) in timed {
+            let now = Duration::from_nanos(self.cluster.time().nanoseconds());
+            self.run_for(at.saturating_sub(now))?;
+            self.act(index)?;
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, and does what traps ask for when they spring.
+    fn run_for(&mut self, duration: Duration) -> Result<(), Complaint> {
+        let end = self.cluster.time().after(duration);
+        loop {
+            let has_sprung = self.cluster.run_to(end, |cluster| cluster.world().traps.has_sprung())?;
+            for index in self.cluster.world_mut().traps.take_sprung() {
+                self.act(index)?;
+            }
+            if !has_sprung {
+                return Ok(());
+            }
+        }
+    }
+
+    fn act(&mut self, index: usize) -> Result<(), Complaint> {
+        let action = self.scenario.steps[index].action.clone();
+        *self.faults.entry(build::name_of(&action)).or_default() += 1;
+        if action == Action::Mend {
+            return self.mend();
+        }
+        Ok(build::act(&mut self.cluster, &action)?)
+    }
+
+    fn mend(&mut self) -> Result<(), Complaint> {
+        self.cluster.world_mut().traps.clear();
+        let core: Vec<usize> = self.scenario.ending.core.iter().map(|replica| usize::from(*replica)).collect();
+        Ok(build::mend(&mut self.cluster, &core)?)
+    }
+
+    /// Demands answers to all that was asked, then to some more calls, then that everyone has come as far.
+    fn end(&mut self) -> Result<(), Complaint> {
+        let ending = &self.scenario.ending;
+        let bound = ending.bound.0;
+        self.cluster.run_until_answered(bound)?;
+        for call in 0..ending.calls {
+            let client = call % u32::from(self.scenario.clients.max(1));
+            self.cluster.client(client as usize).put("last", &call.to_string());
+            self.cluster.run_until_answered(bound)?;
+        }
+        let tip = self.cluster.correct_standings().map(|(_, standing)| standing.executed).max();
+        self.reach(tip.unwrap_or(Sequence::ZERO), bound)?;
+        Ok(self.cluster.assert_same_states()?)
+    }
+
+    /// Waits until every correct replica has executed up to `tip`, and the checkpoint before it is stable everywhere.
+    fn reach(&mut self, tip: Sequence, bound: Duration) -> Result<(), Complaint> {
+        let interval = self.cluster.configuration().parameters().checkpoint_interval;
+        let checkpoint = Sequence::new(tip.value() - tip.value() % interval);
+        let is_there = |cluster: &Cluster| {
+            let mut standings = cluster.correct_standings();
+            standings.all(|(_, standing)| standing.executed >= tip && standing.stable >= checkpoint)
+        };
+        Ok(self.cluster.run_until(is_there, bound)?)
+    }
+}
+
+impl From<Failure> for Complaint {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(Box::new(failure))
+    }
+}
+
+impl Complaint {
+    /// The invariant that does not hold, or what stands for it, in one word: to tell failures of one kind from others.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Failed(failure) => match &failure.trouble {
+                Trouble::Violated(violation) => format!("{:?}", violation.invariant),
+                Trouble::Waited(_) => "Liveness".to_owned(),
+                Trouble::NotConverged => "Agreement".to_owned(),
+                Trouble::DoesNotStart(..) => "Start".to_owned(),
+                Trouble::Circles => "Circles".to_owned(),
+            },
+            Self::Unmet(..) => "Expectation".to_owned(),
+            Self::Panicked(_) => "Assertion".to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(failure) => failure.fmt(formatter),
+            Self::Unmet(expectation, found) => write!(formatter, "expected {expectation:?}: {found}"),
+            Self::Panicked(reason) => write!(formatter, "a replica stopped: {reason}"),
+        }
+    }
+}

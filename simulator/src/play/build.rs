@@ -1,0 +1,256 @@
+//! From the words of a scenario to a cluster and what is done to it.
+
+use quorate_protocol::codec::Blob;
+use quorate_protocol::configuration::ConfigurationError;
+use quorate_protocol::kv::{Operation, Store};
+use quorate_protocol::number::RecordNumber;
+
+use crate::adversary::{self, Attacks};
+use crate::clock::ClockOptions;
+use crate::cluster::{Cluster, Failure};
+use crate::disk::DiskOptions;
+use crate::ledger::Ledger;
+use crate::network::LinkOptions;
+use crate::random::{Chance, Delay};
+use crate::scenario::{Action, ApplicationKind, Disk, Links, Scenario, ScenarioError, Span, When};
+use crate::world::WorldOptions;
+
+/// Sizes that are simulated: those that the checkers' table of quorums lists.
+const SIZES: [u8; 13] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 31];
+
+pub(super) fn cluster(scenario: &Scenario, history: usize) -> Result<Cluster, ScenarioError> {
+    check(scenario)?;
+    let parameters = scenario.parameters()?;
+    let attacks = attacks(scenario)?;
+    let mut builder = Cluster::builder(usize::from(scenario.replicas), scenario.seed)
+        .scheme(scenario.signatures)
+        .parameters(|all| *all = parameters)
+        .options(|options| *options = world_options(scenario, history))
+        .attackers(attacks);
+    builder = match scenario.application {
+        ApplicationKind::Store => builder.application(|| Box::new(Store::default())),
+        ApplicationKind::Ledger => builder.application(Ledger::boxed),
+    };
+    let built = builder.try_build();
+    let mut cluster = built.map_err(|error: ConfigurationError| ScenarioError::Configuration(error.to_string()))?;
+    set_links(&mut cluster, &scenario.links);
+    Ok(cluster)
+}
+
+/// The names of all attacks that a scenario may name.
+pub fn known_attacks() -> Vec<&'static str> {
+    adversary::names()
+}
+
+fn attacks(scenario: &Scenario) -> Result<Vec<(usize, Attacks)>, ScenarioError> {
+    let attackers = scenario.attackers.iter().map(|attacker| {
+        let attacks = attacker.attack.parse::<Attacks>().map_err(|error| ScenarioError::Attack(error.to_string()))?;
+        Ok((usize::from(attacker.replica), attacks))
+    });
+    attackers.collect()
+}
+
+/// Refuses a scenario that names what there is not.
+fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
+    if !SIZES.contains(&scenario.replicas) {
+        return Err(ScenarioError::Size(scenario.replicas));
+    }
+    let replica = |index: u8| check_index("replica", index, scenario.replicas);
+    for attacker in &scenario.attackers {
+        replica(attacker.replica)?;
+    }
+    for index in &scenario.ending.core {
+        replica(*index)?;
+    }
+    for step in &scenario.steps {
+        if let When::Does(trap) = &step.when {
+            replica(trap.replica)?;
+        }
+        check_action(scenario, &step.action)?;
+    }
+    Ok(())
+}
+
+fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioError> {
+    let replica = |index: &u8| check_index("replica", *index, scenario.replicas);
+    match action {
+        Action::Crash(index)
+        | Action::Restart(index)
+        | Action::Pause(index)
+        | Action::Resume(index)
+        | Action::Isolate(index)
+        | Action::Disk(index, _)
+        | Action::Stall(index)
+        | Action::FailSync(index)
+        | Action::RotRecord(index, _)
+        | Action::RotState(index)
+        | Action::LoseCheckpoint(index)
+        | Action::SetClock(index, _) => replica(index),
+        Action::CutLink(from, to) => replica(from).and_then(|()| replica(to)),
+        Action::Partition(groups) => groups.iter().flatten().try_for_each(replica),
+        Action::Put(client, ..)
+        | Action::Get(client, _)
+        | Action::Delete(client, _)
+        | Action::CompareAndSet(client, ..) => check_index("client", *client, scenario.clients),
+        Action::CrashAll | Action::RestartAll | Action::Join | Action::Links(_) | Action::Mend => Ok(()),
+    }
+}
+
+const fn check_index(what: &'static str, index: u8, count: u8) -> Result<(), ScenarioError> {
+    if index < count { Ok(()) } else { Err(ScenarioError::NoSuch { what, index, count }) }
+}
+
+fn delay([min, mean]: [Span; 2]) -> Delay {
+    Delay { min: min.0, mean: mean.0.max(min.0) }
+}
+
+fn world_options(scenario: &Scenario, history: usize) -> WorldOptions {
+    let machines = &scenario.machines;
+    WorldOptions {
+        link: link_options(&scenario.links, scenario.links.delay),
+        disk: disk_options(&scenario.disk),
+        clock: ClockOptions { offset_max: machines.clock_offset.0, drift_ppm_max: machines.clock_drift_ppm.min(999_999) },
+        work: delay(machines.work),
+        part_entries_max: machines.part_entries.max(1) as usize,
+        drops_unwanted: machines.drops_unwanted,
+        clients: usize::from(scenario.clients),
+        answer_bound: scenario.ending.bound.0,
+        history,
+    }
+}
+
+fn link_options(links: &Links, between: [Span; 2]) -> LinkOptions {
+    LinkOptions {
+        delay: delay(between),
+        loss: Chance::per_million(links.loss_ppm),
+        duplication: Chance::per_million(links.duplication_ppm),
+        straggling: Chance::per_million(links.straggling_ppm),
+        in_order: links.in_order,
+    }
+}
+
+fn disk_options(disk: &Disk) -> DiskOptions {
+    DiskOptions {
+        sync: delay(disk.sync),
+        store: delay(disk.store),
+        torn: Chance::per_million(disk.torn_ppm),
+        segment_records: disk.segment_records,
+    }
+}
+
+fn set_links(cluster: &mut Cluster, links: &Links) {
+    cluster.set_links(link_options(links, links.delay));
+    let region = |replica: usize| links.regions.get(replica).copied().unwrap_or(0);
+    let far = link_options(links, links.far_delay);
+    for from in 0..cluster.size() {
+        for to in (0..cluster.size()).filter(|to| region(*to) != region(from)) {
+            cluster.set_link(from, to, far);
+        }
+    }
+}
+
+/// The name of an action, by which it is counted.
+pub(super) const fn name_of(action: &Action) -> &'static str {
+    match action {
+        Action::Crash(_) => "crash",
+        Action::CrashAll => "crash-all",
+        Action::Restart(_) | Action::RestartAll => "restart",
+        Action::Pause(_) => "pause",
+        Action::Resume(_) => "resume",
+        Action::Partition(_) => "partition",
+        Action::Isolate(_) => "isolate",
+        Action::CutLink(..) => "cut-link",
+        Action::Join => "join",
+        Action::Links(_) => "links",
+        Action::Disk(..) => "disk",
+        Action::Stall(_) => "stall",
+        Action::FailSync(_) => "fail-sync",
+        Action::RotRecord(..) => "rot-record",
+        Action::RotState(_) => "rot-state",
+        Action::LoseCheckpoint(_) => "lose-checkpoint",
+        Action::SetClock(..) => "set-clock",
+        Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
+        Action::Mend => "mend",
+    }
+}
+
+/// Does something to the cluster. What makes no sense at the moment (a crash of a replica that is down) does nothing.
+pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure> {
+    match action {
+        Action::Crash(replica) if is_running(cluster, *replica) => cluster.crash(usize::from(*replica)),
+        Action::CrashAll => cluster.crash_all(),
+        Action::Restart(replica) if !is_running(cluster, *replica) => cluster.restart(usize::from(*replica))?,
+        Action::RestartAll => cluster.restart_all()?,
+        Action::Pause(replica) if is_running(cluster, *replica) => cluster.pause(usize::from(*replica)),
+        Action::Resume(replica) => cluster.resume(usize::from(*replica)),
+        Action::Partition(groups) => {
+            let groups: Vec<Vec<usize>> =
+                groups.iter().map(|group| group.iter().copied().map(usize::from).collect()).collect();
+            let groups: Vec<&[usize]> = groups.iter().map(Vec::as_slice).collect();
+            cluster.partition(&groups);
+        }
+        Action::Isolate(replica) => cluster.isolate(usize::from(*replica)),
+        Action::CutLink(from, to) if from != to => cluster.cut_link(usize::from(*from), usize::from(*to)),
+        Action::Join => cluster.join(),
+        Action::Links(links) => set_links(cluster, links),
+        Action::Disk(replica, disk) => cluster.disk(usize::from(*replica)).set_options(disk_options(disk)),
+        Action::Stall(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).stall(),
+        Action::FailSync(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).fail_sync(),
+        Action::RotRecord(replica, place) if !is_running(cluster, *replica) => {
+            let log = &mut cluster.disk(usize::from(*replica)).log;
+            let number = log.first().value() + place % (log.count() as u64).max(1);
+            log.rot_body(RecordNumber::new(number));
+        }
+        Action::RotState(replica) if is_running(cluster, *replica) => cluster.rot_state(usize::from(*replica)),
+        Action::LoseCheckpoint(replica) if !is_running(cluster, *replica) => {
+            cluster.disk(usize::from(*replica)).checkpoints.lose();
+        }
+        Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
+        Action::Put(client, key, value) => {
+            cluster.client(usize::from(*client)).put(key, value);
+        }
+        Action::Get(client, key) => {
+            cluster.client(usize::from(*client)).get(key);
+        }
+        Action::Delete(client, key) => {
+            cluster.client(usize::from(*client)).run(&Operation::delete(key.as_bytes()));
+        }
+        Action::CompareAndSet(client, key, expected, value) => {
+            let blob = |text: &String| Blob::from(text.as_bytes());
+            let (key, expect, set) = (blob(key), Some(blob(expected)), Some(blob(value)));
+            let operation = Operation::CompareAndSet { key, expect, set };
+            cluster.client(usize::from(*client)).run(&operation);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn is_running(cluster: &Cluster, replica: u8) -> bool {
+    cluster.is_running(usize::from(replica))
+}
+
+/// Mends the network and the correct replicas of `core`, all if it is empty; the other correct ones are out of reach from
+/// now on.
+pub(super) fn mend(cluster: &mut Cluster, core: &[usize]) -> Result<(), Failure> {
+    cluster.heal();
+    cluster.set_links(LinkOptions::default());
+    for replica in 0..cluster.size() {
+        if !core.is_empty() && !core.contains(&replica) && !cluster.is_attacker(replica) {
+            cluster.give_up(replica);
+            continue;
+        }
+        cluster.resume(replica);
+        cluster.set_wall_error(replica, 0);
+        cluster.disk(replica).set_options(DiskOptions::default());
+        if cluster.is_running(replica) && cluster.disk(replica).is_stalled() {
+            cluster.crash(replica);
+        }
+        if !cluster.is_running(replica) {
+            cluster.restart(replica)?;
+        }
+    }
+    cluster.declare_healed();
+    Ok(())
+}
+

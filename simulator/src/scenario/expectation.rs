@@ -1,0 +1,30 @@
+//! What must have come about in a scenario, besides the invariants.
+
+use serde::{Deserialize, Serialize};
+
+use crate::span::Span;
+use crate::checker::Invariant;
+
+/// Something that must have come about, or must not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Expectation {
+    /// By this moment every call that was made before it is answered.
+    AnsweredBy(Span),
+    /// By this moment no call is answered.
+    UnansweredAt(Span),
+    /// At the end this replica has executed at least up to this slot.
+    Executed(u8, u64),
+    /// At the end this replica has executed no slot above this one.
+    NotExecuted(u8, u64),
+    /// At no time does a correct replica enter a view above this one.
+    NoViewAbove(u64),
+    /// At the end some correct replica is in this view or a higher one.
+    ViewReached(u64),
+    /// At the end an ordered read of this key gives this value.
+    Value(String, String),
+    /// A correct replica kept a proof against this one.
+    EvidenceAgainst(u8),
+    /// This invariant is violated: more went wrong than the protocol bears.
+    Violated(Invariant),
+}
