@@ -140,6 +140,8 @@ pub enum Observation<'a> {
         /// The root of the application's state.
         root: Digest,
     },
+    /// From now on a replica may do anything: it counts among the faulty.
+    Exempted(ReplicaId),
     /// A test damaged the state of a replica: what it computes from it does not count until it is mended.
     Rotted(ReplicaId),
     /// From now on nothing is lost, and every replica runs.
@@ -246,9 +248,10 @@ impl Checkers {
         }
     }
 
-    /// From now on nothing that `replica` does is observed.
+    /// From now on nothing that `replica` does is observed, and it may have said anything.
     pub fn exempt(&mut self, replica: ReplicaId) {
         self.faulty.insert(replica);
+        self.observe(Moment::default(), &Observation::Exempted(replica));
     }
 
     /// Whether a replica is one that may do anything.
@@ -299,7 +302,13 @@ impl Observation<'_> {
             | Self::Taken { replica, .. }
             | Self::Installed { replica, .. }
             | Self::Rotted(replica) => Some(*replica),
-            Self::Signed(_) | Self::Called(_) | Self::Answered(..) | Self::Healed | Self::Broken | Self::Tick => None,
+            Self::Signed(_)
+            | Self::Called(_)
+            | Self::Answered(..)
+            | Self::Exempted(_)
+            | Self::Healed
+            | Self::Broken
+            | Self::Tick => None,
         }
     }
 }

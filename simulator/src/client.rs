@@ -90,7 +90,16 @@ impl Client {
         let options = ClientOptions { configuration, key, signer, opening, jitter_seed };
         let now = Now { monotonic: Time::ZERO, wall: WallTime::ZERO };
         let machine = quorate_protocol::client::Client::new(options, now);
-        Self { index, key, machine, calls_made: 0, since: BTreeMap::new(), answers: BTreeMap::new(), made: Vec::new(), wake_at: None }
+        Self {
+            index,
+            key,
+            machine,
+            calls_made: 0,
+            since: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            made: Vec::new(),
+            wake_at: None,
+        }
     }
 
     pub(crate) const fn key(&self) -> PublicKey {

@@ -157,7 +157,10 @@ impl Cluster {
             standing.stable.value() == executed - executed % interval
         };
         self.run_until_converged(bound)?;
-        self.run_until(|cluster| cluster.is_converged() && cluster.correct_standings().all(|(_, s)| is_settled(&s)), bound)
+        self.run_until(
+            |cluster| cluster.is_converged() && cluster.correct_standings().all(|(_, s)| is_settled(&s)),
+            bound,
+        )
     }
 
     /// Whether all running replicas executed the same slots and take part in the same view.
@@ -332,7 +335,11 @@ impl Cluster {
 
     /// The highest view that a running replica is in.
     pub fn highest_view(&self) -> View {
-        self.correct_standings().filter(|(_, standing)| standing.is_in_view).map(|(_, s)| s.view).max().unwrap_or(View::ZERO)
+        self.correct_standings()
+            .filter(|(_, standing)| standing.is_in_view)
+            .map(|(_, s)| s.view)
+            .max()
+            .unwrap_or(View::ZERO)
     }
 
     /// The primary of the highest view that a running replica is in.
@@ -394,9 +401,11 @@ impl Cluster {
 
     /// How many calls were made before `moment`, and how many of them were answered by then.
     pub fn calls_answered_by(&self, moment: Time) -> (usize, usize) {
-        self.world.clients.iter().map(|client| client.calls_answered_by(moment)).fold((0, 0), |(calls, answered), more| {
-            (calls + more.0, answered + more.1)
-        })
+        self.world
+            .clients
+            .iter()
+            .map(|client| client.calls_answered_by(moment))
+            .fold((0, 0), |(calls, answered), more| (calls + more.0, answered + more.1))
     }
 
     pub(crate) fn run_to(&mut self, end: Time, mut condition: impl FnMut(&Self) -> bool) -> Result<bool, Failure> {

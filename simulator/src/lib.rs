@@ -33,9 +33,9 @@ pub mod statement;
 pub mod world;
 
 mod account;
-mod fingerprint;
 #[cfg(test)]
 mod fabricate;
+mod fingerprint;
 mod parts;
 pub mod span;
 mod subject;

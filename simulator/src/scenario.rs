@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::signature::Scheme;
 
+pub use crate::span::Span;
 pub use expectation::Expectation;
 pub use rule::{Fate, Kind, Pattern, Rule};
-pub use crate::span::Span;
 pub use step::{Action, Deed, Disk, Links, Step, Trap, When};
 
 /// A run, as data.

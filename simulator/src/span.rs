@@ -16,7 +16,8 @@ pub struct Span(pub Duration);
 pub struct NotASpan(String);
 
 /// The units, the longest first, each in nanoseconds.
-const UNITS: [(&str, u64); 5] = [("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
+const UNITS: [(&str, u64); 5] =
+    [("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000), ("ns", 1)];
 
 impl Span {
     /// So many milliseconds.
@@ -65,7 +66,9 @@ mod tests {
 
     #[test]
     fn a_span_is_written_in_the_longest_unit_that_is_exact_and_read_back() {
-        for (text, nanoseconds) in [("0s", 0), ("7ns", 7), ("1500us", 1_500_000), ("20ms", 20_000_000), ("2m", 120_000_000_000)] {
+        for (text, nanoseconds) in
+            [("0s", 0), ("7ns", 7), ("1500us", 1_500_000), ("20ms", 20_000_000), ("2m", 120_000_000_000)]
+        {
             let span: Span = text.parse().expect("a length of time");
             assert_eq!((span.0.as_nanos(), span.to_string().as_str()), (nanoseconds, text));
         }

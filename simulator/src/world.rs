@@ -30,9 +30,9 @@ use crate::checker::{Checkers, Invariant, Moment, Observation, Violation};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::disk::Disk;
+use crate::fingerprint::Fingerprint;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
 use crate::network::{Endpoint, Network};
-use crate::fingerprint::Fingerprint;
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
 

@@ -4,10 +4,10 @@ use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
 
+use super::Strategy;
 use super::body::Body;
 use super::equivocate::Equivocate;
 use super::silent::Silent;
-use super::Strategy;
 
 /// An attack that can be named.
 struct Known {
@@ -151,7 +151,8 @@ mod tests {
 
     #[test]
     fn attacks_are_read_with_their_moments() {
-        let attacks: Attacks = "silent@from:5s, equivocate@random:0.25,silent@view:3,silent@slot:100".parse().expect("known");
+        let attacks: Attacks =
+            "silent@from:5s, equivocate@random:0.25,silent@view:3,silent@slot:100".parse().expect("known");
         let moments: Vec<Moment> = attacks.iter().map(|attack| attack.moment).collect();
         let expected =
             [Moment::From(Duration::from_secs(5)), Moment::Random(250_000), Moment::View(3), Moment::Slot(100)];

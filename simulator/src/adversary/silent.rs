@@ -16,6 +16,7 @@ impl Strategy for Silent {
     }
 
     fn output(&mut self, _: &mut Body, output: Output) -> Option<Output> {
-        Some(output).filter(|output| !matches!(output, Output::Reply(_) | Output::Busy { .. } | Output::SendPart { .. }))
+        Some(output)
+            .filter(|output| !matches!(output, Output::Reply(_) | Output::Busy { .. } | Output::SendPart { .. }))
     }
 }

@@ -31,8 +31,7 @@ fn arguments() -> Result<Arguments, String> {
             "--replicas" => arguments.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
             "--attack" => arguments.choice.attack = Some(value),
             "--faults" => {
-                arguments.choice.faults =
-                    Some(value.parse::<Schedule>().map_err(|error| error.to_string())?);
+                arguments.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?);
             }
             _ => return Err(format!("`{word}` means nothing here")),
         }

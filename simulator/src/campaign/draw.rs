@@ -6,8 +6,8 @@ use super::{Choice, Schedule};
 use crate::adversary;
 use crate::random::{Random, Stream};
 use crate::scenario::{
-    Action, ApplicationKind, Attacker, Deed, Disk, Ending, Fate, Kind, Links, Machines, Pattern, Rule, Scenario, Span, Step, Trap,
-    When,
+    Action, ApplicationKind, Attacker, Deed, Disk, Ending, Fate, Kind, Links, Machines, Pattern, Rule, Scenario, Span,
+    Step, Trap, When,
 };
 use crate::signature::Scheme;
 
@@ -111,8 +111,7 @@ impl Drawing {
     /// Parameters and machines.
     fn cluster(&mut self) {
         let random = &mut self.random;
-        self.scenario.application =
-            if random.below(4) == 0 { ApplicationKind::Store } else { ApplicationKind::Ledger };
+        self.scenario.application = if random.below(4) == 0 { ApplicationKind::Store } else { ApplicationKind::Ledger };
         let parameters: &[(&str, u64)] = match random.below(3) {
             0 => &[
                 ("checkpoint_interval", 2),
@@ -190,9 +189,7 @@ impl Drawing {
             self.crash_or_restart(at);
             self.trouble(at);
         }
-        self.scenario.ending.after = Span(total.0.saturating_sub(Duration::from_micros(
-            self.last_moment(),
-        )));
+        self.scenario.ending.after = Span(total.0.saturating_sub(Duration::from_micros(self.last_moment())));
     }
 
     fn last_moment(&self) -> u64 {
@@ -450,7 +447,9 @@ impl Drawing {
         let mut core = Vec::new();
         // A victim that is not the adversary's counts among the faulty: nobody may need what it lost.
         let may_be_left = |replica: &u8, schedule| {
-            !(matches!(schedule, Schedule::DiskFaults | Schedule::Mixed) && self.faulty.is_empty() && *replica == self.victim)
+            !(matches!(schedule, Schedule::DiskFaults | Schedule::Mixed)
+                && self.faulty.is_empty()
+                && *replica == self.victim)
         };
         if self.random.below(2) == 0 {
             core = correct.into_iter().filter(|replica| may_be_left(replica, self.schedule)).collect();

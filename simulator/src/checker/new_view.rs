@@ -24,19 +24,21 @@ pub struct NewViews {
     commits: BTreeMap<(Sequence, View, Digest), BTreeSet<ReplicaId>>,
     /// What a quorum committed.
     decided: BTreeMap<Sequence, (View, Digest)>,
+    /// Whoever may have committed anything.
+    faulty: BTreeSet<ReplicaId>,
 }
 
 impl NewViews {
     /// A checker for a cluster of this size.
     pub const fn new(quorums: Quorums) -> Self {
-        Self { quorums, commits: BTreeMap::new(), decided: BTreeMap::new() }
+        Self { quorums, commits: BTreeMap::new(), decided: BTreeMap::new(), faulty: BTreeSet::new() }
     }
 
     fn note_commit(&mut self, vote: &Vote<Commit>) {
         let Commit { view, sequence, digest, .. } = vote.statement;
         let voters = self.commits.entry((sequence, view, digest)).or_default();
         voters.insert(vote.voter);
-        if voters.len() >= self.quorums.quorum {
+        if voters.union(&self.faulty).count() >= self.quorums.quorum {
             self.decided.entry(sequence).or_insert((view, digest));
         }
     }
@@ -96,6 +98,9 @@ impl Checker for NewViews {
     }
 
     fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
+        if let Observation::Exempted(replica) = observation {
+            self.faulty.insert(*replica);
+        }
         let Observation::Did { replica, output, .. } = observation else {
             return Ok(());
         };

@@ -20,12 +20,20 @@ pub struct Validity {
     signed: BTreeMap<RequestId, BTreeSet<Vec<Vec<u8>>>>,
     batches: BTreeMap<Digest, Vec<RequestId>>,
     commits: BTreeMap<Sequence, BTreeMap<(View, Digest), BTreeSet<ReplicaId>>>,
+    /// Whoever may have committed anything.
+    faulty: BTreeSet<ReplicaId>,
 }
 
 impl Validity {
     /// A checker for a cluster of this size.
     pub const fn new(quorums: Quorums) -> Self {
-        Self { quorums, signed: BTreeMap::new(), batches: BTreeMap::new(), commits: BTreeMap::new() }
+        Self {
+            quorums,
+            signed: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            commits: BTreeMap::new(),
+            faulty: BTreeSet::new(),
+        }
     }
 
     fn note_record(&mut self, record: &Record) {
@@ -53,7 +61,7 @@ impl Validity {
             .get(&sequence)
             .into_iter()
             .flatten()
-            .filter(|(_, voters)| voters.len() >= self.quorums.quorum)
+            .filter(|(_, voters)| voters.union(&self.faulty).count() >= self.quorums.quorum)
             .map(|((_, digest), _)| *digest)
             .collect();
         if committed.is_empty() {
@@ -93,6 +101,9 @@ impl Checker for Validity {
 
     fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
         match observation {
+            Observation::Exempted(replica) => {
+                self.faulty.insert(*replica);
+            }
             Observation::Signed(request) => {
                 let Request { operations, .. } = request;
                 let operations = operations.iter().map(|operation| operation.to_vec()).collect();

@@ -134,7 +134,11 @@ impl ClusterBuilder {
 }
 
 /// A configuration of `size` members whose keys `notary` knows.
-pub(crate) fn configuration(size: usize, notary: &mut Notary, parameters: Parameters) -> Result<Configuration, ConfigurationError> {
+pub(crate) fn configuration(
+    size: usize,
+    notary: &mut Notary,
+    parameters: Parameters,
+) -> Result<Configuration, ConfigurationError> {
     let members = ReplicaId::all(size).map(|id| Member {
         key: notary.key(Holder::Replica(u64::from(id.value()))).0,
         peer_address: format!("replica-{id}:1"),

@@ -109,7 +109,10 @@ fn world_options(scenario: &Scenario, history: usize) -> WorldOptions {
     WorldOptions {
         link: link_options(&scenario.links, scenario.links.delay),
         disk: disk_options(&scenario.disk),
-        clock: ClockOptions { offset_max: machines.clock_offset.0, drift_ppm_max: machines.clock_drift_ppm.min(999_999) },
+        clock: ClockOptions {
+            offset_max: machines.clock_offset.0,
+            drift_ppm_max: machines.clock_drift_ppm.min(999_999),
+        },
         work: delay(machines.work),
         part_entries_max: machines.part_entries.max(1) as usize,
         drops_unwanted: machines.drops_unwanted,
@@ -253,4 +256,3 @@ pub(super) fn mend(cluster: &mut Cluster, core: &[usize]) -> Result<(), Failure>
     cluster.declare_healed();
     Ok(())
 }
-

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::span::Span;
 use crate::checker::Invariant;
+use crate::span::Span;
 
 /// Something that must have come about, or must not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,9 +7,9 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::time::Time;
 use serde::{Deserialize, Serialize};
 
-use crate::span::Span;
 use crate::network::{Filter, Passage, Verdict};
 use crate::random::{Chance, Random, Stream};
+use crate::span::Span;
 use crate::statement;
 
 /// The kinds of messages between replicas.
@@ -213,7 +213,8 @@ pub(crate) fn filter(rules: &[Rule], seed: u64) -> Filter {
     let mut random = Random::new(seed, Stream::Rules);
     let mut working: Vec<Working> = rules.iter().map(|rule| Working { rule: rule.clone(), seen: 0, met: 0 }).collect();
     Box::new(move |passage| {
-        let Some(rule) = working.iter_mut().find_map(|rule| rule.applies(passage, &mut random).then_some(&rule.rule)) else {
+        let Some(rule) = working.iter_mut().find_map(|rule| rule.applies(passage, &mut random).then_some(&rule.rule))
+        else {
             return Verdict::Pass;
         };
         match rule.then {

@@ -207,11 +207,6 @@ impl Default for Links {
 
 impl Default for Disk {
     fn default() -> Self {
-        Self {
-            sync: microseconds(50, 200),
-            store: microseconds(500, 2_000),
-            torn_ppm: 800_000,
-            segment_records: 16,
-        }
+        Self { sync: microseconds(50, 200), store: microseconds(500, 2_000), torn_ppm: 800_000, segment_records: 16 }
     }
 }

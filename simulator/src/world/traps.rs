@@ -66,9 +66,9 @@ impl Traps {
 fn is_meant(deed: &Deed, output: &Output) -> bool {
     match (deed, output) {
         (Deed::Send(pattern), Output::Send { message, .. } | Output::Broadcast(message)) => pattern.is_about(message),
-        (Deed::Append, Output::Append { .. }) | (Deed::Cut, Output::Cut { .. }) | (Deed::Install, Output::StageInstall) => {
-            true
-        }
+        (Deed::Append, Output::Append { .. })
+        | (Deed::Cut, Output::Cut { .. })
+        | (Deed::Install, Output::StageInstall) => true,
         (Deed::Execute(slot), Output::Execute(execution)) => execution.sequence.value() >= *slot,
         (Deed::TakeCheckpoint(slot), Output::TakeCheckpoint { sequence, .. }) => sequence.value() >= *slot,
         (Deed::EnterView(wanted), Output::Notice(Notice::ViewEntered { view })) => view.value() >= *wanted,
