@@ -28,6 +28,7 @@ pub mod network;
 pub mod play;
 pub mod random;
 pub mod scenario;
+pub mod shrink;
 pub mod signature;
 pub mod statement;
 pub mod world;
