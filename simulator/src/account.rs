@@ -1,6 +1,6 @@
 //! What happened, told to a person.
 
-use quorate_protocol::message::{Fetch, Message};
+use quorate_protocol::message::{Fetch, Message, Outcome, ReplicaMessage};
 
 use crate::statement::{new_view, view_change};
 
@@ -65,5 +65,21 @@ pub(crate) fn describe(message: &Message) -> String {
             part.application.len(),
             if part.next.is_some() { "" } else { ", the last" }
         ),
+    }
+}
+
+/// A replica's answer to a client: the slot that it is about, and a few words.
+pub(crate) fn describe_answer(message: &ReplicaMessage) -> (Option<u64>, String) {
+    match message {
+        ReplicaMessage::Reply(reply) => match &reply.outcome {
+            Outcome::Executed { sequence, index, .. } => {
+                (Some(sequence.value()), format!("request {} executed as {sequence}.{index}", reply.number))
+            }
+            other => (None, format!("request {}: {other:?}", reply.number)),
+        },
+        ReplicaMessage::Busy { number, .. } => (None, format!("request {number}: busy")),
+        ReplicaMessage::Refused { number, .. } => (None, format!("request {number}: refused")),
+        ReplicaMessage::Status(_) => (None, "status".to_owned()),
+        ReplicaMessage::Proved { number, .. } => (None, format!("question {number}: proved")),
     }
 }

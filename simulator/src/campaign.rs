@@ -9,7 +9,7 @@ mod schedule;
 use core::ops::Range;
 use std::collections::BTreeMap;
 
-use crate::play::{Complaint, Outcome, play};
+use crate::play::{Complaint, Outcome, Watch, play};
 use crate::scenario::{Scenario, ScenarioError, Span};
 
 pub use draw::draw;
@@ -59,7 +59,7 @@ pub fn run(
     let mut summary = Summary::default();
     for seed in seeds {
         let scenario = draw(seed, choice);
-        let outcome = play(&scenario, 0)?;
+        let outcome = play(&scenario, Watch::default())?;
         watch(seed, &scenario, &outcome);
         summary.add(seed, &scenario, outcome);
     }

@@ -31,6 +31,7 @@ pub mod scenario;
 pub mod shrink;
 pub mod signature;
 pub mod statement;
+pub mod trace;
 pub mod world;
 
 mod account;

@@ -31,6 +31,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// Stands for the whole run: equal for equal runs.
     pub fingerprint: u64,
+    /// The run in space and time, if it was watched that closely.
+    pub page: Option<String>,
     /// What went wrong, if anything did.
     pub failure: Option<Complaint>,
 }
@@ -53,12 +55,21 @@ struct Play<'a> {
     faults: BTreeMap<&'static str, u64>,
 }
 
-/// Plays `scenario`, keeping the latest `history` happenings for the account of a failure.
+/// How closely a run is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Watch {
+    /// How many of the latest happenings the account of a failure lists.
+    pub history: usize,
+    /// Whether a page is drawn.
+    pub is_traced: bool,
+}
+
+/// Plays `scenario`.
 ///
 /// # Errors
 /// [`ScenarioError`], if it cannot be played at all.
-pub fn play(scenario: &Scenario, history: usize) -> Result<Outcome, ScenarioError> {
-    let cluster = build::cluster(scenario, history)?;
+pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError> {
+    let cluster = build::cluster(scenario, watch)?;
     let mut play = Play { scenario, cluster, faults: BTreeMap::new() };
     let ended = catch_unwind(AssertUnwindSafe(|| play.run()));
     let failure = match ended {
@@ -68,11 +79,14 @@ pub fn play(scenario: &Scenario, history: usize) -> Result<Outcome, ScenarioErro
     };
     let failure = judge::excuse(&scenario.expect, failure);
     let world = play.cluster.world();
+    let account = failure.as_ref().map(ToString::to_string);
+    let line = account.as_deref().and_then(|account| account.lines().next());
     Ok(Outcome {
         counts: world.counts(),
         network: world.network.counts(),
         simulated: Duration::from_nanos(world.time().nanoseconds()),
         fingerprint: world.fingerprint(),
+        page: world.trace().map(|trace| trace.page(scenario, world.time(), line)),
         faults: play.faults,
         failure,
     })
@@ -145,6 +159,10 @@ impl Play<'_> {
 
     fn act(&mut self, index: usize) -> Result<(), Complaint> {
         let action = self.scenario.steps[index].action.clone();
+        if !build::is_call(&action) {
+            let text = serde_json::to_string(&action).expect("an action has only text and numbers");
+            self.cluster.world_mut().trace_with(|trace, now| trace.event(now, text));
+        }
         *self.faults.entry(build::name_of(&action)).or_default() += 1;
         if action == Action::Mend {
             return self.mend();

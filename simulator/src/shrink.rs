@@ -5,7 +5,7 @@
 
 use core::ops::Range;
 
-use crate::play::play;
+use crate::play::{Watch, play};
 use crate::scenario::{Disk, Ending, Links, Machines, Scenario, Span};
 
 /// What shrinking came to.
@@ -47,7 +47,7 @@ impl Shrinker {
             return false;
         }
         self.plays += 1;
-        let outcome = play(&candidate, 0);
+        let outcome = play(&candidate, Watch::default());
         let fails = outcome.is_ok_and(|outcome| outcome.failure.is_some_and(|complaint| complaint.name() == self.name));
         if fails {
             self.best = candidate;
@@ -130,7 +130,7 @@ mod tests {
         let Shrunk { scenario: small, .. } = shrink(&scenario, "Expectation", 500);
         assert!(small.steps.len() <= 1, "{:?}", small.steps);
         assert_eq!(small.links, Links::default());
-        let failure = play(&small, 0).expect("a scenario").failure.expect("it still fails");
+        let failure = play(&small, Watch::default()).expect("a scenario").failure.expect("it still fails");
         assert_eq!(failure.name(), "Expectation");
     }
 }

@@ -35,6 +35,7 @@ use crate::host::{ApplicationMaker, Builder, Host, Standing};
 use crate::network::{Endpoint, Network};
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
+use crate::trace::Trace;
 
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
@@ -68,6 +69,8 @@ pub struct World {
     proved_faulty: BTreeSet<ReplicaId>,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
+    /// What a page is drawn from, if somebody wants one.
+    tracer: Option<Trace>,
     history: VecDeque<String>,
 }
 
@@ -94,6 +97,7 @@ impl World {
         make_application: ApplicationMaker,
     ) -> Self {
         let configuration = Arc::new(configuration);
+        let replicas = configuration.size();
         let mut clock_random = Random::new(seed, Stream::Clock);
         let signers = configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
         let hosts = configuration.replicas().map(|id| {
@@ -136,6 +140,7 @@ impl World {
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
+            tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
         };
         world.start_clients();
@@ -253,6 +258,12 @@ impl World {
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.observe(moment, &started);
         self.note(|| format!("{replica} starts at {executed} with {} records", boot.records.len()));
+        let records = boot.records.len();
+        self.trace_with(|trace, now| {
+            let text = format!("starts: executed {executed}, {records} records in its log");
+            trace.mark(replica, now, "start", None, text);
+            trace.enter(replica, now, 0, false, false);
+        });
         let subject = (self.builder)(boot, now)?;
         self.hosts[replica.index()].subject = Some(subject);
         self.drain(replica);
@@ -266,6 +277,10 @@ impl World {
         host.disk.crash(&mut self.disk_random, &self.configuration);
         self.counts.crashes += 1;
         self.note(|| format!("{replica} crashes"));
+        self.trace_with(|trace, now| {
+            trace.mark(replica, now, "crash", None, "crashes: what is not on its disk is gone".to_owned());
+            trace.enter(replica, now, 0, false, true);
+        });
     }
 
     /// Stops a replica in the middle of what it does, as a debugger does: its clocks go on, it handles nothing.
@@ -300,6 +315,11 @@ impl World {
     /// Tells the checkers that from now on nothing goes wrong (or that things go wrong again).
     pub fn set_healed(&mut self, is_healed: bool) {
         self.observe(if is_healed { &Observation::Healed } else { &Observation::Broken });
+    }
+
+    /// What a page can be drawn from, if the options asked for it.
+    pub const fn trace(&self) -> Option<&Trace> {
+        self.tracer.as_ref()
     }
 
     /// The latest happenings.
@@ -434,6 +454,13 @@ impl World {
     pub(crate) fn report(&mut self, invariant: Invariant, message: String) {
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.report(moment, invariant, message);
+    }
+
+    /// Adds to the trace, if anybody wants one.
+    pub(crate) fn trace_with(&mut self, add: impl FnOnce(&mut Trace, Time)) {
+        if let Some(tracer) = &mut self.tracer {
+            add(tracer, self.time);
+        }
     }
 
     /// Writes a happening down, if anybody wants to know.

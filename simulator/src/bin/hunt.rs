@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use quorate_simulator::campaign::{Choice, Schedule, draw};
-use quorate_simulator::play::{Complaint, play};
+use quorate_simulator::play::{Complaint, Watch, play};
 
 struct Arguments {
     seeds: core::ops::Range<u64>,
@@ -46,7 +46,7 @@ fn hunt() -> Result<bool, String> {
     let (mut played, mut steps, mut delivered, mut failures) = (0_u64, 0_u64, 0_u64, Vec::<(u64, Complaint)>::new());
     let began = std::time::Instant::now();
     for seed in seeds {
-        let outcome = play(&draw(seed, &choice), 0).map_err(|error| format!("seed {seed}: {error}"))?;
+        let outcome = play(&draw(seed, &choice), Watch::default()).map_err(|error| format!("seed {seed}: {error}"))?;
         played += 1;
         steps += outcome.counts.steps;
         delivered += outcome.counts.delivered;

@@ -5,6 +5,7 @@ use quorate_protocol::configuration::ConfigurationError;
 use quorate_protocol::kv::{Operation, Store};
 use quorate_protocol::number::RecordNumber;
 
+use super::Watch;
 use crate::adversary::{self, Attacks};
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
@@ -18,14 +19,14 @@ use crate::world::WorldOptions;
 /// Sizes that are simulated: those that the checkers' table of quorums lists.
 const SIZES: [u8; 13] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 31];
 
-pub(super) fn cluster(scenario: &Scenario, history: usize) -> Result<Cluster, ScenarioError> {
+pub(super) fn cluster(scenario: &Scenario, watch: Watch) -> Result<Cluster, ScenarioError> {
     check(scenario)?;
     let parameters = scenario.parameters()?;
     let attacks = attacks(scenario)?;
     let mut builder = Cluster::builder(usize::from(scenario.replicas), scenario.seed)
         .scheme(scenario.signatures)
         .parameters(|all| *all = parameters)
-        .options(|options| *options = world_options(scenario, history))
+        .options(|options| *options = world_options(scenario, watch))
         .attackers(attacks);
     builder = match scenario.application {
         ApplicationKind::Store => builder.application(|| Box::new(Store::default())),
@@ -104,7 +105,7 @@ fn delay([min, mean]: [Span; 2]) -> Delay {
     Delay { min: min.0, mean: mean.0.max(min.0) }
 }
 
-fn world_options(scenario: &Scenario, history: usize) -> WorldOptions {
+fn world_options(scenario: &Scenario, watch: Watch) -> WorldOptions {
     let machines = &scenario.machines;
     WorldOptions {
         link: link_options(&scenario.links, scenario.links.delay),
@@ -118,7 +119,8 @@ fn world_options(scenario: &Scenario, history: usize) -> WorldOptions {
         drops_unwanted: machines.drops_unwanted,
         clients: usize::from(scenario.clients),
         answer_bound: scenario.ending.bound.0,
-        history,
+        is_traced: watch.is_traced,
+        history: watch.history,
     }
 }
 
@@ -175,6 +177,11 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
         Action::Mend => "mend",
     }
+}
+
+/// Whether an action is a client's call.
+pub(super) const fn is_call(action: &Action) -> bool {
+    matches!(action, Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..))
 }
 
 /// Does something to the cluster. What makes no sense at the moment (a crash of a replica that is down) does nothing.

@@ -49,6 +49,25 @@ impl Kind {
         Self::Part,
     ];
 
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Request => "Request",
+            Self::PrePrepare => "PrePrepare",
+            Self::Prepare => "Prepare",
+            Self::Commit => "Commit",
+            Self::Checkpoint => "Checkpoint",
+            Self::Stable => "Stable",
+            Self::ViewChange => "ViewChange",
+            Self::NewView => "NewView",
+            Self::Status => "Status",
+            Self::Fetch => "Fetch",
+            Self::Batch => "Batch",
+            Self::Decided => "Decided",
+            Self::Part => "Part",
+        }
+    }
+
     /// The kind of `message`.
     pub const fn of(message: &Message) -> Self {
         match message {

@@ -6,12 +6,15 @@ use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId};
 use quorate_protocol::output::Notice;
 use quorate_protocol::record::Record;
+use quorate_protocol::time::Time;
 
 use super::{Event, World};
 use crate::checker::{Invariant, Observation};
 use crate::disk::checkpoints::Stored;
 use crate::host::{Done, Work};
 use crate::network::{Endpoint, Passage};
+use crate::scenario::rule::{Kind, place_of};
+use crate::trace::{Flight, Lane};
 
 impl World {
     pub(super) fn carry_out(&mut self, id: ReplicaId, output: Output) {
@@ -102,9 +105,28 @@ impl World {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
-        for arrival in self.network.send_message(&Passage { from, to, at: self.time, message }) {
+        let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
+        self.trace_message(from, to, message, &arrivals);
+        for arrival in arrivals {
             self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
         }
+    }
+
+    fn trace_message(&mut self, from: ReplicaId, to: ReplicaId, message: &Message, arrivals: &[Time]) {
+        self.trace_with(|trace, sent| {
+            let ends = if arrivals.is_empty() { vec![None] } else { arrivals.iter().copied().map(Some).collect() };
+            for arrived in ends {
+                trace.fly(Flight {
+                    from: Lane::Replica(from),
+                    to: Lane::Replica(to),
+                    sent,
+                    arrived,
+                    kind: Kind::of(message).name(),
+                    slot: place_of(message).1,
+                    text: crate::account::describe(message),
+                });
+            }
+        });
     }
 
     fn answer(&mut self, from: ReplicaId, client: &quorate_crypto::PublicKey, message: &ReplicaMessage) {
@@ -115,7 +137,13 @@ impl World {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} answers what is {error}")),
         };
-        for arrival in self.network.send(self.time, Endpoint::Replica(from), Endpoint::Client(to)) {
+        let arrivals = self.network.send(self.time, Endpoint::Replica(from), Endpoint::Client(to));
+        self.trace_with(|trace, sent| {
+            let (slot, text) = crate::account::describe_answer(message);
+            let arrived = arrivals.first().copied();
+            trace.fly(Flight { from: Lane::Replica(from), to: Lane::Client(to), sent, arrived, kind: "Answer", slot, text });
+        });
+        for arrival in arrivals {
             self.schedule(arrival, Event::Answer { from, to, frame: frame.clone() });
         }
     }
@@ -146,6 +174,11 @@ impl World {
                 if let Input::Executed { sequence, results } = &input {
                     self.counts.executed += 1;
                     self.observe(&Observation::Executed { replica: id, sequence: *sequence, results });
+                    let (slot, requests) = (sequence.value(), results.len());
+                    self.trace_with(|trace, now| {
+                        let text = format!("executes slot {slot}: {requests} requests");
+                        trace.mark(id, now, "execute", Some(slot), text);
+                    });
                 }
                 self.feed(id, input);
             }
@@ -199,6 +232,23 @@ impl World {
 
     fn notice(&mut self, id: ReplicaId, notice: Notice) {
         self.note(|| format!("{id}: {notice:?}"));
+        self.trace_with(|trace, now| match notice {
+            Notice::ViewEntered { view } => {
+                trace.mark(id, now, "enter", None, format!("enters view {view}"));
+                trace.enter(id, now, view.value(), false, false);
+            }
+            Notice::ViewWanted { view, reason } => {
+                trace.mark(id, now, "other", None, format!("asks for view {view}: {reason:?}"));
+                trace.enter(id, now, view.value(), true, false);
+            }
+            Notice::PrimarySuspected { view, reason } => {
+                trace.mark(id, now, "suspect", None, format!("suspects the primary of view {view}: {reason:?}"));
+            }
+            Notice::Stable { sequence } => {
+                trace.mark(id, now, "stable", None, format!("checkpoint {sequence} is stable"));
+            }
+            other => trace.mark(id, now, "other", None, format!("{other:?}")),
+        });
         if let Notice::ViewEntered { view } = notice
             && !self.checkers.is_faulty(id)
         {

@@ -12,6 +12,7 @@ use super::{Event, World};
 use crate::checker::{Invariant, Observation};
 use crate::client::{Answer, Done, Sending, Ticket};
 use crate::network::Endpoint;
+use crate::trace::{Flight, Lane};
 
 impl World {
     /// A client calls: its operations are to run together, in order.
@@ -72,9 +73,16 @@ impl World {
             Ok(content) => self.observe(&Observation::Signed(&content)),
             Err(error) => self.report(Invariant::Understanding, format!("client {client} signs what is {error}")),
         }
+        let text = request.claimed_id().map_or_else(|| "a request".to_owned(), |id| format!("request {}", id.number));
         let frame = to_frame(&ClientMessage::Request(request)).expect("a request is short");
         for id in self.replicas().filter(|id| to.is_none_or(|to| to == *id)) {
-            for arrival in self.network.send(self.time, Endpoint::Client(client), Endpoint::Replica(id)) {
+            let arrivals = self.network.send(self.time, Endpoint::Client(client), Endpoint::Replica(id));
+            self.trace_with(|trace, sent| {
+                let (from, to) = (Lane::Client(client), Lane::Replica(id));
+                let arrived = arrivals.first().copied();
+                trace.fly(Flight { from, to, sent, arrived, kind: "Call", slot: None, text: text.clone() });
+            });
+            for arrival in arrivals {
                 self.schedule(arrival, Event::Call { from: client, to: id, frame: frame.clone() });
             }
         }

@@ -26,6 +26,8 @@ pub struct WorldOptions {
     pub clients: usize,
     /// How long a call may take at most once nothing goes wrong any more.
     pub answer_bound: Duration,
+    /// Whether all that happens is kept, to draw a page from.
+    pub is_traced: bool,
     /// How many of the latest happenings an account lists; zero spares writing them down.
     pub history: usize,
 }
@@ -41,6 +43,7 @@ impl Default for WorldOptions {
             drops_unwanted: false,
             clients: 4,
             answer_bound: Duration::from_mins(1),
+            is_traced: false,
             history: 0,
         }
     }

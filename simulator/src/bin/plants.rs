@@ -1,0 +1,277 @@
+//! Proof that the simulator bites: bugs are planted in a scratch copy of the sources, one after the other, and hunted.
+//!
+//! `cargo run --release -p quorate-simulator --bin plants [-- NAME …]` applies each patch of `simulator/plants/`, builds,
+//! plays seeds until one fails, and prints a table: the bug, the invariant that it broke, the seeds that it took. Before
+//! that the same seeds are played with the sources as they are, and must raise no alarm. `--check` only sees whether every
+//! patch applies; `--share I/N` takes every N-th plant, from the I-th on; `--base SEED` begins at another seed.
+//!
+//! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it) and `hunt`
+//! (what of the campaign to play; everything, if absent).
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+/// Seeds within which every bug must be found.
+const SEEDS_MAX: u64 = 10_000;
+
+/// Seeds within which the median bug must be found.
+const MEDIAN_MAX: u64 = 200;
+
+/// Seeds that the sources as they are play without an alarm, for each way of hunting.
+const CLEAN_SEEDS: u64 = 400;
+
+type Fallible<T> = Result<T, String>;
+
+/// A bug to plant.
+struct Plant {
+    name: String,
+    patch: PathBuf,
+    bug: String,
+    invariants: Vec<String>,
+    hunt: Vec<String>,
+}
+
+/// What became of a bug.
+struct Found {
+    seeds: u64,
+    invariant: String,
+    is_expected: bool,
+}
+
+/// A copy of the sources in which bugs may stand.
+struct Scratch {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+struct Wanted {
+    names: Vec<String>,
+    share: (usize, usize),
+    base: u64,
+    only_checks: bool,
+}
+
+fn say(line: &str) {
+    // A closed pipe is the reader's affair.
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+fn run(command: &mut Command, what: &str) -> Fallible<String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{what}: {error}"))?;
+    if !output.status.success() {
+        let told = String::from_utf8_lossy(&output.stderr);
+        let tail: Vec<&str> = told.lines().rev().take(30).collect();
+        return Err(format!("{what} failed:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+fn read(path: &Path) -> Fallible<String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn parse(patch: PathBuf) -> Fallible<Plant> {
+    let text = read(&patch)?;
+    let value = |key: &str| {
+        let prefix = format!("# {key}: ");
+        text.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
+    };
+    let missing = |key: &str| format!("{} has no line `# {key}: …`", patch.display());
+    let bug = value("bug").ok_or_else(|| missing("bug"))?;
+    let invariants = value("invariant").ok_or_else(|| missing("invariant"))?;
+    Ok(Plant {
+        name: patch.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned(),
+        bug,
+        invariants: invariants.split(',').map(|name| name.trim().to_owned()).collect(),
+        hunt: value("hunt").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+        patch,
+    })
+}
+
+fn plants(wanted: &Wanted) -> Fallible<Vec<Plant>> {
+    let folder = workspace().join("simulator/plants");
+    let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut patches: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    patches.retain(|path| path.extension() == Some(OsStr::new("patch")));
+    patches.sort();
+    let plants: Vec<Plant> = patches.into_iter().map(parse).collect::<Fallible<_>>()?;
+    if let Some(unknown) = wanted.names.iter().find(|name| plants.iter().all(|plant| plant.name != **name)) {
+        return Err(format!("there is no plant `{unknown}`"));
+    }
+    let (first, every) = wanted.share;
+    let is_wanted = |plant: &Plant| wanted.names.is_empty() || wanted.names.contains(&plant.name);
+    Ok(plants.into_iter().filter(is_wanted).skip(first).step_by(every).collect())
+}
+
+impl Scratch {
+    /// Copies the sources that the hunt is built from. Programs that were built there before are found again.
+    fn new() -> Fallible<Self> {
+        let sources = workspace();
+        let root = sources.join("target/plants/sources");
+        let failed = |error: std::io::Error| format!("{}: {error}", root.display());
+        if root.exists() {
+            fs::remove_dir_all(&root).map_err(failed)?;
+        }
+        fs::create_dir_all(&root).map_err(failed)?;
+        for folder in ["crypto", "protocol", "simulator", ".cargo"] {
+            copy(&sources.join(folder), &root.join(folder))?;
+        }
+        let manifest = read(&sources.join("Cargo.toml"))?;
+        let members = r#"members = ["crypto", "protocol", "simulator", "node", "tests"]"#;
+        let all = r#"default-members = ["node"]"#;
+        if !manifest.contains(members) || !manifest.contains(all) {
+            return Err("the workspace has other members than this program knows".to_owned());
+        }
+        let manifest = manifest.replace(members, r#"members = ["crypto", "protocol", "simulator"]"#).replace(all, "");
+        fs::write(root.join("Cargo.toml"), manifest).map_err(failed)?;
+        fs::copy(sources.join("Cargo.lock"), root.join("Cargo.lock")).map_err(failed)?;
+        Ok(Self { target: sources.join("target/plants/target"), root })
+    }
+
+    fn patch(&self, plant: &Plant, arguments: &[&str]) -> Fallible<()> {
+        let mut command = Command::new("patch");
+        command.current_dir(&self.root).args(["--strip=1", "--quiet", "--force", "--no-backup-if-mismatch"]);
+        command.args(arguments).arg("--input").arg(&plant.patch);
+        run(&mut command, &format!("patching {}", plant.name)).map(drop)
+    }
+
+    fn build(&self) -> Fallible<()> {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        command.args(["build", "--quiet", "--offline", "--profile", "plants", "-p", "quorate-simulator", "--bin", "hunt"]);
+        run(&mut command, "building").map(drop)
+    }
+
+    /// Plays seeds from `base` on: the first that fails, or none.
+    fn hunt(&self, hunt: &[String], base: u64, seeds: u64) -> Fallible<Option<(u64, String)>> {
+        let mut command = Command::new(self.target.join("plants/hunt"));
+        command.arg(format!("{base}..{}", base.saturating_add(seeds))).args(hunt);
+        let output = command.output().map_err(|error| format!("hunting: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let report: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| format!("the hunt says {text:?}: {error}"))?;
+        let Some(first) = report["violations"].get(0) else { return Ok(None) };
+        let played = report["seeds"].as_u64().unwrap_or(0);
+        Ok(Some((played, first["invariant"].as_str().unwrap_or_default().to_owned())))
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Fallible<()> {
+    let failed = |error: std::io::Error| format!("{}: {error}", from.display());
+    fs::create_dir_all(to).map_err(failed)?;
+    for entry in fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let target = to.join(entry.file_name());
+        if entry.file_type().map_err(failed)?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Plants one bug, hunts it, and takes it out again.
+fn hunt(scratch: &Scratch, plant: &Plant, base: u64) -> Fallible<Option<Found>> {
+    scratch.patch(plant, &[])?;
+    let found = scratch.build().and_then(|()| scratch.hunt(&plant.hunt, base, SEEDS_MAX));
+    scratch.patch(plant, &["--reverse"])?;
+    let found = found.map_err(|error| format!("{}: {error}", plant.name))?;
+    Ok(found.map(|(seeds, invariant)| {
+        let is_expected = plant.invariants.contains(&invariant);
+        Found { seeds, invariant, is_expected }
+    }))
+}
+
+/// The sources as they are raise no alarm, however they are hunted.
+fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64) -> Fallible<bool> {
+    scratch.build()?;
+    let mut hunts: Vec<&Vec<String>> = plants.iter().map(|plant| &plant.hunt).collect();
+    hunts.sort();
+    hunts.dedup();
+    let mut is_clean = true;
+    for hunt in hunts {
+        let alarm = scratch.hunt(hunt, base, CLEAN_SEEDS)?;
+        if let Some((seeds, invariant)) = alarm {
+            is_clean = false;
+            say(&format!("FALSE ALARM without any bug: {invariant} after {seeds} seeds, hunting {hunt:?}"));
+        }
+    }
+    Ok(is_clean)
+}
+
+fn arguments() -> Fallible<Wanted> {
+    let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, only_checks: false };
+    let mut words = std::env::args().skip(1);
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--check" => wanted.only_checks = true,
+            "--base" => wanted.base = number(&words.next().unwrap_or_default())?,
+            "--share" => {
+                let share = words.next().unwrap_or_default();
+                let (first, every) = share.split_once('/').ok_or("write the share as I/N")?;
+                let index = |text: &str| usize::try_from(number(text)?).map_err(|error| error.to_string());
+                wanted.share = (index(first)?, index(every)?.max(1));
+            }
+            name if !name.starts_with('-') => wanted.names.push(name.to_owned()),
+            _ => return Err(format!("`{word}` means nothing here")),
+        }
+    }
+    Ok(wanted)
+}
+
+fn hunt_all() -> Fallible<bool> {
+    let wanted = arguments()?;
+    let plants = plants(&wanted)?;
+    let scratch = Scratch::new()?;
+    if wanted.only_checks {
+        for plant in &plants {
+            scratch.patch(plant, &["--dry-run"])?;
+        }
+        say(&format!("{} patches apply", plants.len()));
+        return Ok(true);
+    }
+    let mut is_good = check_clean(&scratch, &plants, wanted.base)?;
+    let mut taken = Vec::new();
+    say(&format!("{:<28} {:>6}  {:<18} bug", "plant", "seeds", "found by"));
+    for plant in &plants {
+        let (seeds, by) = match hunt(&scratch, plant, wanted.base)? {
+            Some(found) => {
+                taken.push(found.seeds);
+                is_good &= found.is_expected || found.invariant == "Assertion";
+                let mark = if found.is_expected { "" } else { " (unexpected)" };
+                (found.seeds.to_string(), format!("{}{mark}", found.invariant))
+            }
+            None => {
+                is_good = false;
+                ("-".to_owned(), "NOT FOUND".to_owned())
+            }
+        };
+        say(&format!("{:<28} {seeds:>6}  {by:<18} {}", plant.name, plant.bug));
+    }
+    taken.sort_unstable();
+    if let Some(median) = taken.get(taken.len() / 2) {
+        say(&format!("{} of {} found; median {median} seeds", taken.len(), plants.len()));
+        is_good &= *median <= MEDIAN_MAX;
+    }
+    Ok(is_good)
+}
+
+fn main() -> ExitCode {
+    match hunt_all() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "error: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}
