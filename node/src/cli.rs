@@ -12,6 +12,8 @@ mod logging;
 mod output;
 mod replica;
 mod signals;
+#[cfg(feature = "lab")]
+mod simulate;
 mod status;
 mod testnet;
 
@@ -81,6 +83,8 @@ enum Command {
     Status(status::Arguments),
     #[command(subcommand)]
     Genesis(genesis::Command),
+    #[cfg(feature = "lab")]
+    Simulate(simulate::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -100,6 +104,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
+        #[cfg(feature = "lab")]
+        Command::Simulate(arguments) => simulate::run(arguments, &mut output),
         Command::Completions(arguments) => completions::run(arguments, &mut output),
     };
     outcome.unwrap_or_else(|error| report(&error, &mut output)).into()

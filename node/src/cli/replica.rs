@@ -44,6 +44,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    end_with_any_panic();
     if let Some(parent) = arguments.exit_with_parent {
         exit_with_parent(parent)?;
     }
@@ -63,6 +64,15 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     // What still runs after the host returned has nothing more to say.
     runtime.shutdown_background();
     outcome
+}
+
+/// A replica that lost an invariant of its own must not go on signing, whichever of its threads found out.
+fn end_with_any_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
 }
 
 /// Asks the kernel to end this process with its parent.
