@@ -84,7 +84,8 @@ impl FromStr for Seeds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let refused = || format!("`{text}` is no range of seeds: write the first and the one after the last, as 0..1000");
+        let refused =
+            || format!("`{text}` is no range of seeds: write the first and the one after the last, as 0..1000");
         let (first, last) = text.split_once("..").ok_or_else(refused)?;
         let number = |text: &str| text.trim().parse::<u64>().map_err(|_not_a_number| refused());
         let range = number(first)?..number(last)?;
@@ -267,7 +268,8 @@ impl fmt::Display for Report {
         for (name, count) in self.faults.iter().filter(|(name, _)| !name.starts_with("attack-")) {
             write!(formatter, " {name} {count}")?;
         }
-        let attacks: u64 = self.faults.iter().filter(|(name, _)| name.starts_with("attack-")).map(|(_, count)| count).sum();
+        let attacks: u64 =
+            self.faults.iter().filter(|(name, _)| name.starts_with("attack-")).map(|(_, count)| count).sum();
         writeln!(formatter, "\nattackers   {attacks}")?;
         for violated in &self.violations {
             let Violated { account, scenario, steps_left, .. } = violated;

@@ -145,7 +145,17 @@ impl Scratch {
     fn build(&self) -> Fallible<()> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        command.args(["build", "--quiet", "--offline", "--profile", "plants", "-p", "quorate-simulator", "--bin", "hunt"]);
+        command.args([
+            "build",
+            "--quiet",
+            "--offline",
+            "--profile",
+            "plants",
+            "-p",
+            "quorate-simulator",
+            "--bin",
+            "hunt",
+        ]);
         run(&mut command, "building").map(drop)
     }
 

@@ -141,7 +141,15 @@ impl World {
         self.trace_with(|trace, sent| {
             let (slot, text) = crate::account::describe_answer(message);
             let arrived = arrivals.first().copied();
-            trace.fly(Flight { from: Lane::Replica(from), to: Lane::Client(to), sent, arrived, kind: "Answer", slot, text });
+            trace.fly(Flight {
+                from: Lane::Replica(from),
+                to: Lane::Client(to),
+                sent,
+                arrived,
+                kind: "Answer",
+                slot,
+                text,
+            });
         });
         for arrival in arrivals {
             self.schedule(arrival, Event::Answer { from, to, frame: frame.clone() });
