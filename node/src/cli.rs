@@ -4,6 +4,8 @@
 //! not hold; 2 wrong usage; `kv` adds 4 and 5.
 
 mod bench;
+#[cfg(feature = "lab")]
+mod check_history;
 mod completions;
 mod genesis;
 mod init;
@@ -85,6 +87,8 @@ enum Command {
     Genesis(genesis::Command),
     #[cfg(feature = "lab")]
     Simulate(simulate::Arguments),
+    #[cfg(feature = "lab")]
+    CheckHistory(check_history::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -106,6 +110,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Genesis(command) => genesis::run(command, &mut output),
         #[cfg(feature = "lab")]
         Command::Simulate(arguments) => simulate::run(arguments, &mut output),
+        #[cfg(feature = "lab")]
+        Command::CheckHistory(arguments) => check_history::run(arguments, &mut output),
         Command::Completions(arguments) => completions::run(arguments, &mut output),
     };
     outcome.unwrap_or_else(|error| report(&error, &mut output)).into()

@@ -22,6 +22,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod disk;
+pub mod history;
 pub mod host;
 pub mod ledger;
 pub mod network;
