@@ -13,6 +13,7 @@ use quorate_crypto::{Digest, PublicKey};
 use crate::application::Change;
 use crate::batch::Request;
 use crate::codec::{BorrowDecode, Encode, Frame, List, decode, encode};
+use crate::configuration::Parameters;
 use crate::message::{Entry, Outcome};
 use crate::number::{RequestNumber, Sequence, Session};
 use crate::state::StateMap;
@@ -21,25 +22,36 @@ use crate::state::StateMap;
 const TREE_DEPTH: u8 = 12;
 
 /// Most requests that a session may have outstanding, and replies that it keeps.
-pub const OUTSTANDING_MAX: usize = 64;
+pub(crate) const OUTSTANDING_MAX: usize = 64;
 
 /// Bytes of results that one session keeps, at most; the oldest are forgotten first.
 const SESSION_REPLY_BYTES_MAX: u64 = 1 << 20;
 
 /// Bounds of the table, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Requests that a session may have outstanding.
-    pub outstanding_max: u64,
+    pub(crate) outstanding_max: u64,
     /// Sessions.
-    pub sessions_max: usize,
+    pub(crate) sessions_max: usize,
     /// Bytes of results over all sessions.
-    pub reply_bytes_max: u64,
+    pub(crate) reply_bytes_max: u64,
+}
+
+impl Bounds {
+    /// Those that `parameters` set.
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        Self {
+            outstanding_max: parameters.outstanding_max.into(),
+            sessions_max: parameters.sessions_max as usize,
+            reply_bytes_max: parameters.reply_cache_bytes_max,
+        }
+    }
 }
 
 /// What is to become of a request in a slot. (PROTOCOL §4.3: skipped at execution, by everyone alike)
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// It executes.
     Execute,
     /// It is answered without executing.
@@ -50,7 +62,7 @@ pub enum Admission {
 
 /// What is known of a request before it is ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// It may execute.
     Open,
     /// It is in execution.
@@ -104,7 +116,7 @@ struct Kept {
 
 /// The session table.
 #[derive(Debug, Clone)]
-pub struct Sessions {
+pub(crate) struct Sessions {
     bounds: Bounds,
     /// Bound: `sessions_max`.
     by_client: BTreeMap<PublicKey, Entered>,
@@ -121,7 +133,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// An empty table.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             by_client: BTreeMap::new(),
@@ -134,7 +146,7 @@ impl Sessions {
     }
 
     /// The table that `entries`, in ascending order of their keys, hold; `None` if they are no table.
-    pub fn restore(bounds: Bounds, entries: &[Entry]) -> Option<Self> {
+    pub(crate) fn restore(bounds: Bounds, entries: &[Entry]) -> Option<Self> {
         let mut table = Self::new(bounds);
         table.stored.restore(&mut entries.iter().cloned()).ok()?;
         let mut kept = Vec::new();
@@ -162,17 +174,12 @@ impl Sessions {
     }
 
     /// How many sessions there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_client.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
-    }
-
     /// What is known of `request`, all slots up to `executed` being reflected here.
-    pub fn lookup(&self, request: &Request, executed: Sequence) -> Lookup {
+    pub(crate) fn lookup(&self, request: &Request, executed: Sequence) -> Lookup {
         let entered = self.by_client.get(&request.client);
         if request.is_opening() {
             return match entered {
@@ -197,22 +204,19 @@ impl Sessions {
     }
 
     /// Decides what becomes of `request`, at place `index` of slot `sequence`, and marks it as executed if it executes.
-    pub fn admit(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
-        if request.is_opening() {
-            return self.open(request, sequence, index);
+    pub(crate) fn admit(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
+        match self.lookup(request, sequence) {
+            Lookup::Open if request.is_opening() => self.open(request, sequence, index),
+            Lookup::Open => self.mark(request, sequence, index),
+            Lookup::Answer(outcome) => Admission::Answer(outcome),
+            Lookup::InExecution | Lookup::OutsideWindow | Lookup::Superseded(_) => Admission::Skip,
+            // A session that is named after a later slot is none that the client was given.
+            Lookup::NoSession | Lookup::SessionAhead => Admission::Answer(Outcome::Evicted),
         }
-        let bounds = self.bounds;
-        let entered = self.by_client.get_mut(&request.client);
-        let Some(entered) = entered.filter(|entered| entered.session == request.session) else {
-            return Admission::Answer(Outcome::Evicted);
-        };
-        match entered.replies.get(&request.number) {
-            Some(Some(outcome)) => return Admission::Answer(outcome.clone()),
-            Some(None) => return Admission::Skip,
-            None if entered.is_forgotten(request.number, bounds) => return Admission::Answer(Outcome::Forgotten),
-            None if !entered.is_within_window(request.number, bounds) => return Admission::Skip,
-            None => {}
-        }
+    }
+
+    fn mark(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
+        let entered = self.by_client.get_mut(&request.client).expect("an open number lies in a session's window");
         entered.replies.insert(request.number, None);
         entered.highest = entered.highest.max(request.number);
         self.by_recency.remove(&entered.last);
@@ -223,7 +227,7 @@ impl Sessions {
     }
 
     /// Keeps the outcome of a request that was admitted, in the order of execution.
-    pub fn complete(&mut self, client: PublicKey, session: Session, number: RequestNumber, outcome: Outcome) {
+    pub(crate) fn complete(&mut self, client: PublicKey, session: Session, number: RequestNumber, outcome: Outcome) {
         let entered = self.by_client.get_mut(&client).filter(|entered| entered.session == session);
         let kept = keep(client, session, number, &outcome).map(|(_, kept)| kept);
         if let Some(entered) = entered {
@@ -247,7 +251,7 @@ impl Sessions {
     }
 
     /// The root of the table and what changed in it since the last checkpoint. None is in execution.
-    pub fn checkpoint(&mut self) -> (Digest, Vec<Change>) {
+    pub(crate) fn checkpoint(&mut self) -> (Digest, Vec<Change>) {
         for client in core::mem::take(&mut self.changed) {
             match self.by_client.get_mut(&client) {
                 Some(entered) => {
@@ -272,20 +276,13 @@ impl Sessions {
     }
 
     /// The root as of the last checkpoint.
-    pub const fn root(&self) -> Digest {
+    pub(crate) const fn root(&self) -> Digest {
         self.stored.root()
     }
 
     fn open(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
-        if let Some(entered) = self.by_client.get(&request.client) {
-            if entered.opening == request.number {
-                return Admission::Answer(Outcome::Opened { session: entered.session });
-            }
-            if entered.opening > request.number {
-                return Admission::Skip;
-            }
-            let last = entered.last;
-            self.by_recency.remove(&last);
+        if let Some(replaced) = self.by_client.get(&request.client) {
+            self.by_recency.remove(&replaced.last);
         }
         let session = Session { sequence, index };
         let entered = Entered {
