@@ -38,6 +38,7 @@ use crate::output::{Output, Suspicion};
 use crate::queue::Queue;
 use crate::quorum::{Ballot, Counted};
 use crate::refusal::Refusal;
+use crate::rotation::Rotation;
 use crate::sessions::Sessions;
 use crate::statement::{Checkpoint, Prepare, Signer, Statement, Vote};
 use crate::time::{Now, Time, WallTime};
@@ -345,6 +346,11 @@ impl Replica {
         sequence > self.log.low().min(self.execution.executed)
             && sequence <= self.log.high()
             && sequence.saturating_add(self.parameters().window) > self.log.low()
+    }
+
+    /// The other members, in the order in which they are asked for something.
+    fn others(&self) -> Rotation {
+        Rotation::new(self.configuration.size(), self.id)
     }
 
     fn refuse(&mut self, refusal: Refusal) {

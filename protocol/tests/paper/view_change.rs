@@ -359,6 +359,48 @@ fn a_view_change_that_is_named_and_missing_is_fetched() {
     assert_eq!(backup.replica.view(), view(1));
 }
 
+/// The same: of its primary first, and then of the others in turn, none of which is the replica itself.
+#[test]
+fn a_missing_view_change_is_asked_of_the_primary_and_then_of_each_other() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    hear_view_changes(&mut backup, &rests_on[..2]);
+    let mut outputs = backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+    outputs.extend(backup.pass(300));
+    let asked = sent_to(&outputs, |message| matches!(message, Message::Fetch(Fetch::ViewChange { .. })));
+    assert_eq!(asked, [1, 3, 0, 1]);
+}
+
+/// Whom those messages among `outputs` go to that are `wanted`.
+fn sent_to(outputs: &[Output], wanted: fn(&Message) -> bool) -> Vec<u8> {
+    let sent = outputs.iter().filter_map(|output| match output {
+        Output::Send { to, message } if wanted(message) => Some(to.value()),
+        _ => None,
+    });
+    sent.collect()
+}
+
+/// "Who lacks a batch fetches it by its digest" (§7.4): of its primary first, and then of the others in turn.
+#[test]
+fn a_missing_batch_is_asked_of_the_primary_and_then_of_each_other() {
+    for (own, of_view, expected) in [(1, 3, [3, 0, 2, 3]), (2, 1, [1, 3, 0, 1]), (0, 2, [2, 3, 1, 2])] {
+        let mut backup = Subject::of_four(own);
+        let group = backup.group.clone();
+        let others: Vec<u8> = (0..4).filter(|id| *id != own).collect();
+        let mut rests_on = view_changes(&group, of_view, &others[..2]);
+        let prepared = group.prepared(0, 1, digest(9), &others);
+        rests_on.push((others[2], group.view_change(others[2], of_view, None, vec![prepared])));
+        hear_view_changes(&mut backup, &rests_on);
+        let primary = group.0.primary(view(of_view)).value();
+        let new_view = new_view(&group, of_view, &rests_on, &[(1, digest(9))]);
+        let mut outputs = backup.hear(primary, Message::NewView(new_view));
+        outputs.extend(backup.pass(300));
+        let asked = sent_to(&outputs, |message| matches!(message, Message::Fetch(Fetch::Batch { .. })));
+        assert_eq!(asked, expected, "replica {own} in view {of_view}");
+    }
+}
+
 /// The same, though its sender asks for a higher view by now.
 #[test]
 fn a_named_view_change_counts_though_its_sender_went_on() {
