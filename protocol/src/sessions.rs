@@ -115,7 +115,7 @@ struct Kept {
 }
 
 /// The session table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Sessions {
     bounds: Bounds,
     /// Bound: `sessions_max`.

@@ -2,6 +2,8 @@
 
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/machine.rs"]
+mod machine;
 #[path = "paper/normal_case.rs"]
 mod normal_case;
 #[path = "paper/omission.rs"]

@@ -23,7 +23,7 @@ use crate::time::{Time, WallTime};
 const CLOCK_KEY: &[u8] = b"t";
 
 /// A state transfer under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
     target: Checkpoint,
     /// How often a source was late with the first part: nobody may be able to read this state any more.
@@ -38,7 +38,7 @@ pub(super) struct Transfer {
 }
 
 /// How far a transfer is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Stage {
     Fetching,
     Staging,
@@ -47,7 +47,7 @@ enum Stage {
 }
 
 /// The protocol's own part of a state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct ProtocolState {
     pub(super) sessions: Sessions,
     pub(super) time: WallTime,
