@@ -1,5 +1,7 @@
 //! PROTOCOL.md sentence by sentence: each test quotes the sentence that it holds the replica to.
 
+#[path = "paper/certificates.rs"]
+mod certificates;
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
 #[path = "paper/machine.rs"]

@@ -68,7 +68,7 @@ fn whatever_happens_to_a_replica_changes_its_hash() {
     refused.replica.handle(now(refused.now_ms), Input::Wake);
     assert_eq!(hash_of(&refused.replica), hash_of(&before.replica), "a spurious wake does no harm");
     refused.hear(2, group.commit(2, 0, 99, crate::support::digest(9)));
-    let mut heard = before.clone();
+    let mut heard = before;
     heard.hear(2, group.commit(2, 0, 98, crate::support::digest(9)));
     assert_eq!(hash_of(&refused.replica), hash_of(&heard.replica));
 }

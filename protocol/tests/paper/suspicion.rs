@@ -1,5 +1,6 @@
 //! §6: suspecting the primary.
 
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{Sequence, Session};
 use quorate_protocol::output::Suspicion;
@@ -16,12 +17,21 @@ fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)]);
 }
 
-/// The same: a primary that was never heard of may be starting, as this replica is, and gets more time.
+/// "A primary that was never heard of may be starting, as everybody may be: for it no bound is below eight times that of a
+/// crash" (§6), up to the cap.
 #[test]
 fn a_primary_that_was_never_heard_of_gets_more_time() {
-    let mut backup = Subject::start(&Group::of_four(), 1, crate::support::START_MS, None, vec![]);
-    assert_eq!(suspected(&backup.pass(301)), []);
-    assert_eq!(suspected(&backup.pass(2000)), [(0, Suspicion::Crash)]);
+    for (cap_ms, expected_ms) in [(10_000, 2400), (2000, 2000)] {
+        let group = Group::new(4, Parameters { deadline_cap_ms: cap_ms, ..small() });
+        for is_pending in [false, true] {
+            let mut backup = Subject::start(&group, 1, crate::support::START_MS, None, vec![]);
+            if is_pending {
+                backup.ask(group.opening(client(0), 1));
+            }
+            assert_eq!(suspected(&backup.pass(expected_ms - 1)), [], "cap {cap_ms} ms, pending: {is_pending}");
+            assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)], "cap {cap_ms} ms, pending: {is_pending}");
+        }
+    }
 }
 
 /// "nothing heard of the primary" (§6): any message of its own is a sign of life; what others say is none.
@@ -253,7 +263,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
 /// "a full window is not silence" (§6)
 #[test]
 fn a_full_window_is_not_silence() {
-    let parameters = quorate_protocol::configuration::Parameters { ordering_deadline_ms: 500, ..small() };
+    let parameters = Parameters { ordering_deadline_ms: 500, ..small() };
     let group = Group::new(4, parameters);
     let mut backup = Subject::new(&group, 1);
     // The deadline is twice the bound of silence.
@@ -283,11 +293,13 @@ fn the_deadline_grows_with_the_latency_achieved() {
     }
     backup.ask(group.opening(client(50), 1));
     backup.pass_with_primary_alive(400);
-    // Something is proposed, so there is no silence; more than 1000 ms pass without that request.
-    for sequence in [4, 5] {
+    // An eighth of each latency counts, the latest most: 132 ms, of which eight times are 1056 ms and a bit. Something is
+    // proposed meanwhile, so there is no silence.
+    for (sequence, milliseconds) in [(4, 315), (5, 341)] {
         backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence).expect("small"))));
-        assert_eq!(suspected(&backup.pass_with_primary_alive(315)), []);
+        assert_eq!(suspected(&backup.pass_with_primary_alive(milliseconds)), []);
     }
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)]);
 }
 
 /// "A replica that was itself stopped for two heartbeats accuses nobody for what it did not hear meanwhile." (§6)
