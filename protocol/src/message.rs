@@ -72,7 +72,7 @@ pub struct Cast {
     pub digest: Digest,
 }
 
-/// "I left the views below `view`; this is what may have been decided." (PROTOCOL §7.1)
+/// A replica left the views below `view`, and this is what may have been decided in them. (PROTOCOL §7.1)
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct ViewChange {

@@ -26,7 +26,7 @@ fn proposed(outputs: &[Output]) -> Vec<usize> {
 }
 
 /// "With nothing in flight it proposes at once" (§4.2); "A **pre-prepare** is the primary's own `Prepare` vote with the
-/// batch" (§3); "It takes the next slot within the watermarks and stamps the batch with its clock." (§4.2)
+/// batch" (§3); "It takes the next slot ... and stamps the batch with its clock." (§4.2)
 #[test]
 fn a_primary_with_nothing_in_flight_proposes_at_once() {
     let mut primary = Subject::of_four(0);
@@ -96,7 +96,7 @@ fn full_batches_use_the_whole_pipeline_and_no_more() {
     assert_eq!(proposed(&outputs), [2]);
 }
 
-/// "or its byte bound" (§4.2)
+/// "a batch fills up to its bounds" (§4.2)
 #[test]
 fn what_does_not_fit_a_batch_waits_for_the_next() {
     let parameters = quorate_protocol::configuration::Parameters {

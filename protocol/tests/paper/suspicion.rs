@@ -9,7 +9,7 @@ use quorate_protocol::{Input, Machine, Output};
 use crate::support::subject::{Subject, idle_status, said, suspected, wanted};
 use crate::support::{Group, client, digest, slot, small, view};
 
-/// "*crash*: no status of the primary within the bound, pending work or not" (§6)
+/// "*crash*: nothing heard of the primary within the bound, pending work or not" (§6)
 #[test]
 fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     let mut backup = Subject::of_four(1);
@@ -52,7 +52,7 @@ fn only_what_the_primary_says_itself_is_a_sign_of_life() {
     }
 }
 
-/// "A suspicion is said in the `Status`, at once ... and the replica goes on voting" (§6)
+/// "A suspicion is said in the `Status`, at once and in each that follows ... Until then the replica goes on voting" (§6)
 #[test]
 fn a_replica_that_suspects_alone_says_so_and_goes_on_voting() {
     let mut backup = Subject::of_four(1);
@@ -97,7 +97,8 @@ fn a_proof_is_never_taken_back() {
     assert_eq!(wanted(&backup.hear(3, suspects)), [(1, Suspicion::Proof)]);
 }
 
-/// "`w` members that suspect the primary of a view or have left it" (§6) move a replica out of that view, and no fewer.
+/// "With `w` members that suspect the primary of the view that a replica is in or asks for, or have left that view, itself
+/// among them or not, it asks for the next" (§6): with no fewer.
 #[test]
 fn a_weak_quorum_that_suspects_or_left_moves_a_replica_out_of_its_view() {
     for (size, weak) in [(4, 2), (7, 3)] {
@@ -147,7 +148,7 @@ fn a_primary_leaves_its_view_with_the_others() {
     assert_eq!(wanted(&primary.hear(2, suspects)), [(1, Suspicion::Joined)]);
 }
 
-/// "A backup asks for the next view" (§6): a primary does not suspect itself.
+/// "A backup suspects the primary of its view" (§6): a primary does not suspect itself.
 #[test]
 fn a_primary_suspects_nobody() {
     let mut primary = Subject::of_four(0);
@@ -279,7 +280,7 @@ fn a_full_window_is_not_silence() {
     assert_eq!(suspected(&outputs), [(0, Suspicion::Deadline)], "the deadline holds, silence does not");
 }
 
-/// "It is a multiple of the latency achieved, within bounds." (§6)
+/// "It is eight times the latency achieved, at least twice its parameter" (§6)
 #[test]
 fn the_deadline_grows_with_the_latency_achieved() {
     let mut backup = Subject::of_four(1);

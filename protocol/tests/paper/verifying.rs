@@ -1,4 +1,4 @@
-//! §3: what counts at all. "Anyone with the genesis can check one. A message with one bad part is refused whole."
+//! What counts at all. "Anyone with the genesis can check one. A message with one bad part is refused whole." (§3)
 
 use std::sync::Arc;
 

@@ -147,7 +147,7 @@ fn the_time_out_for_a_new_view_starts_when_a_quorum_asks_for_it_itself_among_the
     assert_eq!(wanted(&backup.pass(1)), [(2, Suspicion::NewViewLate)]);
 }
 
-/// "itself among them": a quorum of others does not start it while the own view change is not durable.
+/// "itself among them" (§7.2): a quorum of others does not start it while the own view change is not durable.
 #[test]
 fn the_time_out_for_a_new_view_waits_for_the_own_view_change() {
     let mut backup = Subject::of_four(3);
