@@ -51,6 +51,8 @@
 //! - *Neither tentative execution nor the read-only optimisation*: a slot executes when it is decided, and reads are
 //!   ordered or proved. (§4.5, §8)
 #![no_std]
+// What is new must meet every match before it compiles.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 extern crate alloc;
 #[cfg(test)]

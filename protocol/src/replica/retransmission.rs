@@ -84,10 +84,8 @@ impl Replica {
             self.resend_slot(slot, status, progress, &mut messages);
         }
         for message in messages {
-            let bytes = match &message {
-                Message::PrePrepare(pre_prepare) => pre_prepare.batch.len(),
-                _ => SMALL_ANSWER_BYTES,
-            };
+            let batch = if let Message::PrePrepare(proposal) = &message { Some(&proposal.batch) } else { None };
+            let bytes = batch.map_or(SMALL_ANSWER_BYTES, |batch| batch.len());
             if !self.spend(to, bytes) {
                 return;
             }
