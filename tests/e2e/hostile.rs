@@ -76,8 +76,7 @@ fn strangers_are_refused_in_the_handshake_and_learn_why() {
         let refused = Stranger::dial(address, protocol, &key()).unwrap_err();
         assert!(refused.text.contains("protocol"), "{refused:?}");
     }
-    load.wait_for(20);
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn a_client_that_breaks_the_framing_is_told_so_and_disconnected() {
     assert_violation(&no_hello.farewell(), &Violation::NoHello);
     load.wait_for(20);
     assert!(load.longest_gap_since(start) < GAP_MAX);
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -151,8 +150,7 @@ fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
     load.wait_for(20);
     let gap = load.longest_gap_since(start);
     assert!(gap < GAP_MAX, "{gap:?}");
-    assert_eq!(load.stop().unknown(), []);
-    cluster.assert_converged();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -177,7 +175,7 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
     assert!(gap < GAP_MAX, "{gap:?}");
     let status = cluster.status();
     assert!(status.replicas.iter().all(|row| row.links.iter().all(|link| link.state == "up")), "{status}");
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 /// A client that makes its own requests, at one replica.
@@ -293,6 +291,7 @@ fn a_request_of_a_session_that_nobody_opened_never_executes() {
     client.send(next);
     assert_eq!(client.reply().number, RequestNumber::new(1));
     assert_eq!(cluster.kv(&["get", "requested"]).text(), "now\n");
+    cluster.assert_converged();
 }
 
 #[test]
@@ -307,5 +306,5 @@ fn many_connections_that_say_nothing_keep_nobody_out() {
     for stranger in &idle {
         assert_violation(&stranger.farewell(), &Violation::HelloDeadline);
     }
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }

@@ -26,10 +26,7 @@ fn a_primary_that_is_cut_off_is_replaced_and_joins_again_when_it_is_back() {
     assert_ne!(cluster.status().primary(), primary);
     cluster.heal();
     load.wait_for(100);
-    let written = load.stop();
-    cluster.assert_converged();
-    assert_eq!(written.unknown(), []);
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 /// Slots of a window in stories of replicas that need the state of the others. They hand out what is in the window and
@@ -63,9 +60,7 @@ fn a_replica_that_was_away_too_long_takes_the_state_of_the_others() {
     });
     say(&format!("caught up under load within {:.1} s", healed.elapsed().as_secs_f64()));
     assert!(cluster.log_of(away).contains("state transfer ended"), "{}", cluster.log_of(away));
-    let written = load.stop();
-    cluster.assert_converged();
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -83,9 +78,7 @@ fn a_replica_that_was_down_too_long_takes_the_state_of_the_others() {
     load.wait_for(50);
     wait_until("the transfer", LIMIT, || cluster.log_of(away).contains("state transfer ended"));
     cluster.restart(other);
-    let written = load.stop();
-    cluster.assert_converged();
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -103,10 +96,7 @@ fn two_halves_of_four_order_nothing_and_go_on_when_they_meet_again() {
     cluster.heal();
     let waited = load.wait_for(50);
     say(&format!("the halves met again: 50 writes within {:.1} s", waited.as_secs_f64()));
-    let written = load.stop();
-    cluster.assert_converged();
-    assert_eq!(written.unknown(), []);
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -125,10 +115,7 @@ fn two_of_four_that_are_down_stop_progress_and_one_that_is_back_resumes_it() {
     let waited = load.wait_for(50);
     say(&format!("one of two came back: 50 writes within {:.1} s", waited.as_secs_f64()));
     cluster.restart(2);
-    let written = load.stop();
-    cluster.assert_converged();
-    assert_eq!(written.unknown(), []);
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -144,9 +131,7 @@ fn a_link_that_carries_one_way_only_stops_nobody() {
     cluster.pass(other, primary, Passage::Cut);
     load.wait_for(100);
     cluster.heal();
-    let written = load.stop();
-    cluster.assert_converged();
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -162,9 +147,6 @@ fn a_network_that_is_slow_and_loses_datagrams_is_only_slow() {
     let load = Load::start(&cluster, 4);
     let waited = load.wait_for(200);
     say(&format!("200 writes within {:.1} s, with 5 % loss or 5 ms on each link", waited.as_secs_f64()));
-    let written = load.stop();
     cluster.heal();
-    cluster.assert_converged();
-    assert_eq!(written.unknown(), []);
-    written.assert_all_acknowledged_readable();
+    cluster.assert_nothing_lost(load);
 }

@@ -25,13 +25,6 @@ fn log_frames(cluster: &Cluster) -> Vec<Frame> {
     frames
 }
 
-fn finish(cluster: &Cluster, load: Load) {
-    load.wait_for(20);
-    let written = load.stop();
-    cluster.assert_converged();
-    written.assert_all_acknowledged_readable();
-}
-
 #[test]
 fn one_rotten_copy_of_a_vote_is_repaired_from_the_other() {
     let (mut cluster, load) = killed_under_load(4);
@@ -40,7 +33,7 @@ fn one_rotten_copy_of_a_vote_is_repaired_from_the_other() {
     flip(&middle.path, middle.front_head(), 8);
     cluster.restart(1);
     assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -51,7 +44,7 @@ fn a_rotten_batch_is_fetched_from_the_others() {
     flip(&middle.path, middle.body() + middle.body_length / 2, 4);
     cluster.restart(1);
     assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -68,6 +61,7 @@ fn a_replica_whose_votes_are_lost_refuses_to_start() {
     load.wait_for(20);
     let written = load.stop();
     cluster.assert_converged_among(&[0, 2, 3]);
+    assert_eq!(written.unknown(), []);
     written.assert_all_acknowledged_readable();
 }
 
@@ -79,7 +73,7 @@ fn a_torn_tail_is_cut() {
     flip(&last.path, last.body(), last.position + last.length - last.body());
     flip(&last.path, last.position, 64);
     cluster.restart(1);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -104,7 +98,7 @@ fn a_last_write_that_is_torn_in_its_middle_is_no_loss() {
     };
     flip(&torn.path, torn.position, torn.length);
     cluster.restart(1);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 fn last_but_one_of_the_last_write(frames: &[Frame]) -> Option<Frame> {
@@ -148,7 +142,7 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
     say(&format!("{} files of the state: {named} times refused by name, started with {started:?}", state.len()));
     cluster.launch(1);
     cluster.process(1).wait_ready();
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 /// Bytes up to the last one that is not zero.
@@ -178,7 +172,7 @@ fn a_replica_whose_state_is_gone_but_not_its_log_takes_the_state_of_the_others()
     load.wait_for(20);
     cluster.restart(1);
     wait_until("the transfer", LIMIT, || cluster.log_of(1).contains("state transfer ended"));
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 /// A cluster whose logs take many segments: checkpoints far apart, and large values.
@@ -245,7 +239,7 @@ fn a_full_disk_stops_one_replica_until_there_is_room_and_nobody_else() {
     wait_until_full(&mut cluster, 3, &load);
     disk.make_room();
     wait_until("the replica to go on", LIMIT, || !cluster.status_of(3).disk_full);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -268,7 +262,7 @@ fn a_disk_that_has_no_room_for_a_checkpoint_ends_one_replica_which_comes_back_wh
     if !cluster.is_running(3) {
         cluster.restart(3);
     }
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -288,7 +282,7 @@ fn a_log_that_may_take_no_more_says_so_and_goes_on_when_it_may() {
     cluster.set(2, "disk_bytes_max", "\"64MiB\"");
     cluster.restart(2);
     assert!(!cluster.status_of(2).disk_full);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -308,6 +302,7 @@ fn what_the_log_takes_on_disk_is_bounded_under_load() {
     say(&format!("{} MiB were written through a log of at most {} MiB", bytes >> 20, most >> 20));
     // A window of slots and some segments in reserve, whatever was written.
     assert!(most <= 12 << 20, "{most}");
-    assert!(cluster.status().replicas.iter().all(|row| row.stable > 0));
+    cluster.assert_converged();
+    assert_eq!(written.unknown(), []);
     written.assert_all_acknowledged_readable();
 }
