@@ -116,12 +116,13 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
     let folder = cluster.replica_folder(1).join("data/state");
     let state: Vec<(PathBuf, u64)> = files(&folder).into_iter().filter(|(_, length)| *length > 0).collect();
     let copy = cluster.scratch().join("copy");
-    let (mut named, mut started) = (0, BTreeSet::new());
+    let (mut damaged, mut named, mut started) = (0, 0, BTreeSet::new());
     for (path, length) in &state {
         let used = used_bytes(path).min(*length);
         if used == 0 {
             continue;
         }
+        damaged += 1;
         fs::copy(path, &copy).unwrap();
         flip(path, used / 2, 1.max(used / 100));
         cluster.launch(1);
@@ -139,7 +140,10 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
             fs::copy(&copy, path).unwrap();
         }
     }
-    say(&format!("{} files of the state: {named} times refused by name, started with {started:?}", state.len()));
+    say(&format!("{damaged} files of the state: {named} times refused by name, started with {started:?}"));
+    assert_eq!(named + started.len(), damaged, "each was one or the other");
+    assert!(named > 0, "rot is never noticed");
+    assert!(!started.is_empty(), "nothing is ever made good");
     cluster.launch(1);
     cluster.process(1).wait_ready();
     cluster.assert_nothing_lost(load);
@@ -176,8 +180,8 @@ fn a_replica_whose_state_is_gone_but_not_its_log_takes_the_state_of_the_others()
 }
 
 /// A cluster whose logs take many segments: checkpoints far apart, and large values.
-fn with_long_logs() -> Builder {
-    Cluster::builder(4).parameter("checkpoint_interval", 256).parameter("window", 512)
+fn with_long_logs(replicas: u8) -> Builder {
+    Cluster::builder(replicas).parameter("checkpoint_interval", 256).parameter("window", 512)
 }
 
 /// A cluster that needs little for its logs: batches are small, so is the least that a log may be given.
@@ -227,28 +231,38 @@ fn wait_until_full(cluster: &mut Cluster, id: u8, load: &Load) {
 }
 
 #[test]
-fn a_full_disk_stops_one_replica_until_there_is_room_and_nobody_else() {
-    let mut cluster = with_long_logs().found();
-    let disk = match SmallDisk::mount(&cluster.replica_folder(3).join("data/log"), 64 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return say(&format!("skipped: no small disk can be mounted here: {reason}")),
-    };
+fn a_full_disk_stops_one_of_four_until_there_is_room_and_nobody_else() {
+    a_full_disk_stops_some_until_there_is_room_and_nobody_else(4, 1);
+}
+
+#[test]
+fn full_disks_stop_two_of_seven_until_there_is_room_and_nobody_else() {
+    a_full_disk_stops_some_until_there_is_room_and_nobody_else(7, 2);
+}
+
+/// The disks of the last replicas get full, of as many as may be faulty.
+fn a_full_disk_stops_some_until_there_is_room_and_nobody_else(replicas: u8, full: u8) {
+    let mut cluster = with_long_logs(replicas).found();
+    let ids = replicas - full..replicas;
+    let mount = |id| SmallDisk::mount(&cluster.replica_folder(id).join("data/log"), 64 << 20);
+    let Some(disks) = ids.clone().map(mount).collect::<Option<Vec<_>>>() else { return };
     cluster.start_all();
-    disk.fill();
+    disks.iter().for_each(SmallDisk::fill);
     let load = load_with_large_values(&cluster);
-    wait_until_full(&mut cluster, 3, &load);
-    disk.make_room();
-    wait_until("the replica to go on", LIMIT, || !cluster.status_of(3).disk_full);
+    for id in ids.clone() {
+        wait_until_full(&mut cluster, id, &load);
+    }
+    disks.iter().for_each(SmallDisk::make_room);
+    for id in ids {
+        wait_until("the replica to go on", LIMIT, || !cluster.status_of(id).disk_full);
+    }
     cluster.assert_nothing_lost(load);
 }
 
 #[test]
 fn a_disk_that_has_no_room_for_a_checkpoint_ends_one_replica_which_comes_back_when_there_is_room() {
     let mut cluster = Cluster::builder(4).found();
-    let disk = match SmallDisk::mount(&cluster.replica_folder(3).join("data/state"), 80 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return say(&format!("skipped: no small disk can be mounted here: {reason}")),
-    };
+    let Some(disk) = SmallDisk::mount(&cluster.replica_folder(3).join("data/state"), 80 << 20) else { return };
     cluster.start_all();
     let load = Load::with_values(&cluster, 4, 4096);
     load.wait_for(50);
