@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use quorate_node::configuration::Genesis;
+use quorate_crypto::SigningKey;
+use quorate_node::configuration::{Genesis, key_file};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -279,6 +281,27 @@ impl Cluster {
         Genesis::load(&self.net().join("genesis.toml")).expect("init founded it")
     }
 
+    /// The digest of the genesis, as hellos name it.
+    pub fn id_bytes(&self) -> [u8; 32] {
+        *self.genesis().cluster().digest().as_bytes()
+    }
+
+    /// Where the genesis says that replica `id` listens for other replicas.
+    ///
+    /// # Panics
+    /// If that is no address.
+    pub fn peer_address(&self, id: u8) -> SocketAddr {
+        address(&self.genesis().configuration().members()[usize::from(id)].peer_address)
+    }
+
+    /// Where the genesis says that replica `id` listens for clients.
+    ///
+    /// # Panics
+    /// If that is no address.
+    pub fn client_address(&self, id: u8) -> SocketAddr {
+        address(&self.genesis().configuration().members()[usize::from(id)].client_address)
+    }
+
     /// The cluster's folder.
     pub fn net(&self) -> PathBuf {
         self.root.path().join("net")
@@ -292,6 +315,14 @@ impl Cluster {
     /// The folder to connect with.
     pub fn client_folder(&self) -> PathBuf {
         self.net().join("client")
+    }
+
+    /// The private key of replica `id`.
+    ///
+    /// # Panics
+    /// If it is not in the replica's folder.
+    pub fn key_of(&self, id: u8) -> SigningKey {
+        key_file::load(&self.replica_folder(id).join("replica.key")).expect("init wrote it")
     }
 
     /// The folder of replica `id`.
@@ -370,6 +401,10 @@ impl Cluster {
         assert_eq!(written.unknown(), []);
         written.assert_all_acknowledged_readable();
     }
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("init writes numbers")
 }
 
 /// Whether replicas that answer are in their view and say the same of what they executed, and of the state at their
