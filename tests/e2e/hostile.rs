@@ -119,19 +119,67 @@ fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
         assert_eq!(farewell.code, Some(MALFORMED), "{farewell:?}");
         assert!(farewell.text.contains("a frame that is no message"), "{farewell:?}");
     }
-    // Whole messages, signed by nobody or somebody else.
-    let mut forged = opening(&cluster, &some_key, 1);
-    if let ClientMessage::Request(request) = &mut forged {
-        request.signature = key().sign(cluster.genesis().cluster().digest());
-    }
-    let mut stranger = client(&cluster, 0, &some_key);
-    stranger.send_frame(&to_frame(&forged).unwrap());
-    let farewell = stranger.farewell();
-    assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
     load.wait_for(20);
     let gap = load.longest_gap_since(start);
     assert!(gap < GAP_MAX, "{gap:?}");
     cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_flood_of_forged_requests_ends_the_connections_it_comes_by_and_nobody_else_notices() {
+    const CLIENTS: u8 = 40;
+    const REQUESTS_EACH: usize = 50;
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let start = Instant::now();
+    let flood = |number: u8| {
+        // Whole requests, each signed for something else.
+        let own = key();
+        let mut forged = opening(&cluster, &own, 1);
+        if let ClientMessage::Request(request) = &mut forged {
+            request.signature = own.sign(cluster.genesis().cluster().digest());
+        }
+        let frame = to_frame(&forged).unwrap();
+        let mut stranger = client(&cluster, number % 4, &own);
+        // Some find the connection closed already.
+        (0..REQUESTS_EACH).take_while(|_| stranger.send_frame(&frame)).for_each(drop);
+        stranger
+    };
+    for stranger in (0..CLIENTS).map(flood).collect::<Vec<_>>() {
+        let farewell = stranger.farewell();
+        assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
+        assert!(farewell.text.contains("a request whose signature is not valid"), "{farewell:?}");
+    }
+    load.wait_for(20);
+    let gap = load.longest_gap_since(start);
+    say(&format!("{CLIENTS} clients flooded: {} ms of silence at most", gap.as_millis()));
+    assert!(gap < GAP_MAX, "{gap:?}");
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_key_is_served_only_where_it_proved_to_be() {
+    let cluster = Cluster::start(4);
+    let primary = cluster.status().primary();
+    let mut client = Requester::new(&cluster, primary);
+    client.session();
+    // A valid request of a key that is not attached is of no effect, and its sender is told.
+    let other = key();
+    client.stranger.send_frame(&to_frame(&opening(&cluster, &other, 1)).unwrap());
+    let frame = client.stranger.receive_frame().unwrap();
+    let answer = from_frame(&frame.into()).unwrap();
+    let ReplicaMessage::Refused { client: named, reason, .. } = answer else { unreachable!("{answer:?}") };
+    assert_eq!(named, other.public_key());
+    assert!(String::from_utf8_lossy(&reason).contains("is not attached to this connection"), "{reason:?}");
+    assert!(client.stranger.is_open());
+    // Whoever claims to hold a key must sign for this very connection.
+    let signature = other.sign(cluster.genesis().cluster().digest());
+    let attach = ClientMessage::Attach { client: other.public_key(), signature };
+    client.stranger.send_frame(&to_frame(&attach).unwrap());
+    let farewell = client.stranger.farewell();
+    assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
+    cluster.assert_converged();
 }
 
 #[test]
