@@ -1,6 +1,8 @@
 //! How digests, keys and signatures are encoded: their bytes as they are, without a length, in every configuration of
 //! the encoding. The only file of this crate that names bincode, so that it can be replaced.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+
 use bincode::de::{Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
 use bincode::error::{DecodeError, EncodeError};

@@ -36,7 +36,7 @@ pub enum Domain {
     Attach,
     /// The configuration of an epoch.
     Configuration,
-    /// The results of an executed batch.
+    /// What came of one request.
     Results,
 }
 

@@ -5,6 +5,8 @@
 //! error. Whatever is decoded is bounded before it is allocated: each sequence by the constant in its type, the whole
 //! by the length of the frame.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Deref;
@@ -61,9 +63,12 @@ pub fn encode<T: Encode>(value: &T) -> Result<Bytes, CodecError> {
 /// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
 pub(crate) fn encode_about<T: Encode>(value: &T, bytes: usize) -> Result<Bytes, CodecError> {
     let mut sink = Sink(Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)));
-    bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(|error| match error {
-        EncodeError::Other(_) | EncodeError::UnexpectedEnd => CodecError::TooLong,
-        _ => CodecError::Malformed("value without an encoding"),
+    bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(|error| {
+        if matches!(error, EncodeError::Other(_) | EncodeError::UnexpectedEnd) {
+            CodecError::TooLong
+        } else {
+            CodecError::Malformed("value without an encoding")
+        }
     })?;
     // Without slack the bytes need no second allocation beside their own.
     Ok(Bytes::from(sink.0.into_boxed_slice()))
@@ -92,6 +97,7 @@ pub(crate) fn decode_head<T: for<'a> BorrowDecode<'a, Frame>>(bytes: &Bytes) -> 
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is the function that map_err calls")]
+#[cfg_attr(not(test), expect(clippy::wildcard_enum_match_arm, reason = "the library's errors may become more"))]
 fn reason(error: DecodeError) -> CodecError {
     CodecError::Malformed(match error {
         DecodeError::UnexpectedEnd { .. } => "ends early",

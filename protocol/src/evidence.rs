@@ -8,7 +8,7 @@ use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
 use crate::verify::Verifier;
 
 /// Two statements of one replica that no correct replica makes both, or one that none makes at all.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum Evidence {
     /// Two batches accepted, or proposed, for one slot in one view.
@@ -52,24 +52,9 @@ impl Evidence {
 
     fn is_proof_in_epoch(&self, configuration: &Configuration, verifier: &mut dyn Verifier) -> bool {
         match self {
-            Self::ConflictingPrepares(first, second) => {
-                let (a, b) = (first.statement, second.statement);
-                (a.epoch, a.view, a.sequence) == (b.epoch, b.view, b.sequence)
-                    && a.digest != b.digest
-                    && are_signed_by_one(first, second, configuration, verifier)
-            }
-            Self::ConflictingCommits(first, second) => {
-                let (a, b) = (first.statement, second.statement);
-                (a.epoch, a.view, a.sequence) == (b.epoch, b.view, b.sequence)
-                    && a.digest != b.digest
-                    && are_signed_by_one(first, second, configuration, verifier)
-            }
-            Self::ConflictingCheckpoints(first, second) => {
-                let (a, b) = (first.statement, second.statement);
-                (a.epoch, a.sequence) == (b.epoch, b.sequence)
-                    && a.root != b.root
-                    && are_signed_by_one(first, second, configuration, verifier)
-            }
+            Self::ConflictingPrepares(first, second) => do_conflict(first, second, configuration, verifier),
+            Self::ConflictingCommits(first, second) => do_conflict(first, second, configuration, verifier),
+            Self::ConflictingCheckpoints(first, second) => do_conflict(first, second, configuration, verifier),
             Self::InvalidBatch { vote, batch } => {
                 vote.statement.digest == batch_digest(batch)
                     && vote.voter == configuration.primary(vote.statement.view)
@@ -88,13 +73,16 @@ fn is_signed<S: Statement>(vote: &Vote<S>, configuration: &Configuration, verifi
     verifier.verify(&[quorate_crypto::Item { key: member.key, digest, signature: vote.signature }]).is_ok()
 }
 
-fn are_signed_by_one<S: Statement>(
+/// Whether one member signed both, and no correct one does: they are about the same and say different things.
+fn do_conflict<S: Statement + PartialEq>(
     first: &Vote<S>,
     second: &Vote<S>,
     configuration: &Configuration,
     verifier: &mut dyn Verifier,
 ) -> bool {
-    first.voter == second.voter
+    first.statement.subject() == second.statement.subject()
+        && first.statement != second.statement
+        && first.voter == second.voter
         && is_signed(first, configuration, verifier)
         && is_signed(second, configuration, verifier)
 }

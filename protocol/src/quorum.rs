@@ -7,7 +7,7 @@ use crate::number::{Epoch, ReplicaId, View};
 use crate::statement::{Commit, Prepare, Vote};
 
 /// A statement that a member makes anew in each view.
-pub trait Ballot: Copy + PartialEq {
+pub(crate) trait Ballot: Copy + PartialEq {
     /// When it is made: a later one replaces an earlier one, two at once are a conflict.
     fn term(&self) -> (Epoch, View);
 }
@@ -26,7 +26,7 @@ impl Ballot for Commit {
 
 /// What became of a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counted<S> {
+pub(crate) enum Counted<S> {
     /// It counts.
     New,
     /// It was there already.
@@ -39,19 +39,19 @@ pub enum Counted<S> {
 
 /// The votes on one slot: one a member, that of the highest view.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Votes<S> {
+pub(crate) struct Votes<S> {
     /// Bound: one a member.
     by_member: Vec<Option<Vote<S>>>,
 }
 
 impl<S: Ballot> Votes<S> {
     /// No votes of `members` members.
-    pub fn new(members: usize) -> Self {
+    pub(crate) fn new(members: usize) -> Self {
         Self { by_member: (0..members).map(|_| None).collect() }
     }
 
     /// Counts a vote whose voter is a member.
-    pub fn insert(&mut self, vote: Vote<S>) -> Counted<S> {
+    pub(crate) fn insert(&mut self, vote: Vote<S>) -> Counted<S> {
         let place = &mut self.by_member[vote.voter.index()];
         match place {
             Some(held) if held.statement.term() > vote.statement.term() => Counted::Outdated,
@@ -65,12 +65,12 @@ impl<S: Ballot> Votes<S> {
     }
 
     /// The vote held of `member`.
-    pub fn of(&self, member: ReplicaId) -> Option<&Vote<S>> {
+    pub(crate) fn of(&self, member: ReplicaId) -> Option<&Vote<S>> {
         self.by_member.get(member.index()).and_then(Option::as_ref)
     }
 
     /// The certificate of a statement that `accepts`, once `quorum` members made the same one.
-    pub fn certificate(&self, quorum: usize, accepts: impl Fn(&S) -> bool) -> Option<Certificate<S>> {
+    pub(crate) fn certificate(&self, quorum: usize, accepts: impl Fn(&S) -> bool) -> Option<Certificate<S>> {
         let votes = || self.by_member.iter().flatten();
         let candidates = votes().map(|vote| vote.statement).filter(|statement| accepts(statement));
         candidates.into_iter().find_map(|statement| Certificate::collect(statement, votes(), quorum))
@@ -125,5 +125,22 @@ mod tests {
         assert_eq!(votes.insert(vote(1, 2, 8)), Counted::Outdated);
         assert_eq!(votes.insert(vote(1, 4, 8)), Counted::New);
         assert_eq!(votes.of(ReplicaId::new(1)), Some(&vote(1, 4, 8)));
+    }
+
+    #[test]
+    fn however_many_votes_come_one_a_member_is_kept() {
+        let members = ReplicaId::COUNT_MAX;
+        let mut votes = Votes::new(members);
+        for view in 0..100 {
+            for voter in 0..31 {
+                for digest in 0..3 {
+                    votes.insert(vote(voter, view, digest));
+                }
+            }
+        }
+        assert_eq!(votes.by_member.len(), members);
+        assert!(votes.by_member.iter().flatten().all(|held| held.statement == vote(0, 99, 0).statement));
+        let all = votes.certificate(members, |_| true).expect("all say the same");
+        assert_eq!(all.votes.len(), members);
     }
 }

@@ -13,6 +13,7 @@ use quorate_crypto::{Digest, PublicKey};
 use crate::application::Change;
 use crate::batch::Request;
 use crate::codec::{BorrowDecode, Encode, Frame, List, decode, encode};
+use crate::configuration::Parameters;
 use crate::message::{Entry, Outcome};
 use crate::number::{RequestNumber, Sequence, Session};
 use crate::state::StateMap;
@@ -21,25 +22,36 @@ use crate::state::StateMap;
 const TREE_DEPTH: u8 = 12;
 
 /// Most requests that a session may have outstanding, and replies that it keeps.
-pub const OUTSTANDING_MAX: usize = 64;
+pub(crate) const OUTSTANDING_MAX: usize = 64;
 
 /// Bytes of results that one session keeps, at most; the oldest are forgotten first.
 const SESSION_REPLY_BYTES_MAX: u64 = 1 << 20;
 
-/// Bounds of the table, from the configuration.
+/// The most that the table holds, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub(crate) struct Bounds {
     /// Requests that a session may have outstanding.
-    pub outstanding_max: u64,
+    pub(crate) outstanding: u64,
     /// Sessions.
-    pub sessions_max: usize,
+    pub(crate) sessions: usize,
     /// Bytes of results over all sessions.
-    pub reply_bytes_max: u64,
+    pub(crate) reply_bytes: u64,
+}
+
+impl Bounds {
+    /// Those that `parameters` set.
+    pub(crate) fn of(parameters: &Parameters) -> Self {
+        Self {
+            outstanding: parameters.outstanding_max.into(),
+            sessions: parameters.sessions_max as usize,
+            reply_bytes: parameters.reply_cache_bytes_max,
+        }
+    }
 }
 
 /// What is to become of a request in a slot. (PROTOCOL §4.3: skipped at execution, by everyone alike)
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
+pub(crate) enum Admission {
     /// It executes.
     Execute,
     /// It is answered without executing.
@@ -50,7 +62,7 @@ pub enum Admission {
 
 /// What is known of a request before it is ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// It may execute.
     Open,
     /// It is in execution.
@@ -103,14 +115,14 @@ struct Kept {
 }
 
 /// The session table.
-#[derive(Debug, Clone)]
-pub struct Sessions {
+#[derive(Debug, Clone, Hash)]
+pub(crate) struct Sessions {
     bounds: Bounds,
-    /// Bound: `sessions_max`.
+    /// Bound: that of sessions.
     by_client: BTreeMap<PublicKey, Entered>,
     /// The sessions in the order in which they last executed. Bound: as above.
     by_recency: BTreeMap<(Sequence, u32), PublicKey>,
-    /// Replies with results in the order in which they executed. Bound: `reply_bytes_max`, and one a number in a window.
+    /// Replies with results in the order in which they executed. Bound: that of bytes, and one a number in a window.
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     /// Clients whose sessions changed since the last checkpoint. Bound: as many as executed in one interval.
@@ -121,7 +133,7 @@ pub struct Sessions {
 
 impl Sessions {
     /// An empty table.
-    pub fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             by_client: BTreeMap::new(),
@@ -134,7 +146,7 @@ impl Sessions {
     }
 
     /// The table that `entries`, in ascending order of their keys, hold; `None` if they are no table.
-    pub fn restore(bounds: Bounds, entries: &[Entry]) -> Option<Self> {
+    pub(crate) fn restore(bounds: Bounds, entries: &[Entry]) -> Option<Self> {
         let mut table = Self::new(bounds);
         table.stored.restore(&mut entries.iter().cloned()).ok()?;
         let mut kept = Vec::new();
@@ -162,17 +174,12 @@ impl Sessions {
     }
 
     /// How many sessions there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.by_client.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_client.is_empty()
-    }
-
     /// What is known of `request`, all slots up to `executed` being reflected here.
-    pub fn lookup(&self, request: &Request, executed: Sequence) -> Lookup {
+    pub(crate) fn lookup(&self, request: &Request, executed: Sequence) -> Lookup {
         let entered = self.by_client.get(&request.client);
         if request.is_opening() {
             return match entered {
@@ -197,22 +204,19 @@ impl Sessions {
     }
 
     /// Decides what becomes of `request`, at place `index` of slot `sequence`, and marks it as executed if it executes.
-    pub fn admit(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
-        if request.is_opening() {
-            return self.open(request, sequence, index);
+    pub(crate) fn admit(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
+        match self.lookup(request, sequence) {
+            Lookup::Open if request.is_opening() => self.open(request, sequence, index),
+            Lookup::Open => self.mark(request, sequence, index),
+            Lookup::Answer(outcome) => Admission::Answer(outcome),
+            Lookup::InExecution | Lookup::OutsideWindow | Lookup::Superseded(_) => Admission::Skip,
+            // A session that is named after a later slot is none that the client was given.
+            Lookup::NoSession | Lookup::SessionAhead => Admission::Answer(Outcome::Evicted),
         }
-        let bounds = self.bounds;
-        let entered = self.by_client.get_mut(&request.client);
-        let Some(entered) = entered.filter(|entered| entered.session == request.session) else {
-            return Admission::Answer(Outcome::Evicted);
-        };
-        match entered.replies.get(&request.number) {
-            Some(Some(outcome)) => return Admission::Answer(outcome.clone()),
-            Some(None) => return Admission::Skip,
-            None if entered.is_forgotten(request.number, bounds) => return Admission::Answer(Outcome::Forgotten),
-            None if !entered.is_within_window(request.number, bounds) => return Admission::Skip,
-            None => {}
-        }
+    }
+
+    fn mark(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
+        let entered = self.by_client.get_mut(&request.client).expect("an open number lies in a session's window");
         entered.replies.insert(request.number, None);
         entered.highest = entered.highest.max(request.number);
         self.by_recency.remove(&entered.last);
@@ -223,11 +227,11 @@ impl Sessions {
     }
 
     /// Keeps the outcome of a request that was admitted, in the order of execution.
-    pub fn complete(&mut self, client: PublicKey, session: Session, number: RequestNumber, outcome: Outcome) {
+    pub(crate) fn complete(&mut self, client: PublicKey, session: Session, number: RequestNumber, outcome: Outcome) {
         let entered = self.by_client.get_mut(&client).filter(|entered| entered.session == session);
         let kept = keep(client, session, number, &outcome).map(|(_, kept)| kept);
         if let Some(entered) = entered {
-            let window_start = entered.highest.saturating_sub(self.bounds.outstanding_max);
+            let window_start = entered.highest.saturating_sub(self.bounds.outstanding);
             if number > window_start {
                 entered.reply_bytes += result_bytes(&outcome);
                 entered.replies.insert(number, Some(outcome));
@@ -239,7 +243,7 @@ impl Sessions {
             self.kept_bytes += kept.bytes;
             self.kept.push_back(kept);
         }
-        while self.kept_bytes > self.bounds.reply_bytes_max {
+        while self.kept_bytes > self.bounds.reply_bytes {
             let Some(oldest) = self.kept.pop_front() else { break };
             self.kept_bytes -= oldest.bytes;
             self.forget(&oldest);
@@ -247,7 +251,7 @@ impl Sessions {
     }
 
     /// The root of the table and what changed in it since the last checkpoint. None is in execution.
-    pub fn checkpoint(&mut self) -> (Digest, Vec<Change>) {
+    pub(crate) fn checkpoint(&mut self) -> (Digest, Vec<Change>) {
         for client in core::mem::take(&mut self.changed) {
             match self.by_client.get_mut(&client) {
                 Some(entered) => {
@@ -272,20 +276,13 @@ impl Sessions {
     }
 
     /// The root as of the last checkpoint.
-    pub const fn root(&self) -> Digest {
+    pub(crate) const fn root(&self) -> Digest {
         self.stored.root()
     }
 
     fn open(&mut self, request: &Request, sequence: Sequence, index: u32) -> Admission {
-        if let Some(entered) = self.by_client.get(&request.client) {
-            if entered.opening == request.number {
-                return Admission::Answer(Outcome::Opened { session: entered.session });
-            }
-            if entered.opening > request.number {
-                return Admission::Skip;
-            }
-            let last = entered.last;
-            self.by_recency.remove(&last);
+        if let Some(replaced) = self.by_client.get(&request.client) {
+            self.by_recency.remove(&replaced.last);
         }
         let session = Session { sequence, index };
         let entered = Entered {
@@ -304,7 +301,7 @@ impl Sessions {
     }
 
     fn evict_beyond_bound(&mut self) {
-        while self.by_client.len() > self.bounds.sessions_max {
+        while self.by_client.len() > self.bounds.sessions {
             let (_, client) = self.by_recency.pop_first().expect("each session stands in the order of recency");
             self.by_client.remove(&client);
             self.changed.insert(client);
@@ -328,13 +325,13 @@ impl Entered {
     /// never needs another.
     fn is_within_window(&self, number: RequestNumber, bounds: Bounds) -> bool {
         number != RequestNumber::ZERO
-            && number.saturating_add(bounds.outstanding_max) > self.highest
-            && number <= self.highest.saturating_add(bounds.outstanding_max)
+            && number.saturating_add(bounds.outstanding) > self.highest
+            && number <= self.highest.saturating_add(bounds.outstanding)
     }
 
     /// Whether the number lies below the window: it executed, or its client gave it up.
     fn is_forgotten(&self, number: RequestNumber, bounds: Bounds) -> bool {
-        number.saturating_add(bounds.outstanding_max) <= self.highest
+        number.saturating_add(bounds.outstanding) <= self.highest
     }
 
     fn holds_results(&self, number: RequestNumber) -> bool {
@@ -342,7 +339,7 @@ impl Entered {
     }
 
     fn drop_below_window(&mut self, bounds: Bounds) {
-        let start = self.highest.saturating_sub(bounds.outstanding_max);
+        let start = self.highest.saturating_sub(bounds.outstanding);
         while let Some(entry) = self.replies.first_entry() {
             if *entry.key() > start {
                 break;

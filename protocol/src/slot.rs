@@ -11,34 +11,34 @@ use crate::number::View;
 use crate::quorum::Votes;
 use crate::statement::{Commit, Prepare, Vote};
 
-/// Batches kept for a slot: the one accepted, the one prepared in an earlier view and the one decided may differ while a
-/// view change is under way.
-const BATCHES_MAX: usize = 3;
+/// Batches kept for a slot: while a view change is under way the one voted for, the one prepared in another view, the one
+/// that the new view proposes and the one that others decided in a view beyond may all differ.
+const BATCHES_MAX: usize = 4;
 
 /// What a replica knows of one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// This replica's own vote of the highest view.
-    pub cast: Option<Vote<Prepare>>,
+    pub(crate) cast: Option<Vote<Prepare>>,
     /// The vote's batch, awaited to be accepted as a new view proposes it.
-    pub awaited: Option<Digest>,
+    pub(crate) awaited: Option<Digest>,
     /// Members' votes to accept a batch.
-    pub prepares: Votes<Prepare>,
+    pub(crate) prepares: Votes<Prepare>,
     /// Members' votes to commit a batch.
-    pub commits: Votes<Commit>,
+    pub(crate) commits: Votes<Commit>,
     /// The prepared certificate of the highest view.
-    pub prepared: Option<PreparedCertificate>,
+    pub(crate) prepared: Option<PreparedCertificate>,
     /// This replica's own commit of the highest view.
-    pub own_commit: Option<Vote<Commit>>,
+    pub(crate) own_commit: Option<Vote<Commit>>,
     /// The proof of what is decided.
-    pub committed: Option<CommittedCertificate>,
+    pub(crate) committed: Option<CommittedCertificate>,
     /// The batches known, with whether the log holds them. Bound: [`BATCHES_MAX`].
     batches: Vec<(Batch, Logged)>,
 }
 
 /// Whether the write-ahead log holds a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Logged {
+pub(crate) enum Logged {
     /// It does.
     Yes,
     /// It does not.
@@ -47,7 +47,7 @@ pub enum Logged {
 
 impl Slot {
     /// A slot of which nothing is known among `members` members.
-    pub fn new(members: usize) -> Self {
+    pub(crate) fn new(members: usize) -> Self {
         Self {
             cast: None,
             awaited: None,
@@ -61,12 +61,12 @@ impl Slot {
     }
 
     /// The batch with this digest, if it is known.
-    pub fn batch(&self, digest: &Digest) -> Option<&Batch> {
+    pub(crate) fn batch(&self, digest: &Digest) -> Option<&Batch> {
         self.batches.iter().map(|(batch, _)| batch).find(|batch| batch.digest() == *digest)
     }
 
     /// Keeps `batch`; one that nothing refers to any more gives way.
-    pub fn add_batch(&mut self, batch: Batch, logged: Logged) {
+    pub(crate) fn add_batch(&mut self, batch: Batch, logged: Logged) {
         if let Some(known) = self.batches.iter_mut().find(|(known, _)| known.digest() == batch.digest()) {
             if logged == Logged::Yes {
                 known.1 = Logged::Yes;
@@ -82,38 +82,38 @@ impl Slot {
     }
 
     /// Whether the log holds the batch with this digest.
-    pub fn is_logged(&self, digest: &Digest) -> bool {
+    pub(crate) fn is_logged(&self, digest: &Digest) -> bool {
         self.batches.iter().any(|(batch, logged)| batch.digest() == *digest && *logged == Logged::Yes)
     }
 
     /// The digest of what is decided.
-    pub fn decided(&self) -> Option<Digest> {
+    pub(crate) fn decided(&self) -> Option<Digest> {
         self.committed.as_ref().map(|certificate| certificate.statement.digest)
     }
 
     /// What is decided, with its batch, once both are known.
-    pub fn decided_batch(&self) -> Option<&Batch> {
+    pub(crate) fn decided_batch(&self) -> Option<&Batch> {
         self.decided().and_then(|digest| self.batch(&digest))
     }
 
     /// The digest of a batch that this replica needs and lacks.
-    pub fn missing_batch(&self) -> Option<Digest> {
+    pub(crate) fn missing_batch(&self) -> Option<Digest> {
         let needed = [self.decided(), self.awaited];
         needed.into_iter().flatten().find(|digest| self.batch(digest).is_none())
     }
 
     /// The view of this replica's own vote, if it voted.
-    pub fn cast_view(&self) -> Option<View> {
+    pub(crate) fn cast_view(&self) -> Option<View> {
         self.cast.as_ref().map(|vote| vote.statement.view)
     }
 
     /// The view of the prepared certificate, if there is one.
-    pub fn prepared_view(&self) -> Option<View> {
+    pub(crate) fn prepared_view(&self) -> Option<View> {
         self.prepared.as_ref().map(|certificate| certificate.statement.view)
     }
 
     /// How far the slot came in `view`.
-    pub fn progress(&self, view: View) -> Progress {
+    pub(crate) fn progress(&self, view: View) -> Progress {
         if self.committed.is_some() {
             return if self.decided_batch().is_some() { Progress::Committed } else { Progress::CommittedWithoutBatch };
         }
@@ -175,6 +175,29 @@ mod tests {
             assert!(slot.batch(&batch(stamp).digest()).is_some(), "the new one is kept for now");
             assert!(slot.is_logged(&cast.digest()) && slot.is_logged(&prepared.digest()));
         }
+    }
+
+    #[test]
+    fn a_slot_keeps_what_it_voted_for_what_prepared_what_is_decided_and_what_is_awaited() {
+        let mut slot = Slot::new(4);
+        let (cast, prepared, decided, awaited) = (batch(1), batch(2), batch(3), batch(4));
+        slot.add_batch(batch(9), Logged::No);
+        slot.add_batch(prepared.clone(), Logged::Yes);
+        slot.prepared = Some(PreparedCertificate { statement: prepare(0, &prepared), votes: List::empty() });
+        slot.add_batch(cast.clone(), Logged::Yes);
+        slot.cast = Some(vote(1, &cast));
+        slot.awaited = Some(awaited.digest());
+        let statement = prepare(3, &decided).commit();
+        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+        for batch in [&decided, &awaited] {
+            assert_eq!(slot.missing_batch(), Some(batch.digest()));
+            slot.add_batch(batch.clone(), Logged::No);
+        }
+        assert_eq!(slot.missing_batch(), None);
+        for batch in [&cast, &prepared, &decided, &awaited] {
+            assert_eq!(slot.batch(&batch.digest()), Some(batch));
+        }
+        assert_eq!(slot.batches.len(), BATCHES_MAX);
     }
 
     #[test]

@@ -11,6 +11,11 @@ use crate::number::{Epoch, ReplicaId, Sequence, View};
 pub trait Statement: Encode + Sized {
     /// The purpose that a signature over this statement serves.
     const DOMAIN: Domain;
+    /// See [`Statement::subject`].
+    type Subject: PartialEq;
+
+    /// What it is about: a correct replica makes one statement of a kind about one subject. (PROTOCOL §2.6)
+    fn subject(&self) -> Self::Subject;
 
     /// What is signed.
     fn signed_digest(&self, cluster: &ClusterId) -> Digest {
@@ -58,14 +63,29 @@ pub struct Checkpoint {
 
 impl Statement for Prepare {
     const DOMAIN: Domain = Domain::Prepare;
+    type Subject = (Epoch, View, Sequence);
+
+    fn subject(&self) -> Self::Subject {
+        (self.epoch, self.view, self.sequence)
+    }
 }
 
 impl Statement for Commit {
     const DOMAIN: Domain = Domain::Commit;
+    type Subject = (Epoch, View, Sequence);
+
+    fn subject(&self) -> Self::Subject {
+        (self.epoch, self.view, self.sequence)
+    }
 }
 
 impl Statement for Checkpoint {
     const DOMAIN: Domain = Domain::Checkpoint;
+    type Subject = (Epoch, Sequence);
+
+    fn subject(&self) -> Self::Subject {
+        (self.epoch, self.sequence)
+    }
 }
 
 impl Prepare {

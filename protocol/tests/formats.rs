@@ -15,11 +15,12 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use proptest::prelude::*;
 use quorate_protocol::codec::{BorrowDecode, Encode, Frame};
+use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{ClientMessage, Message, ReplicaMessage, VERSION, from_frame, to_frame};
 use quorate_protocol::record::{EncodedRecord, Record, Recovered};
 
 use samples::Entropy;
-use support::Group;
+use support::{Group, StandInVerifier};
 
 fn golden(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/formats").join(format!("{name}.bin"))
@@ -73,6 +74,15 @@ fn messages_of_clients_and_to_them_have_the_bytes_of_their_golden_files() {
 }
 
 #[test]
+fn evidence_has_the_bytes_of_its_golden_files_and_is_a_proof() {
+    let configuration = Group::of_four().0;
+    for (name, evidence) in samples::evidence() {
+        assert_golden_frame(&format!("evidence-{name}"), &evidence);
+        assert!(evidence.is_proof(&configuration, &mut StandInVerifier), "{name}");
+    }
+}
+
+#[test]
 fn records_have_the_bytes_of_their_golden_files() {
     let configuration = Group::of_four().0;
     for (name, record) in samples::records() {
@@ -119,6 +129,7 @@ fn assert_one_encoding_of_any(frame: &Bytes) {
     assert_one_encoding::<Message>(frame);
     assert_one_encoding::<ClientMessage>(frame);
     assert_one_encoding::<ReplicaMessage>(frame);
+    assert_one_encoding::<Evidence>(frame);
 }
 
 /// Comes back whole, and no part of it or addition to it means anything.
@@ -141,6 +152,8 @@ fn frames() -> Vec<Bytes> {
     let messages = samples::messages().into_iter().map(|(_, message)| to_frame(&message));
     let from_clients = samples::client_messages().into_iter().map(|(_, message)| to_frame(&message));
     let to_clients = samples::replica_messages().into_iter().map(|(_, message)| to_frame(&message));
+    let evidence = samples::evidence().into_iter().map(|(_, evidence)| to_frame(&evidence));
+    let messages = messages.chain(evidence);
     messages.chain(from_clients).chain(to_clients).map(|frame| frame.expect("short")).collect()
 }
 

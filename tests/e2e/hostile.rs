@@ -31,22 +31,10 @@ fn key() -> SigningKey {
     key_file::generate().unwrap()
 }
 
-fn client_address(cluster: &Cluster, id: usize) -> SocketAddr {
-    cluster.genesis().configuration().members()[id].client_address.parse().unwrap()
-}
-
-fn peer_address(cluster: &Cluster, id: usize) -> SocketAddr {
-    cluster.genesis().configuration().members()[id].peer_address.parse().unwrap()
-}
-
-fn cluster_bytes(cluster: &Cluster) -> [u8; 32] {
-    *cluster.genesis().cluster().digest().as_bytes()
-}
-
 /// A connection of a client that said its hello.
-fn client(cluster: &Cluster, id: usize, key: &SigningKey) -> Stranger {
-    let mut stranger = Stranger::dial(client_address(cluster, id), ALPN_CLIENT, key).unwrap();
-    stranger.send_hello(VERSION, &cluster_bytes(cluster), REQUESTS);
+fn client(cluster: &Cluster, id: u8, key: &SigningKey) -> Stranger {
+    let mut stranger = Stranger::dial(cluster.client_address(id), ALPN_CLIENT, key).unwrap();
+    stranger.send_hello(VERSION, &cluster.id_bytes(), REQUESTS);
     stranger
 }
 
@@ -56,28 +44,20 @@ fn assert_violation(farewell: &Farewell, violation: &Violation) {
 }
 
 #[test]
-fn strangers_are_refused_in_the_handshake_and_learn_why() {
+fn a_protocol_that_is_not_spoken_at_a_port_is_refused_in_the_handshake() {
     let cluster = Cluster::start(4);
     let load = Load::start(&cluster, 2);
-    // A key that is no member's, at the port of members.
-    let refused = match Stranger::dial(peer_address(&cluster, 1), ALPN_PEER, &key()) {
-        Ok(stranger) => stranger.farewell(),
-        Err(farewell) => farewell,
-    };
-    assert_eq!(refused.code, None, "TLS refuses before any stream is read: {refused:?}");
-    assert!(refused.text.contains("this key is not the one that is expected here"), "{refused:?}");
-    // Other protocols, among them that of the other port.
+    // Among them that of the other port.
     for (address, protocol) in [
-        (peer_address(&cluster, 1), ALPN_CLIENT),
-        (client_address(&cluster, 1), ALPN_PEER),
-        (client_address(&cluster, 1), b"h3"),
-        (client_address(&cluster, 1), b"quorate-client/2"),
+        (cluster.peer_address(1), ALPN_CLIENT),
+        (cluster.client_address(1), ALPN_PEER),
+        (cluster.client_address(1), b"h3"),
+        (cluster.client_address(1), b"quorate-client/2"),
     ] {
         let refused = Stranger::dial(address, protocol, &key()).unwrap_err();
         assert!(refused.text.contains("protocol"), "{refused:?}");
     }
-    load.wait_for(20);
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -86,9 +66,9 @@ fn a_client_that_breaks_the_framing_is_told_so_and_disconnected() {
     let load = Load::start(&cluster, 2);
     load.wait_for(20);
     let start = Instant::now();
-    let own = cluster_bytes(&cluster);
+    let own = cluster.id_bytes();
     let says = |version, cluster_id: &[u8; 32], lane| {
-        let mut stranger = Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap();
+        let mut stranger = Stranger::dial(cluster.client_address(0), ALPN_CLIENT, &key()).unwrap();
         stranger.send_hello(version, cluster_id, lane);
         stranger.farewell()
     };
@@ -110,12 +90,12 @@ fn a_client_that_breaks_the_framing_is_told_so_and_disconnected() {
     assert_violation(&sends(&[0xff; 64], false), &largest);
     assert_violation(&sends(&[0; 4], false), &Violation::FrameEmpty);
     assert_violation(&sends(&[100, 0, 0, 0, 1, 2, 3], true), &Violation::FrameTruncated);
-    let mut no_hello = Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap();
+    let mut no_hello = Stranger::dial(cluster.client_address(0), ALPN_CLIENT, &key()).unwrap();
     no_hello.send_frame(b"GET / HTTP/1.1\r\nHost: replica\r\n\r\n");
     assert_violation(&no_hello.farewell(), &Violation::NoHello);
     load.wait_for(20);
     assert!(load.longest_gap_since(start) < GAP_MAX);
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -139,19 +119,66 @@ fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
         assert_eq!(farewell.code, Some(MALFORMED), "{farewell:?}");
         assert!(farewell.text.contains("a frame that is no message"), "{farewell:?}");
     }
-    // Whole messages, signed by nobody or somebody else.
-    let mut forged = opening(&cluster, &some_key, 1);
-    if let ClientMessage::Request(request) = &mut forged {
-        request.signature = key().sign(cluster.genesis().cluster().digest());
-    }
-    let mut stranger = client(&cluster, 0, &some_key);
-    stranger.send_frame(&to_frame(&forged).unwrap());
-    let farewell = stranger.farewell();
-    assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
     load.wait_for(20);
     let gap = load.longest_gap_since(start);
     assert!(gap < GAP_MAX, "{gap:?}");
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_flood_of_forged_requests_ends_the_connections_it_comes_by_and_nobody_else_notices() {
+    const CLIENTS: u8 = 40;
+    const REQUESTS_EACH: usize = 50;
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(20);
+    let start = Instant::now();
+    let flood = |number: u8| {
+        // Whole requests, each signed for something else.
+        let own = key();
+        let mut forged = opening(&cluster, &own, 1);
+        if let ClientMessage::Request(request) = &mut forged {
+            request.signature = own.sign(cluster.genesis().cluster().digest());
+        }
+        let frame = to_frame(&forged).unwrap();
+        let mut stranger = client(&cluster, number % 4, &own);
+        // Some find the connection closed already.
+        (0..REQUESTS_EACH).take_while(|_| stranger.send_frame(&frame)).for_each(drop);
+        stranger
+    };
+    for stranger in (0..CLIENTS).map(flood).collect::<Vec<_>>() {
+        let farewell = stranger.farewell();
+        assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
+        assert!(farewell.text.contains("a request whose signature is not valid"), "{farewell:?}");
+    }
+    load.wait_for(20);
+    let gap = load.longest_gap_since(start);
+    say(&format!("{CLIENTS} clients flooded: {} ms of silence at most", gap.as_millis()));
+    assert!(gap < GAP_MAX, "{gap:?}");
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_key_is_served_only_where_it_proved_to_be() {
+    let cluster = Cluster::start(4);
+    let primary = cluster.status().primary();
+    let mut client = Requester::new(&cluster, primary);
+    client.session();
+    // A valid request of a key that is not attached is of no effect, and its sender is told.
+    let other = key();
+    client.stranger.send_frame(&to_frame(&opening(&cluster, &other, 1)).unwrap());
+    let frame = client.stranger.receive_frame().unwrap();
+    let answer = from_frame(&frame.into()).unwrap();
+    let ReplicaMessage::Refused { client: named, reason, .. } = answer else { unreachable!("{answer:?}") };
+    assert_eq!(named, other.public_key());
+    assert!(String::from_utf8_lossy(&reason).contains("is not attached to this connection"), "{reason:?}");
+    assert!(client.stranger.is_open());
+    // Whoever claims to hold a key must sign for this very connection.
+    let signature = other.sign(cluster.genesis().cluster().digest());
+    let attach = ClientMessage::Attach { client: other.public_key(), signature };
+    client.stranger.send_frame(&to_frame(&attach).unwrap());
+    let farewell = client.stranger.farewell();
+    assert_eq!(farewell.code, Some(SIGNATURE), "{farewell:?}");
     cluster.assert_converged();
 }
 
@@ -164,7 +191,7 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut noise = vec![0; 1400];
     let targets: Vec<SocketAddr> =
-        (0..4).flat_map(|id| [peer_address(&cluster, id), client_address(&cluster, id)]).collect();
+        (0..4).flat_map(|id| [cluster.peer_address(id), cluster.client_address(id)]).collect();
     for round in 0..4_000_usize {
         getrandom::fill(&mut noise).unwrap();
         // Every other one looks like the first packet of a handshake.
@@ -177,7 +204,7 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
     assert!(gap < GAP_MAX, "{gap:?}");
     let status = cluster.status();
     assert!(status.replicas.iter().all(|row| row.links.iter().all(|link| link.state == "up")), "{status}");
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }
 
 /// A client that makes its own requests, at one replica.
@@ -188,7 +215,7 @@ struct Requester {
 }
 
 impl Requester {
-    fn new(cluster: &Cluster, replica: usize) -> Self {
+    fn new(cluster: &Cluster, replica: u8) -> Self {
         let key = key();
         let mut stranger = client(cluster, replica, &key);
         stranger.send_frame(&to_frame(&opening(cluster, &key, 1)).unwrap());
@@ -242,7 +269,7 @@ fn opening(cluster: &Cluster, key: &SigningKey, number: u64) -> ClientMessage {
 #[test]
 fn a_number_is_executed_once_whatever_is_sent_under_it() {
     let cluster = Cluster::start(4);
-    let primary = usize::from(cluster.status().primary());
+    let primary = cluster.status().primary();
     let mut client = Requester::new(&cluster, primary);
     let session = client.session();
     let first = client.request(session, 1, "first");
@@ -277,7 +304,7 @@ fn a_number_is_executed_once_whatever_is_sent_under_it() {
 #[test]
 fn a_request_of_a_session_that_nobody_opened_never_executes() {
     let cluster = Cluster::start(4);
-    let primary = usize::from(cluster.status().primary());
+    let primary = cluster.status().primary();
     let mut client = Requester::new(&cluster, primary);
     let session = client.session();
     let invented = Session { sequence: Sequence::new(session.sequence.value() + 1_000), index: 3 };
@@ -293,13 +320,14 @@ fn a_request_of_a_session_that_nobody_opened_never_executes() {
     client.send(next);
     assert_eq!(client.reply().number, RequestNumber::new(1));
     assert_eq!(cluster.kv(&["get", "requested"]).text(), "now\n");
+    cluster.assert_converged();
 }
 
 #[test]
 fn many_connections_that_say_nothing_keep_nobody_out() {
     let cluster = Cluster::start(4);
     let idle: Vec<Stranger> =
-        (0..100).map(|_| Stranger::dial(client_address(&cluster, 0), ALPN_CLIENT, &key()).unwrap()).collect();
+        (0..100).map(|_| Stranger::dial(cluster.client_address(0), ALPN_CLIENT, &key()).unwrap()).collect();
     let load = Load::start(&cluster, 2);
     let waited = load.wait_for(50);
     say(&format!("50 writes within {:.2} s beside {} idle connections", waited.as_secs_f64(), idle.len()));
@@ -307,5 +335,5 @@ fn many_connections_that_say_nothing_keep_nobody_out() {
     for stranger in &idle {
         assert_violation(&stranger.farewell(), &Violation::HelloDeadline);
     }
-    assert_eq!(load.stop().unknown(), []);
+    cluster.assert_nothing_lost(load);
 }

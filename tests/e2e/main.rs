@@ -8,6 +8,7 @@
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
+//! | `members.rs` | strangers and abused keys at the port of members |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -17,6 +18,8 @@ mod cli;
 mod crash;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod members;
 #[cfg(test)]
 mod operations;
 #[cfg(test)]

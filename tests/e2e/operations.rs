@@ -6,8 +6,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_tests::{Cluster, Load, wait_until};
 
 #[test]
-fn every_operation_of_the_store_does_what_its_help_says() {
-    let cluster = Cluster::start(4);
+fn every_operation_of_the_store_does_what_its_help_says_with_four_replicas() {
+    every_operation_of_the_store_does_what_its_help_says(4);
+}
+
+#[test]
+fn every_operation_of_the_store_does_what_its_help_says_with_seven_replicas() {
+    every_operation_of_the_store_does_what_its_help_says(7);
+}
+
+fn every_operation_of_the_store_does_what_its_help_says(replicas: u8) {
+    let cluster = Cluster::start(replicas);
     reads_and_writes(&cluster);
     compares_and_sets(&cluster);
     lists_ranges(&cluster);

@@ -25,13 +25,6 @@ fn log_frames(cluster: &Cluster) -> Vec<Frame> {
     frames
 }
 
-fn finish(cluster: &Cluster, load: Load) {
-    load.wait_for(20);
-    let written = load.stop();
-    cluster.assert_converged();
-    written.assert_all_acknowledged_readable();
-}
-
 #[test]
 fn one_rotten_copy_of_a_vote_is_repaired_from_the_other() {
     let (mut cluster, load) = killed_under_load(4);
@@ -40,7 +33,7 @@ fn one_rotten_copy_of_a_vote_is_repaired_from_the_other() {
     flip(&middle.path, middle.front_head(), 8);
     cluster.restart(1);
     assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -51,7 +44,7 @@ fn a_rotten_batch_is_fetched_from_the_others() {
     flip(&middle.path, middle.body() + middle.body_length / 2, 4);
     cluster.restart(1);
     assert!(cluster.log_of(1).contains("the log is damaged"), "{}", cluster.process(1).log_tail());
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -68,6 +61,7 @@ fn a_replica_whose_votes_are_lost_refuses_to_start() {
     load.wait_for(20);
     let written = load.stop();
     cluster.assert_converged_among(&[0, 2, 3]);
+    assert_eq!(written.unknown(), []);
     written.assert_all_acknowledged_readable();
 }
 
@@ -79,7 +73,7 @@ fn a_torn_tail_is_cut() {
     flip(&last.path, last.body(), last.position + last.length - last.body());
     flip(&last.path, last.position, 64);
     cluster.restart(1);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -104,7 +98,7 @@ fn a_last_write_that_is_torn_in_its_middle_is_no_loss() {
     };
     flip(&torn.path, torn.position, torn.length);
     cluster.restart(1);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 fn last_but_one_of_the_last_write(frames: &[Frame]) -> Option<Frame> {
@@ -122,12 +116,13 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
     let folder = cluster.replica_folder(1).join("data/state");
     let state: Vec<(PathBuf, u64)> = files(&folder).into_iter().filter(|(_, length)| *length > 0).collect();
     let copy = cluster.scratch().join("copy");
-    let (mut named, mut started) = (0, BTreeSet::new());
+    let (mut damaged, mut named, mut started) = (0, 0, BTreeSet::new());
     for (path, length) in &state {
         let used = used_bytes(path).min(*length);
         if used == 0 {
             continue;
         }
+        damaged += 1;
         fs::copy(path, &copy).unwrap();
         flip(path, used / 2, 1.max(used / 100));
         cluster.launch(1);
@@ -145,10 +140,13 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
             fs::copy(&copy, path).unwrap();
         }
     }
-    say(&format!("{} files of the state: {named} times refused by name, started with {started:?}", state.len()));
+    say(&format!("{damaged} files of the state: {named} times refused by name, started with {started:?}"));
+    assert_eq!(named + started.len(), damaged, "each was one or the other");
+    assert!(named > 0, "rot is never noticed");
+    assert!(!started.is_empty(), "nothing is ever made good");
     cluster.launch(1);
     cluster.process(1).wait_ready();
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 /// Bytes up to the last one that is not zero.
@@ -178,12 +176,12 @@ fn a_replica_whose_state_is_gone_but_not_its_log_takes_the_state_of_the_others()
     load.wait_for(20);
     cluster.restart(1);
     wait_until("the transfer", LIMIT, || cluster.log_of(1).contains("state transfer ended"));
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 /// A cluster whose logs take many segments: checkpoints far apart, and large values.
-fn with_long_logs() -> Builder {
-    Cluster::builder(4).parameter("checkpoint_interval", 256).parameter("window", 512)
+fn with_long_logs(replicas: u8) -> Builder {
+    Cluster::builder(replicas).parameter("checkpoint_interval", 256).parameter("window", 512)
 }
 
 /// A cluster that needs little for its logs: batches are small, so is the least that a log may be given.
@@ -233,28 +231,38 @@ fn wait_until_full(cluster: &mut Cluster, id: u8, load: &Load) {
 }
 
 #[test]
-fn a_full_disk_stops_one_replica_until_there_is_room_and_nobody_else() {
-    let mut cluster = with_long_logs().found();
-    let disk = match SmallDisk::mount(&cluster.replica_folder(3).join("data/log"), 64 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return say(&format!("skipped: no small disk can be mounted here: {reason}")),
-    };
+fn a_full_disk_stops_one_of_four_until_there_is_room_and_nobody_else() {
+    a_full_disk_stops_some_until_there_is_room_and_nobody_else(4, 1);
+}
+
+#[test]
+fn full_disks_stop_two_of_seven_until_there_is_room_and_nobody_else() {
+    a_full_disk_stops_some_until_there_is_room_and_nobody_else(7, 2);
+}
+
+/// The disks of the last replicas get full, of as many as may be faulty.
+fn a_full_disk_stops_some_until_there_is_room_and_nobody_else(replicas: u8, full: u8) {
+    let mut cluster = with_long_logs(replicas).found();
+    let ids = replicas - full..replicas;
+    let mount = |id| SmallDisk::mount(&cluster.replica_folder(id).join("data/log"), 64 << 20);
+    let Some(disks) = ids.clone().map(mount).collect::<Option<Vec<_>>>() else { return };
     cluster.start_all();
-    disk.fill();
+    disks.iter().for_each(SmallDisk::fill);
     let load = load_with_large_values(&cluster);
-    wait_until_full(&mut cluster, 3, &load);
-    disk.make_room();
-    wait_until("the replica to go on", LIMIT, || !cluster.status_of(3).disk_full);
-    finish(&cluster, load);
+    for id in ids.clone() {
+        wait_until_full(&mut cluster, id, &load);
+    }
+    disks.iter().for_each(SmallDisk::make_room);
+    for id in ids {
+        wait_until("the replica to go on", LIMIT, || !cluster.status_of(id).disk_full);
+    }
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
 fn a_disk_that_has_no_room_for_a_checkpoint_ends_one_replica_which_comes_back_when_there_is_room() {
     let mut cluster = Cluster::builder(4).found();
-    let disk = match SmallDisk::mount(&cluster.replica_folder(3).join("data/state"), 80 << 20) {
-        Ok(disk) => disk,
-        Err(reason) => return say(&format!("skipped: no small disk can be mounted here: {reason}")),
-    };
+    let Some(disk) = SmallDisk::mount(&cluster.replica_folder(3).join("data/state"), 80 << 20) else { return };
     cluster.start_all();
     let load = Load::with_values(&cluster, 4, 4096);
     load.wait_for(50);
@@ -268,7 +276,7 @@ fn a_disk_that_has_no_room_for_a_checkpoint_ends_one_replica_which_comes_back_wh
     if !cluster.is_running(3) {
         cluster.restart(3);
     }
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -288,7 +296,7 @@ fn a_log_that_may_take_no_more_says_so_and_goes_on_when_it_may() {
     cluster.set(2, "disk_bytes_max", "\"64MiB\"");
     cluster.restart(2);
     assert!(!cluster.status_of(2).disk_full);
-    finish(&cluster, load);
+    cluster.assert_nothing_lost(load);
 }
 
 #[test]
@@ -308,6 +316,7 @@ fn what_the_log_takes_on_disk_is_bounded_under_load() {
     say(&format!("{} MiB were written through a log of at most {} MiB", bytes >> 20, most >> 20));
     // A window of slots and some segments in reserve, whatever was written.
     assert!(most <= 12 << 20, "{most}");
-    assert!(cluster.status().replicas.iter().all(|row| row.stable > 0));
+    cluster.assert_converged();
+    assert_eq!(written.unknown(), []);
     written.assert_all_acknowledged_readable();
 }

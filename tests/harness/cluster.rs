@@ -3,11 +3,13 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use quorate_node::configuration::Genesis;
+use quorate_crypto::SigningKey;
+use quorate_node::configuration::{Genesis, key_file};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -15,7 +17,7 @@ use crate::ports::Ports;
 use crate::process::log_tail;
 use crate::relay::Relay;
 use crate::store::Store;
-use crate::{Finished, LIMIT, Passage, ReplicaProcess, ReplicaStatus, Status, Turn, quorate, say, wait_until};
+use crate::{Finished, LIMIT, Load, Passage, ReplicaProcess, ReplicaStatus, Status, Turn, quorate, say, wait_until};
 
 /// Longest that replicas may take to agree once all is well.
 const CONVERGE_LIMIT: Duration = Duration::from_mins(1);
@@ -279,6 +281,27 @@ impl Cluster {
         Genesis::load(&self.net().join("genesis.toml")).expect("init founded it")
     }
 
+    /// The digest of the genesis, as hellos name it.
+    pub fn id_bytes(&self) -> [u8; 32] {
+        *self.genesis().cluster().digest().as_bytes()
+    }
+
+    /// Where the genesis says that replica `id` listens for other replicas.
+    ///
+    /// # Panics
+    /// If that is no address.
+    pub fn peer_address(&self, id: u8) -> SocketAddr {
+        address(&self.genesis().configuration().members()[usize::from(id)].peer_address)
+    }
+
+    /// Where the genesis says that replica `id` listens for clients.
+    ///
+    /// # Panics
+    /// If that is no address.
+    pub fn client_address(&self, id: u8) -> SocketAddr {
+        address(&self.genesis().configuration().members()[usize::from(id)].client_address)
+    }
+
     /// The cluster's folder.
     pub fn net(&self) -> PathBuf {
         self.root.path().join("net")
@@ -292,6 +315,14 @@ impl Cluster {
     /// The folder to connect with.
     pub fn client_folder(&self) -> PathBuf {
         self.net().join("client")
+    }
+
+    /// The private key of replica `id`.
+    ///
+    /// # Panics
+    /// If it is not in the replica's folder.
+    pub fn key_of(&self, id: u8) -> SigningKey {
+        key_file::load(&self.replica_folder(id).join("replica.key")).expect("init wrote it")
     }
 
     /// The folder of replica `id`.
@@ -356,19 +387,32 @@ impl Cluster {
         });
         let last = last.expect("it was looked at once at least");
         assert!(converged, "no convergence at {target:?}:\n{last}");
-        let asks = last.replicas.iter().filter(|row| ids.contains(&row.id) && row.mode != "normal");
-        asks.for_each(|row| say(&format!("executes what the others do, but is not back to normal: {row}")));
+    }
+
+    /// Stops a load and sees what holds at the end of every story: the cluster goes on, no write failed, the replicas
+    /// agree on their state, and all that was acknowledged is there.
+    ///
+    /// # Panics
+    /// If one of these does not hold.
+    pub fn assert_nothing_lost(&self, load: Load) {
+        load.wait_for(20);
+        let written = load.stop();
+        self.assert_converged();
+        assert_eq!(written.unknown(), []);
+        written.assert_all_acknowledged_readable();
     }
 }
 
-/// Whether replicas that answer say the same of what they executed, and of the state at their stable checkpoint.
+fn address(text: &str) -> SocketAddr {
+    text.parse().expect("init writes numbers")
+}
+
+/// Whether replicas that answer are in their view and say the same of what they executed, and of the state at their
+/// stable checkpoint. One that asks for a view in vain is not excused: the others have to fetch it. (PROTOCOL §6)
 fn agree(rows: &[&ReplicaStatus]) -> bool {
     let Some(first) = rows.first() else { return true };
     let same = |row: &ReplicaStatus| (row.executed, row.stable, row.state_root.clone());
-    // A replica that asked for a view alone executes what the others decide, and votes again in the next view.
-    let is_well = |row: &&ReplicaStatus| {
-        row.reachable && row.state_root.is_some() && (row.mode == "normal" || row.mode.starts_with("view change"))
-    };
+    let is_well = |row: &&ReplicaStatus| row.reachable && row.state_root.is_some() && row.mode == "normal";
     rows.iter().all(is_well) && rows.iter().all(|row| same(row) == same(first))
 }
 

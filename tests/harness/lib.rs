@@ -13,6 +13,7 @@
 //! | `status.rs` | what `quorate status --json` says |
 //! | `store.rs` | the store by the client library |
 //! | `stranger.rs` | somebody who speaks QUIC to a replica and keeps to no rule above it |
+//! | `impostor.rs` | somebody with a replica's key and address who keeps to no rule above the transport |
 //! | `damage.rs` | rot in files |
 //! | `disk.rs` | a disk so small that it gets full |
 //! | `wait.rs` | waiting for a condition, with a bound |
@@ -22,6 +23,7 @@
 mod cluster;
 pub mod damage;
 mod disk;
+mod impostor;
 mod load;
 mod ports;
 mod process;
@@ -37,6 +39,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use cluster::{Builder, Cluster};
 pub use disk::SmallDisk;
+pub use impostor::Impostor;
 pub use load::{Load, Written};
 pub use process::{ReplicaProcess, runs};
 pub use program::{Finished, program, quorate, start};

@@ -27,6 +27,7 @@ const REST: Duration = Duration::from_millis(50);
 pub struct Load {
     writers: Vec<JoinHandle<()>>,
     shared: Arc<Shared>,
+    began: Instant,
     client_folder: PathBuf,
     runtime: Runtime,
 }
@@ -93,7 +94,7 @@ impl Load {
             drop(connection);
             tasks
         });
-        Self { writers, shared, client_folder, runtime }
+        Self { writers, shared, began: Instant::now(), client_folder, runtime }
     }
 
     /// How many writes were acknowledged so far.
@@ -110,8 +111,17 @@ impl Load {
         wait_until(&format!("{more} more acknowledged writes"), LIMIT, || self.acknowledged() >= goal)
     }
 
+    /// How many clients there are. Each has one write under way at a time.
+    pub fn clients(&self) -> u64 {
+        u64::try_from(self.writers.len()).expect("a test starts few clients")
+    }
+
     /// The longest time without any answer since `start`, until now.
+    ///
+    /// # Panics
+    /// If the load began later: the time before would count as silence.
     pub fn longest_gap_since(&self, start: Instant) -> Duration {
+        assert!(start >= self.began, "nothing was asked for {:?}", self.began - start);
         self.shared.told(|told| longest_gap(&told.answers, start))
     }
 
@@ -120,7 +130,7 @@ impl Load {
     /// # Panics
     /// If they don't finish in time.
     pub fn stop(self) -> Written {
-        let Self { writers, shared, client_folder, runtime } = self;
+        let Self { writers, shared, client_folder, runtime, .. } = self;
         shared.is_stopped.store(true, Ordering::Relaxed);
         wait_until("the writers to finish", LIMIT, || writers.iter().all(JoinHandle::is_finished));
         runtime.shutdown_background();

@@ -66,29 +66,30 @@ impl Stranger {
         Ok(Self { connection, stream: None, replies: None, _endpoint: endpoint, runtime })
     }
 
-    /// Writes bytes to the one stream of this connection, which is opened by them. Whether the other side still takes
-    /// them is seen by what it does next.
-    pub fn send(&mut self, bytes: &[u8]) {
+    /// Writes bytes to the one stream of this connection, which is opened by them. Gives whether the connection was still
+    /// open; whether the other side takes them is seen by what it does next.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
         let Self { connection, stream, runtime, .. } = self;
         runtime.block_on(async {
             if stream.is_none() {
                 *stream = timeout(PATIENCE, connection.open_uni()).await.ok().and_then(Result::ok);
             }
-            if let Some(stream) = stream {
-                stream.write_all(bytes).await.ok();
+            match stream {
+                Some(stream) => stream.write_all(bytes).await.is_ok(),
+                None => false,
             }
-        });
+        })
     }
 
     /// Sends a frame: its length in four bytes, the lowest first, and the payload.
-    pub fn send_frame(&mut self, payload: &[u8]) {
+    pub fn send_frame(&mut self, payload: &[u8]) -> bool {
         let length = u32::try_from(payload.len()).expect("a test sends no frame of 4 GiB");
-        self.send(&[&length.to_le_bytes(), payload].concat());
+        self.send(&[&length.to_le_bytes(), payload].concat())
     }
 
     /// Says the hello of a lane: magic, version, cluster, lane.
-    pub fn send_hello(&mut self, version: u16, cluster: &[u8; 32], lane: u8) {
-        self.send_frame(&[&b"QUOR"[..], &version.to_le_bytes(), cluster, &[lane]].concat());
+    pub fn send_hello(&mut self, version: u16, cluster: &[u8; 32], lane: u8) -> bool {
+        self.send_frame(&[&b"QUOR"[..], &version.to_le_bytes(), cluster, &[lane]].concat())
     }
 
     /// Ends the stream.

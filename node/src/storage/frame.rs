@@ -30,6 +30,8 @@
 //! recycled segment carry a smaller ordinal; a misdirected write carries another position; bytes that a client put into
 //! a batch to be taken for a frame would have to name the mark, which nobody outside this process has seen.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+
 use std::ops::Range;
 
 /// Largest head of a record, in bytes.
@@ -44,7 +46,10 @@ pub const HEADER_BYTES: usize = 64;
 /// Parts of a frame start at multiples of this.
 pub(super) const ALIGNMENT: u64 = 8;
 
-const _: () = assert!((HEADER_BYTES as u64).is_multiple_of(ALIGNMENT), "a header keeps what follows aligned");
+#[cfg_attr(not(test), expect(clippy::as_conversions, reason = "a constant knows no other conversion"))]
+const HEADER_LENGTH: u64 = HEADER_BYTES as u64;
+
+const _: () = assert!(HEADER_LENGTH.is_multiple_of(ALIGNMENT), "a header keeps what follows aligned");
 
 const FRONT: u32 = 1;
 const BACK: u32 = 2;
@@ -88,10 +93,11 @@ pub(super) fn align(bytes: u64, alignment: u64) -> Option<u64> {
 }
 
 /// Length of the frame of a record, in bytes.
+#[cfg_attr(not(test), expect(clippy::arithmetic_side_effects, reason = "a few numbers of 32 bits fit 64"))]
 pub(super) fn frame_bytes(head_length: u32, body_length: u32) -> u64 {
     let head = u64::from(head_length).next_multiple_of(ALIGNMENT);
     let body = u64::from(body_length).next_multiple_of(ALIGNMENT);
-    2 * (HEADER_BYTES as u64 + head) + body
+    2 * (HEADER_LENGTH + head) + body
 }
 
 impl FrameHeader {
@@ -145,14 +151,13 @@ impl FrameHeader {
 
     /// Where the parts of this frame stand; `None` if they would reach beyond 64 bits.
     pub(super) fn layout(&self) -> Option<Layout> {
-        let header = HEADER_BYTES as u64;
         let head = u64::from(self.head_length);
-        let front_head = self.position.checked_add(header)?;
+        let front_head = self.position.checked_add(HEADER_LENGTH)?;
         let front_head = front_head..front_head.checked_add(head)?;
         let body = align(front_head.end, ALIGNMENT)?;
         let body = body..body.checked_add(u64::from(self.body_length))?;
         let back = align(body.end, ALIGNMENT)?;
-        let back_head = back.checked_add(header)?;
+        let back_head = back.checked_add(HEADER_LENGTH)?;
         let back_head = back_head..back_head.checked_add(head)?;
         let end = align(back_head.end, ALIGNMENT)?;
         Some(Layout { front_head, body, back, back_head, end })

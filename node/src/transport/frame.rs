@@ -3,6 +3,8 @@
 //!
 //! A length is checked against the lane's bound before anything is allocated for it; zero is refused.
 
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions))]
+
 use std::collections::VecDeque;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
@@ -41,8 +43,13 @@ pub(crate) fn hello(cluster: &[u8; 32], role: StreamRole) -> Bytes {
     frame.put_slice(&HELLO_MAGIC);
     frame.put_u16_le(TRANSPORT_VERSION);
     frame.put_slice(cluster);
-    frame.put_u8(role as u8);
+    frame.put_u8(lane(role));
     frame.freeze()
+}
+
+#[cfg_attr(not(test), expect(clippy::as_conversions, reason = "the discriminants are the bytes on the wire"))]
+const fn lane(role: StreamRole) -> u8 {
+    role as u8
 }
 
 /// Reads a hello's payload; gives the byte that names the lane.
@@ -93,7 +100,7 @@ impl FrameDecoder {
     /// Adds what was read.
     pub(crate) fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
-            self.chunk_bytes += chunk.len();
+            self.chunk_bytes = self.chunk_bytes.saturating_add(chunk.len());
             self.chunks.push_back(chunk);
         }
     }
@@ -134,7 +141,7 @@ impl FrameDecoder {
             self.assembled = BytesMut::with_capacity(length);
         }
         let mut assembled = std::mem::take(&mut self.assembled);
-        let missing = length - assembled.len();
+        let missing = length.saturating_sub(assembled.len());
         self.take_into(&mut assembled, missing);
         if assembled.len() < length {
             self.assembled = assembled;
@@ -152,8 +159,8 @@ impl FrameDecoder {
         {
             let part = chunk.len().min(missing);
             target.put(chunk.split_to(part));
-            missing -= part;
-            self.chunk_bytes -= part;
+            missing = missing.saturating_sub(part);
+            self.chunk_bytes = self.chunk_bytes.saturating_sub(part);
             if chunk.is_empty() {
                 self.chunks.pop_front();
             }

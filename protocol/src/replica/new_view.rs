@@ -154,9 +154,10 @@ impl Replica {
     pub(super) fn fetch_view_changes(&mut self) {
         let now = self.now.monotonic;
         let retry = self.parameters().heartbeat();
-        let size = self.configuration.size();
+        let others = self.others();
         let mut wanted = Vec::new();
-        for (index, incomplete) in self.view_changes.incomplete.iter_mut().enumerate() {
+        let of_primaries = self.configuration.replicas().zip(&mut self.view_changes.incomplete);
+        for (primary, incomplete) in of_primaries {
             let Some(incomplete) = incomplete else { continue };
             let times = match incomplete.asked {
                 Some((asked, _)) if now.since(asked) < retry => continue,
@@ -164,13 +165,12 @@ impl Replica {
                 None => 0,
             };
             incomplete.asked = Some((now, times.saturating_add(1)));
-            let to = crate::number::ReplicaId::all(size).nth((index + times) % size);
+            let to = others.turn(primary, times);
             let named = incomplete.new_view.content.view_changes.iter().zip(&incomplete.view_changes);
             let missing = named.filter(|(_, held)| held.is_none()).map(|(named, _)| named.digest);
-            wanted.extend(missing.filter_map(|digest| Some((to?, digest))));
+            wanted.extend(missing.map(|digest| (to, digest)));
         }
-        let own = self.id;
-        for (to, digest) in wanted.into_iter().filter(|(to, _)| *to != own) {
+        for (to, digest) in wanted {
             self.send(to, Message::Fetch(Fetch::ViewChange { digest }));
         }
     }

@@ -19,12 +19,13 @@ impl Replica {
         assert!(vote.statement.digest == batch.digest(), "verification compared the digests");
         if let Some(refusal) = self.refuse_pre_prepare(&vote, &batch) {
             self.refuse(refusal);
-            return match refusal {
-                Refusal::FutureView => self.keep_early(vote, batch),
+            if refusal == Refusal::FutureView {
+                self.keep_early(vote, batch);
+            } else if refusal == Refusal::Conflict {
                 // Both votes are signed: the primary is caught. (PROTOCOL §4.3)
-                Refusal::Conflict => self.count_prepare(vote),
-                _ => {}
-            };
+                self.count_prepare(vote);
+            }
+            return;
         }
         let Prepare { view, sequence, .. } = vote.statement;
         assert!(self.mode == Mode::Normal && view == self.view);

@@ -22,7 +22,7 @@ use crate::outbox::Outbox;
 use crate::output::Suspicion;
 use crate::queue::Queue;
 use crate::record::{NewViewRecord, Record, Recovered};
-use crate::sessions::Sessions;
+use crate::sessions::{Bounds, Sessions};
 use crate::slot::Logged;
 use crate::statement::{Prepare, Signer, Vote};
 use crate::time::{Now, WallTime};
@@ -119,11 +119,7 @@ impl Replica {
             view: View::ZERO,
             mode: Mode::Normal,
             log: Log::new(members, configuration.parameters().window),
-            sessions: Sessions::new(crate::sessions::Bounds {
-                outstanding_max: configuration.parameters().outstanding_max.into(),
-                sessions_max: configuration.parameters().sessions_max as usize,
-                reply_bytes_max: configuration.parameters().reply_cache_bytes_max,
-            }),
+            sessions: Sessions::new(Bounds::of(configuration.parameters())),
             queue: Queue::default(),
             proposer: Proposer::default(),
             execution: Executing {
@@ -187,7 +183,7 @@ impl Replica {
             Recovered::AcceptedWithoutBatch(vote) => self.recover_accepted(number, vote, None),
             Recovered::Whole(Record::Prepared(certificate, commit)) => {
                 let sequence = certificate.statement.sequence;
-                if self.is_recoverable(sequence) {
+                if self.is_tracked(sequence) {
                     self.note_record(sequence, number);
                     let slot = self.log.entry(sequence);
                     slot.prepared = Some(certificate);
@@ -222,14 +218,9 @@ impl Replica {
         }
     }
 
-    /// Slots are recovered within what the watermarks and execution allow; others are behind this replica.
-    fn is_recoverable(&self, sequence: Sequence) -> bool {
-        self.is_tracked(sequence)
-    }
-
     fn recover_accepted(&mut self, number: RecordNumber, vote: Vote<Prepare>, batch: Option<Batch>) {
         let sequence = vote.statement.sequence;
-        if !self.is_recoverable(sequence) {
+        if !self.is_tracked(sequence) {
             return;
         }
         self.note_record(sequence, number);
@@ -248,7 +239,7 @@ impl Replica {
 
     fn recover_decided(&mut self, number: RecordNumber, certificate: CommittedCertificate, batch: Option<Batch>) {
         let sequence = certificate.statement.sequence;
-        if !self.is_recoverable(sequence) {
+        if !self.is_tracked(sequence) {
             return;
         }
         self.note_record(sequence, number);

@@ -84,10 +84,8 @@ impl Replica {
             self.resend_slot(slot, status, progress, &mut messages);
         }
         for message in messages {
-            let bytes = match &message {
-                Message::PrePrepare(pre_prepare) => pre_prepare.batch.len(),
-                _ => SMALL_ANSWER_BYTES,
-            };
+            let batch = if let Message::PrePrepare(proposal) = &message { Some(&proposal.batch) } else { None };
+            let bytes = batch.map_or(SMALL_ANSWER_BYTES, |batch| batch.len());
             if !self.spend(to, bytes) {
                 return;
             }
@@ -235,15 +233,12 @@ impl Replica {
 
     /// The next peer, after the one asked last, that says it can hand out the slot after `issued`.
     fn next_source(&self, issued: Sequence) -> Option<ReplicaId> {
-        let size = self.configuration.size();
         let last = self.catching_up.asked.map_or(self.id, |(last, _, _)| last);
-        let first = last.index() + 1;
-        let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
         let has_next = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();
             status.is_some_and(|s| s.executed > issued && s.decided_from <= issued.saturating_add(1))
         };
-        order.filter(|id| *id != self.id).find(has_next)
+        self.others().after(last).find(has_next)
     }
 
     /// After all of an answer was used, asks the same peer for more at once.
@@ -256,7 +251,8 @@ impl Replica {
         }
     }
 
-    /// Asks for batches of slots that are decided, or proposed by the new view, without being here.
+    /// Asks for batches of slots that are decided, or proposed by the new view, without being here: first the primary,
+    /// then the others in turn.
     pub(super) fn fetch_batches(&mut self) {
         let now = self.now.monotonic;
         let patience = self.parameters().heartbeat();
@@ -267,9 +263,9 @@ impl Replica {
             .filter_map(|(sequence, slot)| slot.missing_batch().map(|digest| (sequence, digest)))
             .take(SLOTS_MAX)
             .collect();
+        let (others, primary) = (self.others(), self.primary());
         let asked = &mut self.catching_up.batches_asked;
         asked.retain(|sequence, _| missing.iter().any(|(missing, _)| missing == sequence));
-        let size = self.configuration.size();
         let mut requests = Vec::new();
         for (sequence, digest) in missing {
             let times = match asked.get(&sequence) {
@@ -278,10 +274,7 @@ impl Replica {
                 None => 0,
             };
             asked.insert(sequence, (now, times.wrapping_add(1)));
-            let others = self.configuration.replicas().filter(|id| *id != self.id);
-            let first = self.configuration.primary(self.view).index() + times;
-            let to = others.clone().nth(first % (size - 1));
-            requests.extend(to.map(|to| (to, Message::Fetch(Fetch::Batch { sequence, digest }))));
+            requests.push((others.turn(primary, times), Message::Fetch(Fetch::Batch { sequence, digest })));
         }
         for (to, message) in requests {
             self.send(to, message);

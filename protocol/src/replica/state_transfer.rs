@@ -23,7 +23,7 @@ use crate::time::{Time, WallTime};
 const CLOCK_KEY: &[u8] = b"t";
 
 /// A state transfer under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
     target: Checkpoint,
     /// How often a source was late with the first part: nobody may be able to read this state any more.
@@ -38,7 +38,7 @@ pub(super) struct Transfer {
 }
 
 /// How far a transfer is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Stage {
     Fetching,
     Staging,
@@ -47,7 +47,7 @@ enum Stage {
 }
 
 /// The protocol's own part of a state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct ProtocolState {
     pub(super) sessions: Sessions,
     pub(super) time: WallTime,
@@ -115,16 +115,13 @@ impl Replica {
     /// The next peer, after `last`, that says this checkpoint is its stable one, or voted for it.
     fn next_holder(&self, target: &Checkpoint, last: Option<ReplicaId>) -> Option<ReplicaId> {
         let sequence = target.sequence;
-        let size = self.configuration.size();
-        let first = last.unwrap_or(self.id).index() + 1;
-        let order = (0..size).filter_map(|offset| self.configuration.replicas().nth((first + offset) % size));
         let holds = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();
             let votes = &self.checkpoints.votes[id.index()];
             status.is_some_and(|status| status.stable == sequence && status.executed >= sequence)
                 || votes.iter().any(|vote| vote.statement == *target)
         };
-        order.filter(|id| *id != self.id).find(holds)
+        self.others().after(last.unwrap_or(self.id)).find(holds)
     }
 
     /// Replaces a source that does not answer: the next one goes on where it stopped. Begins anew if nobody holds the
@@ -263,7 +260,7 @@ impl Replica {
             entries.iter().cloned().partition(|entry| entry.key[..] == *CLOCK_KEY);
         let [clock] = &clock[..] else { return None };
         let time: WallTime = decode(clock.value.bytes()).ok()?;
-        let sessions = Sessions::restore(self.session_bounds(), &table)?;
+        let sessions = Sessions::restore(Bounds::of(self.parameters()), &table)?;
         let protocol = protocol_digest(&self.configuration, sessions.root(), time);
         Some(ProtocolState { sessions, time, root: StateRoot { application, protocol } })
     }
@@ -271,14 +268,5 @@ impl Replica {
     pub(super) fn clock_entry(&self) -> crate::application::Change {
         let value = encode(&self.execution.time).expect("a fixed-width number");
         (bytes::Bytes::from_static(CLOCK_KEY), Some(value))
-    }
-
-    pub(super) fn session_bounds(&self) -> Bounds {
-        let parameters = self.parameters();
-        Bounds {
-            outstanding_max: parameters.outstanding_max.into(),
-            sessions_max: parameters.sessions_max as usize,
-            reply_bytes_max: parameters.reply_cache_bytes_max,
-        }
     }
 }

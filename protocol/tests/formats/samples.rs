@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use quorate_crypto::{Digest, PublicKey, Signature};
-use quorate_protocol::batch::SignedRequest;
+use quorate_protocol::batch::{SignedRequest, batch_digest};
 use quorate_protocol::certificate::{Certificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
     ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReplicaMessage,
     Reply, SignedNewView, SignedViewChange, StateRoot, Status,
@@ -92,6 +93,22 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 }
 
 /// Messages of clients, each variant.
+pub(crate) fn evidence() -> Vec<(&'static str, Evidence)> {
+    let group = Group::of_four();
+    let votes = [1, 2].map(|byte| group.vote(3, prepare(2, 5, digest(byte))));
+    let commits = [1, 2].map(|byte| group.vote(3, commit(2, 5, digest(byte))));
+    let root = |byte| Checkpoint { epoch: Epoch::ZERO, sequence: slot(4), root: digest(byte) };
+    let checkpoints = [1, 2].map(|byte| group.vote(3, root(byte)));
+    let body = &b"no batch"[..];
+    let vote = group.vote(2, prepare(2, 5, batch_digest(body)));
+    vec![
+        ("conflicting-prepares", Evidence::ConflictingPrepares(votes[0], votes[1])),
+        ("conflicting-commits", Evidence::ConflictingCommits(commits[0], commits[1])),
+        ("conflicting-checkpoints", Evidence::ConflictingCheckpoints(checkpoints[0], checkpoints[1])),
+        ("invalid-batch", Evidence::InvalidBatch { vote, batch: body.into() }),
+    ]
+}
+
 pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
     let group = Group::of_four();
     vec![
