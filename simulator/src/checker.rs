@@ -8,10 +8,12 @@ mod amnesia;
 mod checkpoint;
 mod durable_before_sent;
 mod exactly_once;
+mod joins;
 mod linearizability;
 mod liveness;
 mod new_view;
 mod prefix;
+mod time;
 mod validity;
 mod view_change;
 
@@ -35,10 +37,12 @@ pub use amnesia::Amnesia;
 pub use checkpoint::Checkpoints;
 pub use durable_before_sent::DurableBeforeSent;
 pub use exactly_once::ExactlyOnce;
+pub use joins::Joins;
 pub use linearizability::Linearizability;
 pub use liveness::Liveness;
 pub use new_view::NewViews;
 pub use prefix::Prefix;
+pub use time::Times;
 pub use validity::Validity;
 pub use view_change::ViewChanges;
 
@@ -63,6 +67,10 @@ pub enum Invariant {
     ViewChange,
     /// A new view proposes what follows from its view changes, and so whatever was decided. (PROTOCOL §7.3)
     NewView,
+    /// A replica leaves its view because a correct one found something wrong. (PROTOCOL §6)
+    Joins,
+    /// What operations see as the time never goes back, and is near the truth. (PROTOCOL §4.2)
+    Time,
     /// Answers are true, and their order agrees with real time. (PROTOCOL §2.7)
     Linearizability,
     /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
@@ -239,6 +247,8 @@ impl Checkers {
                 Box::new(DurableBeforeSent::new(quorums)),
                 Box::new(ViewChanges::new(window)),
                 Box::new(NewViews::new(quorums)),
+                Box::new(Joins::default()),
+                Box::new(Times::default()),
                 Box::new(Linearizability::default()),
                 Box::new(Liveness::new(bound)),
             ],

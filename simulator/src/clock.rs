@@ -10,6 +10,11 @@ use crate::random::Random;
 /// What the wall clocks show, in nanoseconds since the Unix epoch, when a simulation begins.
 const WALL_START: u64 = 1_800_000_000_000_000_000;
 
+/// What a right wall clock shows at the true time `time`.
+pub(crate) fn wall_at(time: Time) -> WallTime {
+    WallTime::from_nanoseconds(WALL_START.saturating_add(time.nanoseconds()))
+}
+
 /// How a machine's clocks differ from true time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {

@@ -216,7 +216,9 @@ impl Checking {
                         }
                         let mut used = used;
                         used.sort_unstable();
-                        used.iter().rev().for_each(|index| drop(maybe.remove(*index)));
+                        for index in used.iter().rev() {
+                            maybe.remove(*index);
+                        }
                     }
                     None => self.find(format!("{} found {}, where the key held {held:?}", name(call), found(call))),
                 }

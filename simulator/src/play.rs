@@ -173,7 +173,7 @@ impl Play<'_> {
     fn mend(&mut self) -> Result<(), Complaint> {
         self.cluster.world_mut().traps.clear();
         let core: Vec<usize> = self.scenario.ending.core.iter().map(|replica| usize::from(*replica)).collect();
-        Ok(build::mend(&mut self.cluster, &core)?)
+        Ok(build::mend(&mut self.cluster, &core, &self.scenario.ending.links)?)
     }
 
     /// Demands answers to all that was asked, then to some more calls, then that everyone has come as far.

@@ -125,6 +125,8 @@ pub struct Ending {
     /// The correct replicas that are mended; all, if empty. The others stay as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub core: Vec<u8>,
+    /// The links from then on.
+    pub links: Links,
     /// Calls that are made after that, one after the other.
     pub calls: u32,
     /// How long a call may take, and agreement, once everything is mended.
@@ -133,7 +135,14 @@ pub struct Ending {
 
 impl Default for Ending {
     fn default() -> Self {
-        Self { after: Span::default(), mend: true, core: Vec::new(), calls: 4, bound: Span::milliseconds(60_000) }
+        Self {
+            after: Span::default(),
+            mend: true,
+            core: Vec::new(),
+            links: Links::default(),
+            calls: 4,
+            bound: Span::milliseconds(60_000),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ impl Shrinker {
     }
 
     fn quieten(&mut self) {
-        let changes: [fn(&mut Scenario); 12] = [
+        let changes: [fn(&mut Scenario); 13] = [
             |scenario| scenario.links = Links::default(),
             |scenario| scenario.links.loss_ppm = 0,
             |scenario| scenario.links.duplication_ppm = 0,
@@ -88,6 +88,7 @@ impl Shrinker {
             |scenario| scenario.machines = Machines::default(),
             |scenario| scenario.parameters.clear(),
             |scenario| scenario.ending.core.clear(),
+            |scenario| scenario.ending.links = Links::default(),
             |scenario| scenario.ending.after = Span::default(),
             |scenario| scenario.ending.calls = 0,
             |scenario| scenario.ending = Ending { mend: false, ..scenario.ending.clone() },

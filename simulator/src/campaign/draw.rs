@@ -459,7 +459,10 @@ impl Drawing {
             }
         }
         let after = self.scenario.ending.after;
-        self.scenario.ending = Ending { after, core, calls: 8, ..Ending::default() };
+        // Time-outs have to grow until a view fits them: a message may take longer than the first of them.
+        let slow = Links { delay: span_pair(20_000, 120_000), ..Links::default() };
+        let links = if self.random.below(8) == 0 { slow } else { Links::default() };
+        self.scenario.ending = Ending { after, core, links, calls: 8, ..Ending::default() };
     }
 }
 

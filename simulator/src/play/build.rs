@@ -242,9 +242,9 @@ fn is_running(cluster: &Cluster, replica: u8) -> bool {
 
 /// Mends the network and the correct replicas of `core`, all if it is empty; the other correct ones are out of reach from
 /// now on.
-pub(super) fn mend(cluster: &mut Cluster, core: &[usize]) -> Result<(), Failure> {
+pub(super) fn mend(cluster: &mut Cluster, core: &[usize], links: &Links) -> Result<(), Failure> {
     cluster.heal();
-    cluster.set_links(LinkOptions::default());
+    set_links(cluster, links);
     for replica in 0..cluster.size() {
         if !core.is_empty() && !core.contains(&replica) && !cluster.is_attacker(replica) {
             cluster.give_up(replica);

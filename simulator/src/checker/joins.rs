@@ -1,0 +1,67 @@
+//! Joins: a replica leaves its view because a correct one found something wrong with it; a liar alone moves nobody.
+//! (PROTOCOL §6)
+
+use std::collections::BTreeSet;
+
+use quorate_protocol::Output;
+use quorate_protocol::number::View;
+use quorate_protocol::output::{Notice, Suspicion};
+
+use super::{Checker, Invariant, Moment, Observation};
+
+/// Knows which views correct replicas suspected or asked for.
+#[derive(Debug, Default)]
+pub struct Joins {
+    /// The highest view that a correct replica asked for.
+    asked: View,
+    /// Views whose primary a correct replica suspected.
+    suspected: BTreeSet<View>,
+}
+
+impl Checker for Joins {
+    fn invariant(&self) -> Invariant {
+        Invariant::Joins
+    }
+
+    fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
+        let Observation::Did { replica, output: Output::Notice(notice), .. } = observation else {
+            return Ok(());
+        };
+        match notice {
+            Notice::PrimarySuspected { view, .. } => {
+                self.suspected.insert(*view);
+            }
+            Notice::ViewWanted { view, reason } => {
+                let is_suspected = self.suspected.contains(&view.saturating_sub(1));
+                // After a start a replica may have to ask for a view because it lost the message by which it asked.
+                if *view > self.asked && !is_suspected && *reason != Suspicion::Restart {
+                    return Err(format!("replica {replica} asks for view {view}, and no correct one had a reason to"));
+                }
+                self.asked = self.asked.max(*view);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checker::violation_of;
+
+    fn wants(replica: u8, view: u64) -> (u8, Output) {
+        (replica, Output::Notice(Notice::ViewWanted { view: View::new(view), reason: Suspicion::Joined }))
+    }
+
+    fn suspects(replica: u8, view: u64) -> (u8, Output) {
+        (replica, Output::Notice(Notice::PrimarySuspected { view: View::new(view), reason: Suspicion::Crash }))
+    }
+
+    #[test]
+    fn who_joins_a_correct_replica_is_right_and_who_joins_nobody_is_found() {
+        assert_eq!(violation_of(&mut Joins::default(), &[suspects(1, 0), wants(2, 1), wants(3, 1)]), None);
+        assert!(violation_of(&mut Joins::default(), &[wants(2, 1)]).is_some());
+        assert!(violation_of(&mut Joins::default(), &[suspects(1, 0), wants(2, 9)]).is_some());
+    }
+}
