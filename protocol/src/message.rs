@@ -19,6 +19,13 @@ pub const VERSION: u8 = 1;
 /// Most entries of a part of a transferred state.
 pub const PART_ENTRIES_MAX: usize = 4096;
 
+/// Longest key of an entry of a state, in bytes: asking for what follows it still fits into a vote's frame, and the store
+/// takes it.
+pub const ENTRY_KEY_BYTES_MAX: usize = 32 << 10;
+
+/// Longest cursor, in bytes: a letter for the map, and a key.
+pub const CURSOR_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX + 1;
+
 /// What replicas say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
@@ -213,7 +220,7 @@ pub enum Fetch {
     Part {
         /// The checkpoint's slot.
         sequence: Sequence,
-        /// Where the part begins; empty at first, then as the part before said.
+        /// Where the part begins; empty at first, then as the part before said. At most [`CURSOR_BYTES_MAX`] bytes.
         cursor: Blob,
     },
 }
@@ -242,7 +249,7 @@ pub struct Decided {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Entry {
-    /// Its key.
+    /// Its key, of at most [`ENTRY_KEY_BYTES_MAX`] bytes.
     pub key: Blob,
     /// Its value.
     pub value: Blob,
@@ -261,8 +268,28 @@ pub struct Part {
     pub protocol: List<Entry, PART_ENTRIES_MAX>,
     /// Entries of the application's state.
     pub application: List<Entry, PART_ENTRIES_MAX>,
-    /// Where the next part begins; `None` in the last.
+    /// Where the next part begins, in at most [`CURSOR_BYTES_MAX`] bytes; `None` in the last.
     pub next: Option<Blob>,
+}
+
+impl Fetch {
+    /// Whether its cursor is no longer than any may be.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Self::Part { cursor, .. } => cursor.len() <= CURSOR_BYTES_MAX,
+            Self::Batch { .. } | Self::Decided { .. } | Self::ViewChange { .. } | Self::NewView { .. } => true,
+        }
+    }
+}
+
+impl Part {
+    /// Whether its cursors and keys are no longer than any may be.
+    pub fn is_within_bounds(&self) -> bool {
+        let mut cursors = core::iter::once(&self.cursor).chain(&self.next);
+        let mut entries = self.protocol.iter().chain(self.application.iter());
+        cursors.all(|cursor| cursor.len() <= CURSOR_BYTES_MAX)
+            && entries.all(|entry| entry.key.len() <= ENTRY_KEY_BYTES_MAX)
+    }
 }
 
 /// What a client says to a replica.

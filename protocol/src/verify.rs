@@ -125,6 +125,9 @@ pub enum Invalid {
     Misbehaviour(Box<Evidence>),
 }
 
+/// A cursor or key that none of a state is.
+const LONG_KEY: Invalid = Invalid::Codec(CodecError::Malformed("a key longer than any of a state"));
+
 /// Checks a peer's `message`, which the channel says `from` sent, with the keys of `configuration`.
 ///
 /// # Errors
@@ -152,12 +155,14 @@ pub fn verify(
             check.epoch(status.epoch)?;
             Payload::Status(status)
         }
+        Message::Fetch(fetch) if !fetch.is_within_bounds() => return Err(LONG_KEY),
         Message::Fetch(fetch) => Payload::Fetch(fetch),
         Message::Batch(fetched) => {
             // It counts only for a digest that a quorum accepted, so a correct member checked the clients' signatures.
             Payload::Batch(fetched.sequence, Batch::parse(fetched.batch.into_bytes(), configuration)?)
         }
         Message::Decided(decided) => check.decided(decided)?,
+        Message::Part(part) if !part.is_within_bounds() => return Err(LONG_KEY),
         Message::Part(part) => Payload::Part(part),
     };
     verifier.verify(&check.items).or(Err(Invalid::Signature))?;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use quorate_protocol::application::Change;
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
+use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -135,6 +135,10 @@ impl Keeping {
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
     /// letter and the last key sent.
     fn part(&mut self, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
+        // The store asserts that no key is longer than it takes, also where one only says where to begin.
+        if begin.len() > CURSOR_BYTES_MAX {
+            return Ok(None);
+        }
         let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
         kept.read = Some(Instant::now());
         let snapshot = &kept.snapshot;
@@ -173,4 +177,40 @@ impl Kept {
 
 fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
     entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::message::ENTRY_KEY_BYTES_MAX;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    /// The key of the one entry of the store.
+    const KEY: &[u8] = b"key";
+
+    /// A keeper of a store with one entry of the application at slot 128.
+    fn keeping(folder: &std::path::Path) -> Keeping {
+        let mut store = CheckpointStore::open(folder).unwrap();
+        store.apply(128, &[], vec![(KEY.into(), Some(Bytes::new()))], vec![]).unwrap();
+        let mut keeping = Keeping { store, events: unbounded_channel().0, snapshots: Vec::new() };
+        keeping.keep_snapshot(Sequence::new(128)).unwrap();
+        keeping
+    }
+
+    #[test]
+    fn what_no_part_can_begin_with_is_not_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeping = keeping(folder.path());
+        let mut keys_after = |bytes: usize| {
+            let cursor = [&[cursor::APPLICATION][..], &vec![b'a'; bytes]].concat();
+            let part = keeping.part(Sequence::new(128), cursor.into()).unwrap()?;
+            Some(part.application.iter().map(|entry| entry.key.to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(keys_after(ENTRY_KEY_BYTES_MAX), Some(vec![KEY.to_vec()]));
+        // The last three are more than the store can compare with.
+        for bytes in [ENTRY_KEY_BYTES_MAX + 1, 65_534, 65_535, 65_536, 1 << 20] {
+            assert_eq!(keys_after(bytes), None, "{bytes}");
+        }
+    }
 }

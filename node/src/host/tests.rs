@@ -9,7 +9,7 @@ use std::time::Duration;
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::kv::Store;
-use quorate_protocol::message::{Entry, Fetch, Part, Status, to_frame};
+use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Fetch, Part, Status, to_frame};
 use quorate_protocol::number::{Epoch, View};
 use quorate_protocol::statement::{Checkpoint, Vote};
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{ReplicaConfiguration, Size};
-use crate::transport::{Lane, Member, PeerOptions};
+use crate::transport::{Lane, Member, PeerLimits, PeerOptions};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -163,6 +163,15 @@ async fn a_source_that_says_the_same_again_and_again_is_replaced() {
     assert_replaces_a_source_that_says(|cursor| part(cursor, vec![entry(1), entry(2)])).await;
 }
 
+/// What follows such a key cannot be asked for: the question would be larger than a frame of its lane.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_a_key_too_long_to_go_on_after_is_replaced() {
+    assert_replaces_a_source_that_says(|cursor| {
+        part(cursor, vec![Entry { key: vec![7; 70 << 10].into(), value: Blob::EMPTY }])
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_leads_nowhere_is_replaced() {
     assert_replaces_a_source_that_says(|cursor| Part {
@@ -170,4 +179,11 @@ async fn a_source_that_leads_nowhere_is_replaced() {
         ..part(cursor, vec![entry(1)])
     })
     .await;
+}
+
+#[test]
+fn the_longest_question_for_a_part_fits_into_a_frame_of_its_lane() {
+    let fetch = Fetch::Part { sequence: STABLE, cursor: vec![7; CURSOR_BYTES_MAX].into() };
+    let frame = to_frame(&Message::Fetch(fetch)).unwrap();
+    assert!(frame.len() <= PeerLimits::default().votes.frame_bytes_max as usize);
 }

@@ -3,10 +3,11 @@
 use quorate_crypto::Signature;
 use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
-use quorate_protocol::codec::{CodecError, List, encode};
+use quorate_protocol::codec::{Blob, CodecError, List, encode};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
-    Cast, Decided, FetchedBatch, Message, PrePrepare, SignedViewChange, ViewChange, view_change_digest,
+    CURSOR_BYTES_MAX, Cast, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
+    SignedViewChange, ViewChange, view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId};
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
@@ -41,6 +42,33 @@ fn what_is_signed_whole_counts_from_anyone() {
     assert!(check(&group, 3, Message::ViewChange(group.empty_view_change(0, 1))).is_ok());
     assert!(check(&group, 3, Message::Request(group.opening(client(0), 1))).is_ok());
     assert!(check(&group, 3, Message::Stable(group.stable(4, digest(1), &[0, 1, 2]))).is_ok());
+}
+
+/// "Each bound on what a message may hold": a part begins after a key, and keys are bounded. (§9)
+#[test]
+fn keys_and_cursors_longer_than_any_count_for_nothing() {
+    let group = Group::of_four();
+    let blob = |bytes| Blob::from(vec![7; bytes]);
+    let fetch = |cursor| Message::Fetch(Fetch::Part { sequence: slot(4), cursor: blob(cursor) });
+    let part = |cursor, protocol, application, next| {
+        let entries = |key| List::new(vec![Entry { key: blob(key), value: blob(1 << 20) }]).unwrap();
+        let (protocol, application) = (entries(protocol), entries(application));
+        Message::Part(Part { sequence: slot(4), cursor: blob(cursor), protocol, application, next: Some(blob(next)) })
+    };
+    let (cursor, key) = (CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX);
+    for longest in [fetch(cursor), part(cursor, key, key, cursor)] {
+        assert!(check(&group, 1, longest).is_ok());
+    }
+    let too_long = Err(Invalid::Codec(CodecError::Malformed("a key longer than any of a state")));
+    for longer in [
+        fetch(cursor + 1),
+        part(cursor + 1, key, key, cursor),
+        part(cursor, key + 1, key, cursor),
+        part(cursor, key, key + 1, cursor),
+        part(cursor, key, key, cursor + 1),
+    ] {
+        assert_eq!(check(&group, 1, longer), too_long);
+    }
 }
 
 #[test]
