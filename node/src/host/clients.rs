@@ -79,8 +79,10 @@ impl Clients {
         }
     }
 
-    fn close(&self, connection: ConnectionId, code: u16, text: String) {
+    /// Closes a connection: what it still says, or has said, counts for nothing.
+    fn close(&mut self, connection: ConnectionId, code: u16, text: String) {
         self.server.close(connection, CloseReason { code, text });
+        self.closed(connection);
     }
 
     fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
@@ -118,6 +120,7 @@ impl Clients {
 
     fn closed(&mut self, connection: ConnectionId) {
         let Some(gone) = self.connections.remove(&connection) else { return };
+        self.unchecked.retain(|received| received.connection != connection);
         for key in gone.keys {
             if let Some(connections) = self.by_key.get_mut(&key) {
                 connections.retain(|other| *other != connection);
@@ -126,6 +129,10 @@ impl Clients {
                 }
             }
         }
+    }
+
+    fn is_connected(&self, connection: ConnectionId) -> bool {
+        self.connections.contains_key(&connection)
     }
 
     fn serves(&self, connection: ConnectionId, key: &PublicKey) -> bool {
@@ -148,6 +155,8 @@ impl Host {
                 tracing::debug!(?connection, %reason, "client gone");
                 self.clients.closed(connection);
             }
+            // It is being closed.
+            ClientEvent::Frame { connection, .. } if !self.clients.is_connected(connection) => {}
             ClientEvent::Frame { connection, bytes, permit } => match from_frame::<ClientMessage>(&bytes) {
                 Ok(message) => self.on_client_message(connection, message, permit),
                 Err(error) => {
@@ -233,5 +242,47 @@ impl Host {
     fn refuse(&self, connection: ConnectionId, client: PublicKey, number: RequestNumber, reason: String) {
         let reason = reason.into_bytes().into();
         self.clients.answer(connection, &ReplicaMessage::Refused { client, number, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_crypto::SigningKey;
+    use quorate_protocol::batch::SignedRequest;
+    use quorate_protocol::codec::Blob;
+    use quorate_protocol::configuration::ClusterId;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::transport::ClientServerOptions;
+
+    /// The side of a host without clients.
+    fn clients() -> Clients {
+        let key = SigningKey::from_seed([1; 32]);
+        let options = ClientServerOptions::new(key, "127.0.0.1:0".parse().unwrap(), [7; 32]);
+        let server = ClientServer::start(options, mpsc::channel(65_536).0).unwrap();
+        Clients::new(server, ClusterId::new(quorate_crypto::Digest::ZERO))
+    }
+
+    fn connect(clients: &mut Clients, number: u64) -> ConnectionId {
+        let key = SigningKey::from_seed([u8::try_from(number).unwrap(); 32]).public_key();
+        clients.connected(ConnectionId(number), key, [0; 32]);
+        ConnectionId(number)
+    }
+
+    fn received(connection: ConnectionId) -> Received {
+        let request = SignedRequest { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) };
+        Received { connection, request, _permit: Permit::of_a_test() }
+    }
+
+    #[tokio::test]
+    async fn what_waits_of_a_connection_that_is_closed_is_not_checked() {
+        let mut clients = clients();
+        let [one, other] = [1, 2].map(|number| connect(&mut clients, number));
+        clients.unchecked.extend([one, other, one].map(received));
+        clients.close(one, CODE_SIGNATURE, String::new());
+        let waiting: Vec<ConnectionId> = clients.unchecked.iter().map(|received| received.connection).collect();
+        assert_eq!(waiting, [other]);
+        assert!(!clients.is_connected(one) && clients.is_connected(other));
     }
 }

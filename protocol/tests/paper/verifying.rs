@@ -1,6 +1,6 @@
 //! §3: what counts at all. "Anyone with the genesis can check one. A message with one bad part is refused whole."
 
-use quorate_crypto::Signature;
+use quorate_crypto::{Item, Signature};
 use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
 use quorate_protocol::codec::{Blob, CodecError, List, encode};
@@ -11,7 +11,7 @@ use quorate_protocol::message::{
 };
 use quorate_protocol::number::{Epoch, ReplicaId};
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
-use quorate_protocol::verify::{Invalid, Payload, Verified, verify, verify_requests};
+use quorate_protocol::verify::{Invalid, Payload, Verified, Verifier, verify, verify_requests};
 
 use crate::support::subject::idle_status;
 use crate::support::{Group, StandInVerifier, client, digest, prepare, replica, slot, view};
@@ -363,4 +363,31 @@ fn requests_are_checked_together_and_judged_one_by_one() {
     let kinds: Vec<Option<bool>> =
         results.iter().map(|result| result.as_ref().err().map(|error| *error == Invalid::Signature)).collect();
     assert_eq!(kinds, [None, Some(true), Some(false), None, Some(true), None]);
+}
+
+/// What clients send may all be bad: finding out costs a few checks of each, not one of all for each.
+#[test]
+fn many_bad_requests_cost_little_more_than_good_ones() {
+    struct Counting(usize);
+    impl Verifier for Counting {
+        fn verify(&mut self, items: &[Item]) -> Result<(), usize> {
+            self.0 += items.len();
+            StandInVerifier.verify(items)
+        }
+    }
+    let group = Group::of_four();
+    let checked = |forged: &[u8]| {
+        let mut requests: Vec<SignedRequest> = (0..64).map(|index| group.opening(client(index), 1)).collect();
+        forged.iter().for_each(|index| requests[usize::from(*index)].signature = FORGED);
+        let mut verifier = Counting(0);
+        let results = verify_requests(requests, &group.0, &mut verifier);
+        for (index, result) in (0..).zip(&results) {
+            assert_eq!(result.is_err(), forged.contains(&index), "request {index}");
+        }
+        verifier.0
+    };
+    assert_eq!(checked(&[]), 64);
+    for forged in [&(0..64).collect::<Vec<u8>>()[..], &[63], &[0, 1, 62, 63], &[0]] {
+        assert!(checked(forged) <= 2 * 64, "{forged:?}");
+    }
 }
