@@ -39,16 +39,16 @@ use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::Invalid;
 use quorate_protocol::{Input, Machine, Now};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::storage::log;
-use crate::transport::{ClientEvent, ConnectionId, PeerEvent, PeerNetwork, Permit};
+use crate::transport::{ClientEvent, PeerEvent, PeerNetwork, Permit};
 
 pub use report::{LinkReport, Report};
 pub use start::{Build, ReplicaOptions, Replicated, run};
 
 use clients::Clients;
-use executor::Executor;
+use executor::{Executor, Question};
 use report::Counters;
 use staging::Staging;
 use verification::{Checked, CheckedMessage, Pool};
@@ -56,7 +56,8 @@ use verification::{Checked, CheckedMessage, Pool};
 /// Events taken at once from a queue.
 const BULK_MAX: usize = 256;
 
-/// What the host's own threads report. Bound: each command is answered by at most two of these.
+/// What the host's own threads report. Bound: each command is answered by at most two of these, and those that others may
+/// ask for keep their place until the host has the answer.
 #[derive(Debug)]
 enum Event {
     /// From the log's thread.
@@ -68,13 +69,13 @@ enum Event {
     /// A checkpoint is durable.
     CheckpointDurable { sequence: Sequence },
     /// A part of the stable checkpoint, for a peer.
-    Part { to: ReplicaId, message: Box<Message> },
+    Part { to: ReplicaId, message: Box<Message>, place: OwnedSemaphorePermit },
     /// A transferred state is staged.
     Staged(StagedState),
     /// A staged state is installed.
     Installed { sequence: Sequence },
     /// The answer to a question for a proof.
-    Proved { connection: ConnectionId, message: Box<ReplicaMessage> },
+    Proved { question: Question, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -151,7 +152,7 @@ impl Host {
                 self.on_peer(event)?;
             }
             for event in clients.drain(..) {
-                self.on_client(event);
+                self.on_client(event)?;
             }
             self.submit_requests();
             if Instant::now() >= deadline {
@@ -229,14 +230,15 @@ impl Host {
                 self.handle(Input::CheckpointTaken { sequence, application_root })
             }
             Event::CheckpointDurable { sequence } => self.handle(Input::CheckpointDurable { sequence }),
-            Event::Part { to, message } => {
+            Event::Part { to, message, place } => {
+                drop(place);
                 self.send(to, &message);
                 Ok(())
             }
             Event::Staged(staged) => self.handle(Input::StateStaged(staged)),
             Event::Installed { sequence } => self.handle(Input::StateInstalled { sequence }),
-            Event::Proved { connection, message } => {
-                self.clients.answer(connection, &*message);
+            Event::Proved { question, message } => {
+                self.clients.answer(question.connection, &*message);
                 Ok(())
             }
             Event::Checked(Checked::Message { from, message, permit }) => {

@@ -26,6 +26,9 @@ pub const ENTRY_KEY_BYTES_MAX: usize = 32 << 10;
 /// Longest cursor, in bytes: a letter for the map, and a key.
 pub const CURSOR_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX + 1;
 
+/// Longest query of a question for a proof, in bytes: it names a key.
+pub const QUERY_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX;
+
 /// What replicas say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
@@ -311,7 +314,7 @@ pub enum ClientMessage {
     Prove {
         /// Names the question in the answer.
         number: RequestNumber,
-        /// The application's query.
+        /// The application's query, of at most [`QUERY_BYTES_MAX`] bytes.
         query: Blob,
     },
 }

@@ -38,7 +38,7 @@ impl Host {
                 self.executor.send(Command::Stable { certificate, root })?;
             }
             Output::SendPart { to, sequence, cursor } => {
-                self.executor.send(Command::SendPart { to, sequence, cursor })?;
+                self.executor.send_part(to, sequence, cursor)?;
             }
             Output::StageBegin { sequence } => {
                 self.staging.begin();

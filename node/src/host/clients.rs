@@ -1,14 +1,18 @@
 //! Clients: who is connected, whose replies go where, and what is taken from them. (PROTOCOL §4.1, §12)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
 use quorate_protocol::batch::RequestId;
 use quorate_protocol::codec::Encode;
-use quorate_protocol::message::{ClientMessage, ReplicaMessage, Reply, attach_digest, from_frame, to_frame};
+use quorate_protocol::message::{
+    ClientMessage, QUERY_BYTES_MAX, ReplicaMessage, Reply, attach_digest, from_frame, to_frame,
+};
 use quorate_protocol::number::RequestNumber;
 use quorate_protocol::verify::Invalid;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Host;
 use super::executor::{Command, Question};
@@ -27,6 +31,11 @@ const UNCHECKED_MAX: usize = 8192;
 /// Jobs of requests at the pool at once: those that wait meanwhile make the next one larger.
 const CHECKS_MAX: usize = 2;
 
+/// Questions for proofs that are not answered yet: of all clients, and of one connection. What is asked beyond that is not
+/// answered.
+const QUESTIONS_MAX: usize = 64;
+const QUESTIONS_PER_CONNECTION_MAX: usize = 8;
+
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
 const CODE_SIGNATURE: u16 = 2;
@@ -42,17 +51,28 @@ pub(super) struct Clients {
     by_key: BTreeMap<PublicKey, Vec<ConnectionId>>,
     /// Bound: [`UNCHECKED_MAX`].
     unchecked: Vec<Received>,
+    /// The places for questions.
+    questions: Arc<Semaphore>,
 }
 
 struct Connection {
     binding: [u8; 32],
+    /// The places for its own questions.
+    questions: Arc<Semaphore>,
     /// Bound: [`KEYS_MAX`].
     keys: BTreeSet<PublicKey>,
 }
 
 impl Clients {
     pub(super) fn new(server: ClientServer, cluster: quorate_protocol::configuration::ClusterId) -> Self {
-        Self { server, cluster, connections: BTreeMap::new(), by_key: BTreeMap::new(), unchecked: Vec::new() }
+        Self {
+            server,
+            cluster,
+            connections: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            unchecked: Vec::new(),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+        }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -86,7 +106,8 @@ impl Clients {
     }
 
     fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
-        self.connections.insert(connection, Connection { binding, keys: BTreeSet::new() });
+        let questions = Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX));
+        self.connections.insert(connection, Connection { binding, questions, keys: BTreeSet::new() });
         self.attach(connection, key);
     }
 
@@ -131,6 +152,13 @@ impl Clients {
         }
     }
 
+    /// A place for a question, if one is free.
+    fn place_for_question(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = &self.connections.get(&connection)?.questions;
+        let [own, shared] = [own, &self.questions].map(|places| Arc::clone(places).try_acquire_owned().ok());
+        Some([own?, shared?])
+    }
+
     fn is_connected(&self, connection: ConnectionId) -> bool {
         self.connections.contains_key(&connection)
     }
@@ -145,7 +173,7 @@ impl Clients {
 }
 
 impl Host {
-    pub(super) fn on_client(&mut self, event: ClientEvent) {
+    pub(super) fn on_client(&mut self, event: ClientEvent) -> anyhow::Result<()> {
         match event {
             ClientEvent::Connected { connection, key, remote, channel_binding } => {
                 tracing::debug!(?connection, %key, %remote, "client connected");
@@ -158,16 +186,22 @@ impl Host {
             // It is being closed.
             ClientEvent::Frame { connection, .. } if !self.clients.is_connected(connection) => {}
             ClientEvent::Frame { connection, bytes, permit } => match from_frame::<ClientMessage>(&bytes) {
-                Ok(message) => self.on_client_message(connection, message, permit),
+                Ok(message) => self.on_client_message(connection, message, permit)?,
                 Err(error) => {
                     self.counters.invalid_from_clients += 1;
                     self.clients.close(connection, CODE_MALFORMED, format!("a frame that is no message: {error}"));
                 }
             },
         }
+        Ok(())
     }
 
-    fn on_client_message(&mut self, connection: ConnectionId, message: ClientMessage, permit: Permit) {
+    fn on_client_message(
+        &mut self,
+        connection: ConnectionId,
+        message: ClientMessage,
+        permit: Permit,
+    ) -> anyhow::Result<()> {
         match message {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
             ClientMessage::Request(request) => {
@@ -181,14 +215,21 @@ impl Host {
                 let report = self.report();
                 self.clients.answer(connection, &ReplicaMessage::Status(report.into_bytes().into()));
             }
-            ClientMessage::Prove { number, query } => {
-                let question = Question { connection, number, query };
-                // A question that finds the thread busy is not answered: the client asks another replica.
-                if self.executor.send(Command::Prove(question)).is_err() {
-                    self.counters.busy += 1;
-                }
+            ClientMessage::Prove { query, .. } if query.len() > QUERY_BYTES_MAX => {
+                self.counters.invalid_from_clients += 1;
+                let text = format!("a query of more than {QUERY_BYTES_MAX} bytes");
+                self.clients.close(connection, CODE_MALFORMED, text);
             }
+            ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
+                Some(places) => {
+                    let question = Question { connection, number, query, _permit: permit, _places: places };
+                    self.executor.send(Command::Prove(question))?;
+                }
+                // The client asks another replica.
+                None => self.counters.busy += 1,
+            },
         }
+        Ok(())
     }
 
     /// Hands requests to the pool, as many at once as have come meanwhile.
@@ -284,5 +325,23 @@ mod tests {
         let waiting: Vec<ConnectionId> = clients.unchecked.iter().map(|received| received.connection).collect();
         assert_eq!(waiting, [other]);
         assert!(!clients.is_connected(one) && clients.is_connected(other));
+    }
+
+    #[tokio::test]
+    async fn questions_have_few_places_and_no_connection_has_them_all() {
+        let mut clients = clients();
+        let greedy = connect(&mut clients, 1);
+        let ask = |clients: &Clients, connection| -> Vec<_> {
+            (0..1_000).map_while(|_| clients.place_for_question(connection)).collect()
+        };
+        let held = ask(&clients, greedy);
+        assert_eq!(held.len(), QUESTIONS_PER_CONNECTION_MAX);
+        let others: Vec<_> = (2..40).map(|number| connect(&mut clients, number)).collect();
+        let of_others: Vec<_> = others.iter().flat_map(|other| ask(&clients, *other)).collect();
+        assert_eq!(held.len() + of_others.len(), QUESTIONS_MAX);
+        drop(of_others);
+        assert!(clients.place_for_question(greedy).is_none(), "its own are still taken");
+        drop(held);
+        assert!(clients.place_for_question(greedy).is_some());
     }
 }

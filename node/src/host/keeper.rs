@@ -1,6 +1,6 @@
 //! The checkpoint store's own thread: what it writes never holds up execution.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,14 @@ use bytes::Bytes;
 use quorate_protocol::application::Change;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
-use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::number::Sequence;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::damage::advise;
+use super::executor::WantedPart;
 use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
-
-/// Commands that wait; the window bounds how many checkpoints there are, the peers' budgets how many parts.
-const COMMANDS_MAX: usize = 4096;
 
 /// Bytes of entries in one part of a transferred state, about.
 const PART_BYTES: usize = 256 << 10;
@@ -30,13 +28,14 @@ const READ_LATELY: Duration = Duration::from_secs(5);
 pub(super) enum Keep {
     Apply { sequence: Sequence, application: Vec<Change>, protocol: Vec<Change> },
     Stable(Sequence),
-    SendPart { to: ReplicaId, sequence: Sequence, cursor: Blob },
+    SendPart(WantedPart),
     Install { sequence: Sequence, application: Vec<Entry>, protocol: Vec<Entry> },
 }
 
 /// The store's thread, as the application's sees it.
 pub(super) struct Keeper {
-    commands: SyncSender<Keep>,
+    /// Bound: a checkpoint an interval of the window, and the places for parts.
+    commands: Sender<Keep>,
     thread: JoinHandle<()>,
 }
 
@@ -61,7 +60,7 @@ impl Keeper {
         if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
             keeping.keep_snapshot(sequence)?;
         }
-        let (commands, waiting) = sync_channel(COMMANDS_MAX);
+        let (commands, waiting) = channel();
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             keeping.work(&waiting);
@@ -70,7 +69,7 @@ impl Keeper {
     }
 
     pub(super) fn send(&self, command: Keep) -> anyhow::Result<()> {
-        self.commands.try_send(command).map_err(|error| anyhow::anyhow!("the checkpoint store's thread: {error}"))
+        self.commands.send(command).map_err(|_ended| anyhow::anyhow!("the checkpoint store's thread has ended"))
     }
 
     pub(super) fn close(self) {
@@ -104,11 +103,11 @@ impl Keeping {
                 let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
                 self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
             }
-            Keep::SendPart { to, sequence, cursor } => {
+            Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
                 let part = self.part(sequence, cursor);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
                     let message = Message::Part(part).into();
-                    self.events.send(Event::Part { to, message }).ok();
+                    self.events.send(Event::Part { to, message, place }).ok();
                 }
             }
             Keep::Install { sequence, application, protocol } => {
