@@ -8,7 +8,7 @@ use quorate_crypto::{Digest, Domain, PublicKey, Signature, hash};
 
 use crate::batch::{OPERATIONS_MAX, SignedRequest};
 use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
-use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, encode};
+use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, decode_head, encode};
 use crate::configuration::{ClusterId, WINDOW_MAX};
 use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
 use crate::statement::{Checkpoint, Commit, Prepare, Vote};
@@ -108,6 +108,23 @@ pub struct SignedViewChange {
     pub body: Blob,
     /// The replica's signature over the digest of `body`.
     pub signature: Signature,
+}
+
+/// What a view change begins with.
+#[derive(BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct ViewChangeHead {
+    _epoch: Epoch,
+    view: View,
+    replica: ReplicaId,
+}
+
+/// What a new view begins with.
+#[derive(BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct NewViewHead {
+    _epoch: Epoch,
+    view: View,
 }
 
 /// The digest of one batch that a new view proposes for a slot.
@@ -485,6 +502,21 @@ pub struct CheckedNewView {
 pub type SharedViewChange = Arc<CheckedViewChange>;
 /// Shared, since a new view is kept and sent again.
 pub type SharedNewView = Arc<CheckedNewView>;
+
+impl SignedViewChange {
+    /// Whose the bytes claim to be, and of which view; nothing else of them is looked at.
+    pub(crate) fn claimed(&self) -> Option<(ReplicaId, View)> {
+        let ViewChangeHead { replica, view, .. } = decode_head(self.body.bytes()).ok()?;
+        Some((replica, view))
+    }
+}
+
+impl SignedNewView {
+    /// Of which view the bytes claim to be; nothing else of them is looked at.
+    pub(crate) fn claimed_view(&self) -> Option<View> {
+        decode_head::<NewViewHead>(self.body.bytes()).ok().map(|head| head.view)
+    }
+}
 
 impl ViewChange {
     /// The slot of the stable certificate; zero without one.

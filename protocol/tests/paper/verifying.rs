@@ -239,7 +239,7 @@ fn a_view_change_out_of_form_is_refused_whole() {
 #[test]
 fn bytes_that_mean_nothing_are_refused() {
     let group = Group::of_four();
-    let body = quorate_protocol::codec::Blob::from(&b"nonsense"[..]);
+    let body = Blob::from(&b"nonsense"[..]);
     let request = SignedRequest { body: body.clone(), signature: FORGED };
     assert!(matches!(check(&group, 2, Message::Request(request)), Err(Invalid::Batch(InvalidBatch::Codec(_)))));
     let view_change = SignedViewChange { body: body.clone(), signature: FORGED };
