@@ -152,8 +152,8 @@ impl Host {
     }
 }
 
-/// Votes and what is as small and as urgent go before the rest.
-fn lane(message: &Message) -> Lane {
+/// Votes and what is as small and as urgent go before the rest. A message that came by the other lane is refused.
+pub(super) fn lane(message: &Message) -> Lane {
     match message {
         Message::Prepare(_) | Message::Commit(_) | Message::Checkpoint(_) | Message::Status(_) | Message::Fetch(_) => {
             Lane::Votes

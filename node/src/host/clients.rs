@@ -28,9 +28,6 @@ const CONNECTIONS_PER_KEY_MAX: usize = 4;
 /// Requests that wait to be checked: beyond it a client is told to come back.
 const UNCHECKED_MAX: usize = 8192;
 
-/// Jobs of requests at the pool at once: those that wait meanwhile make the next one larger.
-const CHECKS_MAX: usize = 2;
-
 /// Questions for proofs that are not answered yet: of all clients, and of one connection. What is asked beyond that is not
 /// answered.
 const QUESTIONS_MAX: usize = 64;
@@ -233,19 +230,16 @@ impl Host {
     }
 
     /// Hands requests to the pool, as many at once as have come meanwhile.
-    pub(super) fn submit_requests(&mut self) {
-        while !self.clients.unchecked.is_empty() && self.pool.requests_in_check < CHECKS_MAX {
+    pub(super) fn submit_requests(&mut self) -> anyhow::Result<()> {
+        while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {
             let count = self.clients.unchecked.len().min(REQUESTS_MAX);
-            let requests = self.clients.unchecked.drain(..count).collect();
-            if let Err(requests) = self.pool.check_requests(requests) {
-                self.clients.unchecked.splice(0..0, requests);
-                return;
-            }
+            self.pool.check_requests(self.clients.unchecked.drain(..count).collect())?;
         }
+        Ok(())
     }
 
     pub(super) fn on_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
-        self.pool.requests_in_check -= 1;
+        self.pool.on_requests_checked();
         for CheckedRequest { connection, id, outcome } in checked {
             match outcome {
                 Ok(request) if self.clients.serves(connection, &request.request.client) => {
@@ -260,8 +254,7 @@ impl Host {
                 Err(invalid) => self.refuse_invalid(connection, id, &invalid),
             }
         }
-        self.submit_requests();
-        Ok(())
+        self.submit_requests()
     }
 
     /// What no honest client sends ends the connection; what a mistaken one sends is answered, if it says who asks.

@@ -16,8 +16,10 @@ use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use tokio::sync::mpsc;
 
 use super::clients::Clients;
+use super::conduct::Conduct;
 use super::damage::advise;
 use super::executor::Executor;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::report::Counters;
 use super::staging::Staging;
@@ -30,7 +32,7 @@ use crate::storage::log::{self, Identity, Log};
 use crate::transport::{ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions};
 
 /// Events of peers that wait for the host.
-const PEER_EVENTS_MAX: usize = 16_384;
+pub(super) const PEER_EVENTS_MAX: usize = 16_384;
 
 /// Events of clients that wait for the host.
 const CLIENT_EVENTS_MAX: usize = 65_536;
@@ -242,6 +244,8 @@ fn assemble(
         staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
         rule: Zip215::default(),
+        inbox: Inbox::default(),
+        conduct: Conduct::default(),
         counters: Counters::default(),
         data: files.data.clone(),
     };
