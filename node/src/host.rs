@@ -14,6 +14,7 @@ mod carry_out;
 mod clients;
 mod conduct;
 mod damage;
+mod evidence;
 mod executor;
 mod inbox;
 mod keeper;
@@ -26,7 +27,6 @@ mod tests;
 mod verification;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -51,9 +51,10 @@ pub use start::{Build, ReplicaOptions, Replicated, run};
 
 use clients::Clients;
 use conduct::Conduct;
+use evidence::EvidenceFolder;
 use executor::{Executor, Question};
 use inbox::{Frame, Inbox};
-use report::Counters;
+use report::{Counters, LastReport};
 use staging::Staging;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
@@ -109,7 +110,8 @@ struct Host {
     /// For what is checked at once, outside the pool.
     rule: verification::Zip215,
     counters: Counters,
-    data: PathBuf,
+    last_report: LastReport,
+    evidence: EvidenceFolder,
 }
 
 /// Both clocks of the machine.

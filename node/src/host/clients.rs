@@ -19,14 +19,11 @@ use super::executor::{Command, Question};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
 
-/// Keys that one connection serves, at most.
+/// Keys that one connection serves, at most; one that gave way and comes back counts again.
 const KEYS_MAX: usize = 1024;
 
 /// Connections that get the replies to one key, at most; the oldest gives way.
 const CONNECTIONS_PER_KEY_MAX: usize = 4;
-
-/// Requests that wait to be checked: beyond it a client is told to come back.
-const UNCHECKED_MAX: usize = 8192;
 
 /// Questions for proofs that are not answered yet: of all clients, and of one connection. What is asked beyond that is not
 /// answered.
@@ -46,7 +43,8 @@ pub(super) struct Clients {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Bound: [`KEYS_MAX`] a connection.
     by_key: BTreeMap<PublicKey, Vec<ConnectionId>>,
-    /// Bound: [`UNCHECKED_MAX`].
+    /// Requests that wait to be checked. Bound: the clients' budgets, of which each holds its share: a connection has a few
+    /// dozen frames at most, and who sends more is made to wait.
     unchecked: Vec<Received>,
     /// The places for questions.
     questions: Arc<Semaphore>,
@@ -54,6 +52,8 @@ pub(super) struct Clients {
 
 struct Connection {
     binding: [u8; 32],
+    /// How often a key was attached to it: each time a signature is checked, on the host's own task.
+    attached: usize,
     /// The places for its own questions.
     questions: Arc<Semaphore>,
     /// Bound: [`KEYS_MAX`].
@@ -104,17 +104,19 @@ impl Clients {
 
     fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
         let questions = Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX));
-        self.connections.insert(connection, Connection { binding, questions, keys: BTreeSet::new() });
+        self.connections.insert(connection, Connection { binding, attached: 0, questions, keys: BTreeSet::new() });
         self.attach(connection, key);
     }
 
     /// A client proved that another key of its own is at this connection: nobody can turn its replies elsewhere.
     fn on_attach(&mut self, connection: ConnectionId, key: PublicKey, signature: &Signature) {
-        let Some(known) = self.connections.get(&connection) else { return };
+        let Some(known) = self.connections.get_mut(&connection) else { return };
         if known.keys.contains(&key) {
             return;
         }
-        if known.keys.len() >= KEYS_MAX {
+        // The key that the connection began with is one, too.
+        known.attached += 1;
+        if known.attached >= KEYS_MAX {
             return self.close(connection, CODE_KEYS, format!("more than {KEYS_MAX} keys at one connection"));
         }
         if verify(&key, &attach_digest(&self.cluster, &known.binding), signature).is_err() {
@@ -202,15 +204,11 @@ impl Host {
         match message {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
             ClientMessage::Request(request) => {
-                if self.clients.unchecked.len() < UNCHECKED_MAX {
-                    self.clients.unchecked.push(Received { connection, request, _permit: permit });
-                } else {
-                    self.counters.busy += 1;
-                }
+                self.clients.unchecked.push(Received { connection, request, _permit: permit });
             }
             ClientMessage::Status => {
                 let report = self.report();
-                self.clients.answer(connection, &ReplicaMessage::Status(report.into_bytes().into()));
+                self.clients.answer(connection, &ReplicaMessage::Status(report.into()));
             }
             ClientMessage::Prove { query, .. } if query.len() > QUERY_BYTES_MAX => {
                 self.counters.invalid_from_clients += 1;
@@ -318,6 +316,21 @@ mod tests {
         let waiting: Vec<ConnectionId> = clients.unchecked.iter().map(|received| received.connection).collect();
         assert_eq!(waiting, [other]);
         assert!(!clients.is_connected(one) && clients.is_connected(other));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_attached_again_and_again_wears_its_connection_out() {
+        let mut clients = clients();
+        let key = SigningKey::from_seed([99; 32]);
+        let signature = key.sign(&attach_digest(&clients.cluster, &[0; 32]));
+        let connections: Vec<_> = (1..=5).map(|number| connect(&mut clients, number)).collect();
+        // One more than the key has places for, so that each time one of them loses it.
+        let mut rounds = 0..2 * KEYS_MAX;
+        let worn_out = rounds.find(|_| {
+            connections.iter().for_each(|connection| clients.on_attach(*connection, key.public_key(), &signature));
+            !connections.iter().all(|connection| clients.is_connected(*connection))
+        });
+        assert_eq!(worn_out, Some(KEYS_MAX - 1));
     }
 
     #[tokio::test]
