@@ -327,7 +327,9 @@ mod tests {
         // One more than the key has places for, so that each time one of them loses it.
         let mut rounds = 0..2 * KEYS_MAX;
         let worn_out = rounds.find(|_| {
-            connections.iter().for_each(|connection| clients.on_attach(*connection, key.public_key(), &signature));
+            for connection in &connections {
+                clients.on_attach(*connection, key.public_key(), &signature);
+            }
             !connections.iter().all(|connection| clients.is_connected(*connection))
         });
         assert_eq!(worn_out, Some(KEYS_MAX - 1));

@@ -71,7 +71,7 @@ mod tests {
         assert!(conduct.note_invalid(PEER, start));
         assert!(conduct.is_barred(PEER, start) && !conduct.is_barred(ReplicaId::new(2), start));
         let end = start + BARRED_FOR;
-        assert!(conduct.is_barred(PEER, end - Duration::from_nanos(1)) && !conduct.is_barred(PEER, end));
+        assert!(conduct.is_barred(PEER, start + BARRED_FOR / 2) && !conduct.is_barred(PEER, end));
         assert!(!conduct.note_invalid(PEER, end), "it begins anew");
     }
 

@@ -378,7 +378,9 @@ fn many_bad_requests_cost_little_more_than_good_ones() {
     let group = Group::of_four();
     let checked = |forged: &[u8]| {
         let mut requests: Vec<SignedRequest> = (0..64).map(|index| group.opening(client(index), 1)).collect();
-        forged.iter().for_each(|index| requests[usize::from(*index)].signature = FORGED);
+        for index in forged {
+            requests[usize::from(*index)].signature = FORGED;
+        }
         let mut verifier = Counting(0);
         let results = verify_requests(requests, &group.0, &mut verifier);
         for (index, result) in (0..).zip(&results) {
