@@ -351,13 +351,16 @@ impl Replica {
             Message::Request(signed) => {
                 self.is_primary() && signed.claimed_id().is_some_and(|id| !self.queue.contains(&id))
             }
-            Message::ViewChange(_)
-            | Message::NewView(_)
-            | Message::PrePrepare(_)
-            | Message::Status(_)
-            | Message::Fetch(_)
-            | Message::Batch(_)
-            | Message::Part(_) => true,
+            // What claims nothing is left to the check, so that it is known who sends such.
+            Message::ViewChange(signed) => signed.claimed().is_none_or(|(replica, view)| {
+                self.refuse_claimed_view_change(replica, view).is_none() || self.is_view_change_awaited(signed)
+            }),
+            Message::NewView(signed) => {
+                signed.claimed_view().is_none_or(|view| self.refuse_claimed_new_view(view).is_none())
+            }
+            Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
+                true
+            }
         }
     }
 

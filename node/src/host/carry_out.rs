@@ -12,9 +12,6 @@ use super::executor::Command;
 use crate::storage::log;
 use crate::transport::Lane;
 
-/// Proofs kept of one replica: the first says it all.
-const EVIDENCE_MAX: usize = 16;
-
 impl Host {
     /// Does all that the machine has asked for.
     pub(super) fn carry_out(&mut self) -> anyhow::Result<()> {
@@ -38,7 +35,7 @@ impl Host {
                 self.executor.send(Command::Stable { certificate, root })?;
             }
             Output::SendPart { to, sequence, cursor } => {
-                self.executor.send(Command::SendPart { to, sequence, cursor })?;
+                self.executor.send_part(to, sequence, cursor)?;
             }
             Output::StageBegin { sequence } => {
                 self.staging.begin();
@@ -114,19 +111,8 @@ impl Host {
     }
 
     fn keep_evidence(&mut self, evidence: &Evidence) {
-        let accused = evidence.accused();
-        let kept = self.counters.evidence.entry(accused).or_default();
-        if *kept >= EVIDENCE_MAX {
-            return;
-        }
-        *kept += 1;
-        tracing::error!(%accused, ?evidence, "proof of misbehaviour");
-        let folder = self.data.join("evidence");
-        let file = folder.join(format!("replica-{accused}-{kept}.bin"));
-        let Ok(bytes) = to_frame(evidence) else { return };
-        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, &bytes));
-        if let Err(error) = written {
-            tracing::error!(path = %file.display(), %error, "the proof could not be written");
+        if let Some(write) = self.evidence.keep(evidence) {
+            tokio::task::spawn_blocking(write);
         }
     }
 
@@ -152,8 +138,8 @@ impl Host {
     }
 }
 
-/// Votes and what is as small and as urgent go before the rest.
-fn lane(message: &Message) -> Lane {
+/// Votes and what is as small and as urgent go before the rest. A message that came by the other lane is refused.
+pub(super) fn lane(message: &Message) -> Lane {
     match message {
         Message::Prepare(_) | Message::Commit(_) | Message::Checkpoint(_) | Message::Status(_) | Message::Fetch(_) => {
             Lane::Votes

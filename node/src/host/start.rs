@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use quorate_crypto::Digest;
 use quorate_protocol::application::Application;
-use quorate_protocol::configuration::Configuration;
+use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
@@ -16,10 +16,13 @@ use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use tokio::sync::mpsc;
 
 use super::clients::Clients;
+use super::conduct::Conduct;
 use super::damage::advise;
+use super::evidence::EvidenceFolder;
 use super::executor::Executor;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
-use super::report::Counters;
+use super::report::{Counters, LastReport};
 use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
@@ -27,10 +30,12 @@ use crate::configuration::ReplicaConfiguration;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
-use crate::transport::{ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions};
+use crate::transport::{
+    AcceptedKeys, ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
+};
 
 /// Events of peers that wait for the host.
-const PEER_EVENTS_MAX: usize = 16_384;
+pub(super) const PEER_EVENTS_MAX: usize = 16_384;
 
 /// Events of clients that wait for the host.
 const CLIENT_EVENTS_MAX: usize = 65_536;
@@ -220,6 +225,9 @@ fn assemble(
     let executor = Executor::start(build, application, taken, keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
+    let folder = files.data.join("evidence");
+    let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
+        .with_context(|| format!("listing {}", folder.display()))?;
     let clock = Clock { start: Instant::now() };
     let start = Start {
         id: files.id,
@@ -242,8 +250,11 @@ fn assemble(
         staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
         rule: Zip215::default(),
+        inbox: Inbox::default(),
+        conduct: Conduct::default(),
         counters: Counters::default(),
-        data: files.data.clone(),
+        last_report: LastReport::default(),
+        evidence,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
 }
@@ -284,6 +295,10 @@ fn start_clients(
     let cluster = *configuration.cluster().digest().as_bytes();
     let listen = resolve(&files.listen_client)?;
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster);
+    options.accepted = match &configuration.parameters().clients {
+        ClientPolicy::Any => AcceptedKeys::Any,
+        ClientPolicy::Listed(keys) => AcceptedKeys::Listed(keys.iter().copied().collect()),
+    };
     options.mtu_upper_bound = files.resources.mtu_max;
     let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
     Ok((server, received))
@@ -299,15 +314,24 @@ fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
 mod tests {
     use std::fs;
     use std::future::pending;
+    use std::time::Duration;
 
     use bytes::Bytes;
+    use quorate_crypto::SigningKey;
+    use quorate_protocol::codec::List;
+    use quorate_protocol::configuration::Parameters;
     use quorate_protocol::kv::Store;
     use tempfile::TempDir;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::configuration::network::{Network, Plan};
     use crate::error::Report;
     use crate::storage::checkpoint::Change;
+    use crate::transport::{ConnectionRefusal, ReplicaLinks, ReplicaLinksOptions};
+
+    /// Longest wait for anything.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     /// What replica 0 says of the state that `damage` leaves behind. Without that state, it starts.
     async fn refused(damage: impl FnOnce(&Path)) -> Report {
@@ -371,5 +395,39 @@ mod tests {
         let report = refused(|folder| write(folder, vec![], vec![])).await;
         assert!(report.error.contains("does not hold a state of the protocol"), "{report}");
         assert_advises_to_move_the_state(&report);
+    }
+
+    /// The links of a client with that key to a replica.
+    fn dial(key: &SigningKey, member: Member, cluster: [u8; 32]) -> ReplicaLinks {
+        let local = "127.0.0.1:0".parse().unwrap();
+        let options = ReplicaLinksOptions::new(key.clone(), local, vec![member], cluster);
+        ReplicaLinks::start(options, mpsc::channel(1024).0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn where_clients_are_listed_nobody_else_is_connected() {
+        let root = tempfile::tempdir().unwrap();
+        let [listed, other] = [1, 2].map(|seed| SigningKey::from_seed([seed; 32]));
+        let clients = ClientPolicy::Listed(List::new(vec![listed.public_key()]).unwrap());
+        let parameters = Parameters { clients, ..Parameters::default() };
+        let plan = Plan { parameters, ..Plan::on_loopback(4, 4100) };
+        let mut files = Network::create(&root.path().join("net"), plan).unwrap().replicas().unwrap().remove(0);
+        "127.0.0.1:0".clone_into(&mut files.listen_client);
+        let configuration = files.genesis.configuration();
+        let (server, mut events) = start_clients(&files, configuration).unwrap();
+        let address = server.listen_addr().unwrap();
+        let member = Member { id: files.id, key: files.key.public_key(), address };
+        let cluster = *configuration.cluster().digest().as_bytes();
+        let connections = timeout(PATIENCE, async {
+            let _refused = dial(&other, member, cluster);
+            while server.refused(ConnectionRefusal::UnknownKey) == 0 {
+                tokio::task::yield_now().await;
+            }
+            let _accepted = dial(&listed, member, cluster);
+            events.recv().await
+        });
+        let connected = connections.await.unwrap();
+        let is_listed = matches!(&connected, Some(ClientEvent::Connected { key, .. }) if *key == listed.public_key());
+        assert!(is_listed, "{connected:?}");
     }
 }

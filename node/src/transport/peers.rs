@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::transport::admission::{AdmissionLimits, Gate};
 use crate::transport::budget::{Budget, Permit};
-use crate::transport::close::{LinkError, Violation};
+use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
 use crate::transport::frame::StreamRole;
@@ -234,6 +234,13 @@ impl PeerNetwork {
     /// Queues a frame for a member, or drops and counts it. Never waits.
     pub fn send(&self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         self.links.get(&to).map_or(Err(Dropped::Unknown), |link| link.send(lane.role(), frame))
+    }
+
+    /// Closes the connection to a member, which gets the reason; it may connect again. No effect on a link that is down.
+    pub fn close(&self, peer: ReplicaId, reason: CloseReason) {
+        if let Some(link) = self.links.get(&peer) {
+            link.state.close(LinkError::ClosedHere(reason));
+        }
     }
 
     /// All links, in the order of the members.

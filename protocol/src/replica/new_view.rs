@@ -12,7 +12,7 @@ use crate::certificate::StableCertificate;
 use crate::codec::{List, encode};
 use crate::message::{
     CheckedNewView, Fetch, Message, NamedViewChange, NewView, Proposal, SharedNewView, SharedViewChange, SignedNewView,
-    new_view_digest,
+    SignedViewChange, new_view_digest, view_change_digest,
 };
 use crate::number::{Sequence, View};
 use crate::output::{Notice, Output};
@@ -88,21 +88,40 @@ impl Replica {
 
     pub(super) fn on_new_view(&mut self, new_view: SharedNewView) {
         let view = new_view.content.view;
-        if view < self.wanted_view() || view <= self.view {
-            return self.refuse(Refusal::OldView);
+        if let Some(refusal) = self.refuse_claimed_new_view(view) {
+            return self.refuse(refusal);
         }
         let primary = self.configuration.primary(view);
-        if primary == self.id {
-            return self.refuse(Refusal::Duplicate);
-        }
-        let held = &self.view_changes.incomplete[primary.index()];
-        if held.as_ref().is_some_and(|held| held.new_view.content.view >= view) {
-            return self.refuse(Refusal::Duplicate);
-        }
         let view_changes = new_view.content.view_changes.iter().map(|named| self.known_view_change(named)).collect();
         self.view_changes.incomplete[primary.index()] = Some(Incomplete { new_view, view_changes, asked: None });
         self.try_complete(primary.index());
         self.fetch_view_changes();
+    }
+
+    /// Why a new view of that view counts for nothing, whatever else it says.
+    pub(super) fn refuse_claimed_new_view(&self, view: View) -> Option<Refusal> {
+        if view < self.wanted_view() || view <= self.view {
+            return Some(Refusal::OldView);
+        }
+        let primary = self.configuration.primary(view);
+        let held = &self.view_changes.incomplete[primary.index()];
+        let is_held = held.as_ref().is_some_and(|held| held.new_view.content.view >= view);
+        (primary == self.id || is_held).then_some(Refusal::Duplicate)
+    }
+
+    /// Whether a new view that is held names this view change and lacks it: it may be older than the latest of its sender.
+    pub(super) fn is_view_change_awaited(&self, signed: &SignedViewChange) -> bool {
+        let missing = || {
+            self.view_changes.incomplete.iter().flatten().flat_map(|incomplete| {
+                let named = incomplete.new_view.content.view_changes.iter().zip(&incomplete.view_changes);
+                named.filter(|(_, held)| held.is_none()).map(|(named, _)| named.digest)
+            })
+        };
+        // A digest of a long body is not for nothing.
+        missing().next().is_some() && {
+            let digest = view_change_digest(self.configuration.cluster(), &signed.body);
+            missing().any(|named| named == digest)
+        }
     }
 
     fn known_view_change(&self, named: &NamedViewChange) -> Option<SharedViewChange> {
@@ -268,7 +287,7 @@ mod tests {
     use super::*;
     use crate::certificate::PreparedCertificate;
     use crate::codec::Blob;
-    use crate::message::{CheckedViewChange, SignedViewChange, ViewChange};
+    use crate::message::{CheckedViewChange, ViewChange};
     use crate::number::{Epoch, ReplicaId};
     use crate::statement::Checkpoint;
 

@@ -9,7 +9,7 @@ use crate::codec::{List, encode};
 use crate::message::{
     Cast, CheckedViewChange, Message, SharedViewChange, SignedViewChange, ViewChange, view_change_digest,
 };
-use crate::number::View;
+use crate::number::{ReplicaId, View};
 use crate::output::{Notice, Output, Suspicion};
 use crate::record::{NewViewRecord, Record};
 use crate::refusal::Refusal;
@@ -81,14 +81,22 @@ impl Replica {
     pub(super) fn on_view_change(&mut self, view_change: SharedViewChange) {
         // One that a new view names may be older than the latest of its sender.
         self.complete_new_views(&view_change);
-        if view_change.content.replica == self.id {
-            return self.refuse(Refusal::Duplicate);
+        match self.refuse_claimed_view_change(view_change.content.replica, view_change.content.view) {
+            Some(refusal) => self.refuse(refusal),
+            None => self.count_view_change(view_change),
         }
-        let latest = &self.view_changes.latest[view_change.content.replica.index()];
-        match latest.as_ref().map(|latest| latest.content.view.cmp(&view_change.content.view)) {
-            Some(core::cmp::Ordering::Greater) => self.refuse(Refusal::Outdated),
-            Some(core::cmp::Ordering::Equal) => self.refuse(Refusal::Duplicate),
-            Some(core::cmp::Ordering::Less) | None => self.count_view_change(view_change),
+    }
+
+    /// Why a view change of that member and view counts for nothing, whatever else it says.
+    pub(super) fn refuse_claimed_view_change(&self, replica: ReplicaId, view: View) -> Option<Refusal> {
+        if replica == self.id {
+            return Some(Refusal::Duplicate);
+        }
+        let latest = self.view_changes.latest.get(replica.index())?.as_ref()?;
+        match latest.content.view.cmp(&view) {
+            core::cmp::Ordering::Greater => Some(Refusal::Outdated),
+            core::cmp::Ordering::Equal => Some(Refusal::Duplicate),
+            core::cmp::Ordering::Less => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
-use quorate_protocol::codec::decode;
+use quorate_protocol::codec::{Blob, decode};
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{
     Cast, Fetch, FetchedBatch, Message, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
@@ -412,6 +412,31 @@ fn a_named_view_change_counts_though_its_sender_went_on() {
     backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[])));
     hear_view_changes(&mut backup, &rests_on);
     assert_eq!(backup.replica.view(), view(1));
+}
+
+/// What a view change or new view claims to be says whether it can matter; only then are its hundreds of signatures checked.
+#[test]
+fn view_changes_and_new_views_that_cannot_matter_are_not_wanted() {
+    let group = Group::of_four();
+    let mut backup = Subject::of_four(2);
+    let claims = |id, to| Message::ViewChange(group.empty_view_change(id, to));
+    backup.hear(0, claims(0, 3));
+    for (id, to, is_wanted) in [(0, 4, true), (0, 3, false), (0, 2, false), (1, 1, true), (2, 9, false)] {
+        assert_eq!(backup.replica.is_wanted(&claims(id, to)), is_wanted, "of member {id} for view {to}");
+    }
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    let begins = |to| Message::NewView(new_view(&group, to, &rests_on, &[]));
+    assert!(backup.replica.is_wanted(&begins(1)));
+    backup.hear(1, begins(1));
+    assert!(!backup.replica.is_wanted(&begins(1)), "it is held already");
+    assert!(backup.replica.is_wanted(&claims(0, 1)), "the new view names it though its sender went on");
+    assert!(!backup.replica.is_wanted(&claims(0, 2)));
+    hear_view_changes(&mut backup, &rests_on);
+    assert_eq!(backup.replica.view(), view(1));
+    assert!(!backup.replica.is_wanted(&begins(1)) && !backup.replica.is_wanted(&claims(0, 1)));
+    let mut nonsense = group.empty_view_change(0, 9);
+    nonsense.body = Blob::EMPTY;
+    assert!(backup.replica.is_wanted(&Message::ViewChange(nonsense)), "so that it is known who sends such");
 }
 
 /// "The new view is durable, with its view changes whole" (§7.4): so whoever entered can hand them out.
