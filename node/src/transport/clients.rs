@@ -282,7 +282,7 @@ impl Shared {
     async fn serve(self: Arc<Self>, arrival: Arrival) {
         let Some(link) = self.new_link(&arrival) else { return };
         let _registered = Registered::new(&self, &link);
-        link.run(&arrival.connection).await;
+        drop(link.run(&arrival.connection).await);
     }
 
     fn new_link(&self, arrival: &Arrival) -> Option<Arc<ClientLink>> {

@@ -7,7 +7,7 @@ pub const HOST_CODE_FIRST: u32 = 0x100;
 /// Longest text of the other side that is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// A reason of the host's to close a client's connection: what the client is told.
+/// A reason of the host's to close a connection: what the other side is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
     /// The host's own number; [`HOST_CODE_FIRST`] is added to it on the wire.

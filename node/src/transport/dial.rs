@@ -40,8 +40,8 @@ pub(crate) async fn keep_connected<E: LinkEvents>(link: Arc<Link<E>>, target: Ta
         match target.dial(link.deadlines.handshake).await {
             Ok(connection) => {
                 let began = Instant::now();
-                link.run(&connection).await;
-                backoff.on_link_ended(began.elapsed());
+                let why = link.run(&connection).await;
+                backoff.on_link_ended(began.elapsed(), &why);
             }
             Err(error) => {
                 tracing::debug!(address = %target.address, %error, "dialling failed");

@@ -14,10 +14,12 @@ use quinn::{ClientConfig, Connection, Endpoint};
 use quorate_crypto::SigningKey;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use crate::transport::admission::{AdmissionLimits, Gate};
+use crate::transport::backoff::{Backoff, jitter};
 use crate::transport::budget::{Budget, Permit};
-use crate::transport::close::{LinkError, Violation};
+use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
 use crate::transport::frame::StreamRole;
@@ -236,6 +238,16 @@ impl PeerNetwork {
         self.links.get(&to).map_or(Err(Dropped::Unknown), |link| link.send(lane.role(), frame))
     }
 
+    /// Closes the link to a member, who gets the reason; the host gets a `Down`. The member is not met again before half
+    /// of [`BACKOFF_CAP`] has passed. No effect where there is no connection.
+    ///
+    /// [`BACKOFF_CAP`]: crate::transport::BACKOFF_CAP
+    pub fn close(&self, peer: ReplicaId, reason: CloseReason) {
+        if let Some(link) = self.links.get(&peer) {
+            link.state.close(LinkError::ClosedHere(reason));
+        }
+    }
+
     /// All links, in the order of the members.
     pub fn links(&self) -> Vec<LinkStatus> {
         self.links.iter().map(|(peer, link)| link.state.status(*peer)).collect()
@@ -363,37 +375,43 @@ fn settle(arrivals: &BTreeMap<[u8; 32], mpsc::Sender<Connection>>, refusals: &Re
     arrival.connection.close(code, text.as_bytes());
 }
 
-/// Lives on the newest connection of a member that dials.
+/// Lives on the newest connection of a member that dials. Between its connections it waits as if this side dialled, so
+/// that one who comes again and again is no more work than one who is dialled in vain.
 async fn serve(link: Arc<PeerLink>, mut arrivals: mpsc::Receiver<Connection>) {
+    let mut backoff = Backoff::default();
     let mut next = arrivals.recv().await;
     while let Some(connection) = next {
-        next = serve_until_replaced(&link, &connection, &mut arrivals).await;
+        let began = Instant::now();
+        let replace = || link.state.close(LinkError::Replaced);
+        let (why, newest) = newest_until(link.run(&connection), &mut arrivals, None, replace).await;
+        backoff.on_link_ended(began.elapsed(), &why);
+        let wait = sleep(backoff.next_wait(jitter()));
+        let ((), newest) = newest_until(wait, &mut arrivals, newest, || ()).await;
+        next = match newest {
+            Some(newest) => Some(newest),
+            None => arrivals.recv().await,
+        };
     }
 }
 
-/// Gives the connection that comes after this one.
-async fn serve_until_replaced(
-    link: &Arc<PeerLink>,
-    connection: &Connection,
+/// Waits until `work` is done, and gives the newest connection that came by then, if not `newest`.
+async fn newest_until<T>(
+    work: impl Future<Output = T>,
     arrivals: &mut mpsc::Receiver<Connection>,
-) -> Option<Connection> {
-    let running = link.run(connection);
-    tokio::pin!(running);
-    let mut newest: Option<Connection> = None;
+    mut newest: Option<Connection>,
+    on_arrival: impl Fn(),
+) -> (T, Option<Connection>) {
+    tokio::pin!(work);
     loop {
         tokio::select! {
-            () = &mut running => break,
+            done = &mut work => return (done, newest),
             Some(newer) = arrivals.recv() => {
-                link.state.close(LinkError::Replaced);
+                on_arrival();
                 if let Some(older) = newest.replace(newer) {
                     let (code, text) = LinkError::Replaced.farewell();
                     older.close(code, text.as_bytes());
                 }
             }
         }
-    }
-    match newest {
-        Some(newest) => Some(newest),
-        None => arrivals.recv().await,
     }
 }
