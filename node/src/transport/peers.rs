@@ -395,7 +395,7 @@ async fn serve(link: Arc<PeerLink>, mut arrivals: mpsc::Receiver<Connection>) {
 }
 
 /// Waits until `work` is done, and gives the newest connection that came by then, if not `newest`.
-async fn newest_until<T>(
+pub(super) async fn newest_until<T>(
     work: impl Future<Output = T>,
     arrivals: &mut mpsc::Receiver<Connection>,
     mut newest: Option<Connection>,
@@ -404,6 +404,8 @@ async fn newest_until<T>(
     tokio::pin!(work);
     loop {
         tokio::select! {
+            // Work that was not polled yet does not hear of an arrival.
+            biased;
             done = &mut work => return (done, newest),
             Some(newer) = arrivals.recv() => {
                 on_arrival();
