@@ -169,8 +169,8 @@ impl Host {
 
     fn on_peer(&mut self, event: PeerEvent) -> anyhow::Result<()> {
         match event {
-            PeerEvent::Up(peer) => tracing::info!(%peer, "link up"),
-            PeerEvent::Down(peer, reason) => tracing::info!(%peer, %reason, "link down"),
+            // The transport tells the operator.
+            PeerEvent::Up(_) | PeerEvent::Down(..) => {}
             PeerEvent::Frame { from, bytes, permit, .. } => match from_frame::<Message>(&bytes) {
                 Ok(message) => self.on_message(from, message, permit)?,
                 Err(error) => self.note_invalid(from, &error.into()),

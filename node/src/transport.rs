@@ -21,6 +21,7 @@ mod clients;
 mod close;
 mod dial;
 mod endpoint;
+mod flaps;
 mod frame;
 mod handshake;
 mod identity;

@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint};
 use quorate_crypto::SigningKey;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use crate::transport::admission::{AdmissionLimits, Gate};
 use crate::transport::backoff::{Backoff, jitter};
@@ -22,6 +22,7 @@ use crate::transport::budget::{Budget, Permit};
 use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
+use crate::transport::flaps::Flaps;
 use crate::transport::frame::StreamRole;
 use crate::transport::handshake::{Arrival, accept_all};
 use crate::transport::identity::Identity;
@@ -152,12 +153,22 @@ pub enum PeerEvent {
 /// Tells the host what one peer does.
 struct PeerHost {
     peer: ReplicaId,
+    flaps: Mutex<Flaps>,
+}
+
+impl PeerHost {
+    fn flaps(&self) -> MutexGuard<'_, Flaps> {
+        self.flaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LinkEvents for PeerHost {
     type Event = PeerEvent;
 
     fn up(&self, _binding: ChannelBinding) -> PeerEvent {
+        if let Some(short_lived_before) = self.flaps().on_up(Instant::now()) {
+            tracing::info!(peer = %self.peer, short_lived_before, "link up");
+        }
         PeerEvent::Up(self.peer)
     }
 
@@ -167,6 +178,9 @@ impl LinkEvents for PeerHost {
     }
 
     fn down(&self, error: LinkError) -> PeerEvent {
+        if let Some(short_lived_before) = self.flaps().on_down(Instant::now()) {
+            tracing::info!(peer = %self.peer, reason = %error, short_lived_before, "link down");
+        }
         PeerEvent::Down(self.peer, error)
     }
 }
@@ -337,7 +351,7 @@ fn new_link(
             incoming(StreamRole::Bulk, limits.bulk, frames_max)?,
         ],
         deadlines: limits.deadlines,
-        host: PeerHost { peer },
+        host: PeerHost { peer, flaps: Mutex::default() },
         events: events.clone(),
         refusals: Arc::clone(refusals),
         state: LinkState::default(),
