@@ -48,7 +48,9 @@ pub use self::proved::{ProofError, Proved};
 pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
 #[cfg(test)]
 pub(crate) use self::tests::TestCluster;
-use crate::transport::{LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinks, ReplicaLinksOptions};
+use crate::transport::{
+    LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions,
+};
 
 /// Keys whose sessions one connection carries, at most: a replica takes no more from one.
 pub const CLIENTS_MAX: usize = 1024;
@@ -130,8 +132,9 @@ impl Connection {
         }
         let (events, from_links) = mpsc::channel(EVENTS_MAX);
         let cluster = *configuration.cluster().digest().as_bytes();
-        let mut link_options =
-            ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), cluster);
+        let limits = ReplicaLinkLimits::for_requests(configuration.parameters().request_bytes_max);
+        let members = members(&configuration, &addresses);
+        let mut link_options = ReplicaLinksOptions::new(key.clone(), local(&addresses), members, cluster, limits);
         link_options.mtu_upper_bound = mtu_upper_bound;
         let links = ReplicaLinks::start(link_options, events).map_err(OpenError::Start)?;
         let (commands, from_callers) = mpsc::channel(COMMANDS_MAX);

@@ -10,7 +10,7 @@ use quorate_crypto::{PublicKey, SigningKey};
 use quorate_protocol::client::ClientError as SessionError;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Parameters;
-use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction};
+use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction, VALUE_BYTES_MAX};
 use quorate_protocol::message::{ClientMessage, from_frame};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tempfile::TempDir;
@@ -28,7 +28,8 @@ use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{Resources, Size};
 use crate::host::{self, ReplicaOptions};
 use crate::transport::{
-    ClientEvent, ClientServer, ClientServerOptions, ReplicaEvent, ReplicaLinks, ReplicaLinksOptions,
+    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, ReplicaEvent, ReplicaLinkLimits, ReplicaLinks,
+    ReplicaLinksOptions,
 };
 
 /// How long anything here may take. Machines that run tests are slow.
@@ -61,10 +62,16 @@ impl TestCluster {
 
     /// The files of four replicas, none of which runs.
     fn found() -> Self {
+        Self::found_with(|_plan| {})
+    }
+
+    /// The same, with what `adjust` changes.
+    fn found_with(adjust: impl FnOnce(&mut Plan)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources { log_segment_bytes: Size::new(1 << 20), mtu_max: 6500, ..Resources::default() };
         let parameters = Parameters { checkpoint_interval: CHECKPOINT_INTERVAL, ..Parameters::default() };
-        let plan = Plan { addresses: own_addresses(4), parameters, resources };
+        let mut plan = Plan { addresses: own_addresses(4), parameters, resources };
+        adjust(&mut plan);
         let network = Network::create(&folder.path().join("net"), plan).unwrap();
         Self { folder, network, replicas: (0..4).map(|_| None).collect() }
     }
@@ -133,7 +140,8 @@ impl TestCluster {
         let replica = self.network.replicas().unwrap().remove(index);
         let id = *self.network.genesis().configuration().cluster().digest().as_bytes();
         let (events, heard) = mpsc::channel(EVENTS_MAX);
-        let options = ClientServerOptions::new(replica.key.clone(), replica.listen_client.parse().unwrap(), id);
+        let limits = ClientLimits::for_requests(Parameters::default().request_bytes_max);
+        let options = ClientServerOptions::new(replica.key.clone(), replica.listen_client.parse().unwrap(), id, limits);
         (ClientServer::start(options, events).unwrap(), heard)
     }
 
@@ -221,6 +229,31 @@ async fn one_connection_carries_many_clients_with_many_requests_in_flight() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_request_that_a_genesis_may_allow_executes() {
+    let (request_bytes_max, batch_bytes_max) = (1 << 20, 2 << 20);
+    let mut cluster = TestCluster::found_with(|plan| {
+        plan.parameters = Parameters { request_bytes_max, batch_bytes_max, ..plan.parameters.clone() };
+    });
+    for index in 0..4 {
+        cluster.start_replica(index).await;
+    }
+    let (connection, key) = cluster.connect().await;
+    let session = connection.client(key).await.unwrap();
+    let operations = |count| -> Vec<Blob> {
+        let value = vec![7; VALUE_BYTES_MAX];
+        (0..count).map(|key: u8| Operation::put(&[key], &value).encode().unwrap()).collect()
+    };
+    // What is left beside the values is less than a request of one value more.
+    let answer = session.submit_within(operations(7), PATIENCE).await.unwrap();
+    assert_eq!(answer.results.len(), 7);
+    let further = session.submit_within(operations(8), PATIENCE).await;
+    let too_large = SessionError::TooLarge { request_bytes_max };
+    assert!(matches!(further, Err(ClientError::Session(error)) if error == too_large), "{further:?}");
+    connection.close().await;
+    cluster.stop().await;
+}
+
 /// A link carries frames before the connection's task hears that it is up.
 #[tokio::test]
 async fn a_replica_hears_of_a_key_before_its_first_request() {
@@ -229,7 +262,9 @@ async fn a_replica_hears_of_a_key_before_its_first_request() {
     let ConnectionOptions { configuration, key, addresses, .. } = cluster.connection_options().await;
     let id = *configuration.cluster().digest().as_bytes();
     let (events, mut from_links) = mpsc::channel(EVENTS_MAX);
-    let options = ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), id);
+    let limits = ReplicaLinkLimits::for_requests(Parameters::default().request_bytes_max);
+    let options =
+        ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), id, limits);
     let links = ReplicaLinks::start(options, events).unwrap();
     let up = timeout(PATIENCE, from_links.recv()).await.unwrap().unwrap();
     assert!(matches!(up, ReplicaEvent::Up { replica, .. } if replica == ReplicaId::new(0)));

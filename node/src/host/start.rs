@@ -27,7 +27,9 @@ use crate::configuration::ReplicaConfiguration;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
-use crate::transport::{ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions};
+use crate::transport::{
+    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
+};
 
 /// Events of peers that wait for the host.
 const PEER_EVENTS_MAX: usize = 16_384;
@@ -283,7 +285,8 @@ fn start_clients(
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let listen = resolve(&files.listen_client)?;
-    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster);
+    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
     options.mtu_upper_bound = files.resources.mtu_max;
     let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
     Ok((server, received))

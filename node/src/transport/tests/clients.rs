@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::transport::{
     ALPN_CLIENT, AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, CloseReason, ConnectionId,
-    ConnectionRefusal, Deadlines, Dropped, HOST_CODE_FIRST, LinkError, ReplicaEvent, ReplicaLinks, ReplicaLinksOptions,
-    Violation,
+    ConnectionRefusal, Deadlines, Dropped, HOST_CODE_FIRST, LinkError, ReplicaEvent, ReplicaLinkLimits, ReplicaLinks,
+    ReplicaLinksOptions, Violation,
 };
+
+const REQUEST_BYTES_MAX: u32 = 256 << 10;
 
 /// A replica's side.
 struct Server {
@@ -18,14 +20,19 @@ struct Server {
 impl Server {
     /// Replica `number`, with what `adjust` changes.
     fn start(number: u8, adjust: impl Fn(&mut ClientServerOptions)) -> Self {
-        let mut options = ClientServerOptions::new(key(number), loopback(), CLUSTER);
+        let limits = ClientLimits::for_requests(REQUEST_BYTES_MAX);
+        let mut options = ClientServerOptions::new(key(number), loopback(), CLUSTER, limits);
         adjust(&mut options);
         let (sender, events) = mpsc::channel(EVENTS);
         Self { server: ClientServer::start(options, sender).expect("loopback is there"), events }
     }
 
+    fn address(&self) -> SocketAddr {
+        self.server.listen_addr().expect("the socket is open")
+    }
+
     fn member(&self, number: u8) -> Member {
-        member(number, self.server.listen_addr().expect("the socket is open"))
+        member(number, self.address())
     }
 
     async fn connected(&mut self) -> (ConnectionId, quorate_crypto::PublicKey, [u8; 32]) {
@@ -53,7 +60,8 @@ struct Client {
 impl Client {
     fn start(number: u8, members: &[Member]) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
-        let options = ReplicaLinksOptions::new(key(number), loopback(), members.to_vec(), CLUSTER);
+        let limits = ReplicaLinkLimits::for_requests(REQUEST_BYTES_MAX);
+        let options = ReplicaLinksOptions::new(key(number), loopback(), members.to_vec(), CLUSTER, limits);
         Self { links: ReplicaLinks::start(options, sender).expect("loopback is there"), events }
     }
 
@@ -74,7 +82,7 @@ impl Client {
 
 /// A client that opened its stream and does what the test wants.
 async fn raw_client(number: u8, server: &Server) -> (Raw, SendStream) {
-    let raw = Raw::dial(number, 0, server.member(0).address, ALPN_CLIENT).await.expect("any key is taken");
+    let raw = Raw::dial(number, 0, server.address(), ALPN_CLIENT).await.expect("any key is taken");
     let requests = raw.open(&hello(&CLUSTER, StreamRole::Requests)).await;
     (raw, requests)
 }
@@ -235,7 +243,7 @@ async fn a_client_that_starts_a_frame_and_stops_is_cut_off() {
 #[tokio::test]
 async fn a_request_above_the_bound_is_refused_on_both_sides() {
     let mut server = Server::start(0, |_options| {});
-    let bytes_max = ClientLimits::default().request_bytes_max;
+    let bytes_max = ClientLimits::for_requests(REQUEST_BYTES_MAX).request_bytes_max;
     let mut client = Client::start(51, &[server.member(0)]);
     let (replica, _binding) = client.up().await;
     server.connected().await;
