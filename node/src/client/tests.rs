@@ -21,15 +21,15 @@ use tokio::time::timeout;
 use super::driver::{Command, Driver};
 use super::kv::KeyValue;
 use super::{
-    COMMANDS_MAX, ClientError, Connection, ConnectionOptions, EVENTS_MAX, Identity, PENDING_MAX, completions,
-    derive_key, local, members,
+    COMMANDS_MAX, ClientError, Connection, ConnectionOptions, EVENTS_MAX, Identity, OpenError, PENDING_MAX,
+    completions, derive_key, members,
 };
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{Resources, Size};
 use crate::host::{self, ReplicaOptions};
 use crate::transport::{
-    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, ReplicaEvent, ReplicaLinkLimits, ReplicaLinks,
-    ReplicaLinksOptions,
+    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, LinkError, ReplicaEvent, ReplicaLinkLimits,
+    ReplicaLinks, ReplicaLinksOptions,
 };
 
 /// How long anything here may take. Machines that run tests are slow.
@@ -254,17 +254,46 @@ async fn the_largest_request_that_a_genesis_may_allow_executes() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_name_is_not_found_keeps_neither_replicas_nor_clients_from_working() {
+    let mut cluster = TestCluster::found_with(|plan| {
+        let away = &mut plan.addresses[3];
+        (away.peer, away.client) = ("nowhere.invalid:4100".to_owned(), "nowhere.invalid:4101".to_owned());
+    });
+    for index in 0..3 {
+        cluster.start_replica(index).await;
+    }
+    let (connection, store) = cluster.store().await;
+    store.put(b"k", b"v").await.unwrap();
+    connection.wait_for_replicas(3, PATIENCE).await.unwrap();
+    let reachability = connection.reachability().await;
+    let away = &reachability.replicas[3];
+    assert!(matches!(&away.last_error, Some(LinkError::LookUp { address, .. }) if *address == away.address));
+    assert!(reachability.to_string().contains("nowhere.invalid"), "{reachability}");
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_name_is_found_a_client_says_so() {
+    let cluster = TestCluster::found_with(|plan| {
+        plan.addresses.iter_mut().for_each(|addresses| addresses.client = "nowhere.invalid:4101".to_owned());
+    });
+    let configuration = Arc::new(cluster.network.genesis().configuration().clone());
+    let refused = ConnectionOptions::resolve(configuration, SigningKey::from_seed([1; 32])).await;
+    assert!(matches!(refused, Err(OpenError::Address { address, .. }) if address == "nowhere.invalid:4101"));
+}
+
 /// A link carries frames before the connection's task hears that it is up.
 #[tokio::test]
 async fn a_replica_hears_of_a_key_before_its_first_request() {
     let cluster = TestCluster::found();
     let (_server, mut at_server) = cluster.client_server(0);
-    let ConnectionOptions { configuration, key, addresses, .. } = cluster.connection_options().await;
+    let ConnectionOptions { configuration, key, local, .. } = cluster.connection_options().await;
     let id = *configuration.cluster().digest().as_bytes();
     let (events, mut from_links) = mpsc::channel(EVENTS_MAX);
     let limits = ReplicaLinkLimits::for_requests(Parameters::default().request_bytes_max);
-    let options =
-        ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), id, limits);
+    let options = ReplicaLinksOptions::new(key.clone(), local, members(&configuration), id, limits);
     let links = ReplicaLinks::start(options, events).unwrap();
     let up = timeout(PATIENCE, from_links.recv()).await.unwrap().unwrap();
     assert!(matches!(up, ReplicaEvent::Up { replica, .. } if replica == ReplicaId::new(0)));

@@ -24,11 +24,13 @@ use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
+use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
     ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
+    preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -268,10 +270,9 @@ fn start_peers(
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
-    let members = members
-        .map(|(id, member)| Ok(Member { id, key: member.key, address: resolve(&member.peer_address)? }))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let listen = resolve(&files.listen_peer)?;
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.peer_address.clone() }).collect();
+    let listen = resolve(&files.listen_peer, "listen.peer")?;
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
@@ -284,7 +285,7 @@ fn start_clients(
 ) -> anyhow::Result<(ClientServer, mpsc::Receiver<ClientEvent>)> {
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
-    let listen = resolve(&files.listen_client)?;
+    let listen = resolve(&files.listen_client, "listen.client")?;
     let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
     options.mtu_upper_bound = files.resources.mtu_max;
@@ -292,10 +293,14 @@ fn start_clients(
     Ok((server, received))
 }
 
-/// The first address that a `host:port` stands for.
-fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = address.to_socket_addrs().with_context(|| format!("resolving {address}"))?;
-    found.next().with_context(|| format!("{address} stands for no address"))
+/// Where to listen. Whoever dials looks the members' names up when it does; of a replica's own it has to be known now.
+fn resolve(address: &str, key: &str) -> anyhow::Result<SocketAddr> {
+    let found = address.to_socket_addrs().and_then(preferred);
+    found.map_err(|error| {
+        let what = format!("cannot look up {address}, where this replica is to listen: {error}");
+        let mend = format!("set `{key}` in replica.toml to an address of this machine, for example \"0.0.0.0:4100\"");
+        Problem::failed(what, mend).into()
+    })
 }
 
 #[cfg(test)]
@@ -349,6 +354,15 @@ mod tests {
     fn assert_advises_to_move_the_state(report: &Report) {
         let mend = report.mend.as_deref().unwrap_or_default();
         assert!(mend.starts_with("move ") && mend.contains("data/state away, keep the log"), "{report}");
+    }
+
+    #[test]
+    fn a_replica_that_does_not_know_where_to_listen_says_what_to_mend() {
+        let listens = resolve("localhost:4100", "listen.peer").unwrap();
+        assert!(listens.is_ipv4(), "whoever dials that name prefers IPv4, too: {listens}");
+        let report = Report::new(&resolve("nowhere.invalid:4100", "listen.peer").unwrap_err());
+        assert!(report.error.contains("nowhere.invalid:4100"), "{report}");
+        assert!(report.mend.is_some_and(|mend| mend.contains("set `listen.peer` in replica.toml")));
     }
 
     #[tokio::test]

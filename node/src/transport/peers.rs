@@ -205,7 +205,7 @@ impl PeerNetwork {
         let identity = Identity::new(&options.key)?;
         let refusals = Arc::new(Refusals::default());
         let transport = transport_config(&tuning(&options))?;
-        let peers: Vec<Member> = options.members.iter().filter(|member| member.id != options.id).copied().collect();
+        let peers: Vec<Member> = options.members.iter().filter(|member| member.id != options.id).cloned().collect();
         let keys = AcceptedKeys::Listed(peers.iter().map(|member| member.key).collect());
         let mut server = server_config(tls::server(&identity, ALPN_PEER, keys, &refusals)?, Arc::clone(&transport));
         // A member has one address, the table's or the one it dialled from.

@@ -179,7 +179,7 @@ impl ReplicaLinks {
             let tls = tls::client(&identity, ALPN_CLIENT, member.key, &links.refusals)?;
             let mut config = ClientConfig::new(Arc::new(tls));
             config.transport_config(Arc::clone(&transport));
-            let target = Target { endpoint: links.endpoint.clone(), config, address: member.address };
+            let target = Target { endpoint: links.endpoint.clone(), config, address: member.address.clone() };
             links.tasks.spawn(keep_connected(link, target));
         }
         Ok(links)
