@@ -85,6 +85,7 @@ impl ClientLimits {
                 connections_max: 1024,
                 per_source_max: 256,
                 half_open_max: 256,
+                half_open_per_source_max: 16,
                 half_open_before_retry: 64,
             },
             deadlines: Deadlines::default(),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::transport::address::look_up;
 use crate::transport::admission::{AdmissionLimits, Gate};
 use crate::transport::backoff::{Backoff, jitter};
 use crate::transport::budget::{Budget, Permit};
@@ -37,6 +38,8 @@ use crate::transport::{Member, ReplicaId};
 const ARRIVALS_MAX: usize = 4;
 /// How long a shutdown waits for the other sides to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it is looked up where the members that dial come from.
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
 /// Frames are never so few that a lane stands still: at least so many of each lane fit into the event queue.
 const FRAMES_PER_LANE_MIN: usize = 2;
 
@@ -94,6 +97,7 @@ impl Default for PeerLimits {
                 connections_max: 512,
                 per_source_max: 256,
                 half_open_max: 256,
+                half_open_per_source_max: 16,
                 half_open_before_retry: 64,
             },
             deadlines: Deadlines::default(),
@@ -214,6 +218,7 @@ impl PeerNetwork {
         let frames_max = frames_per_lane(events.max_capacity(), peers.len())?;
 
         let mut network = Self { endpoint, links: BTreeMap::new(), refusals, tasks: JoinSet::new() };
+        let gate = Gate::new(options.limits.admission);
         let mut arrivals = BTreeMap::new();
         for peer in peers {
             let link = Arc::new(new_link(&options, peer.id, frames_max, &events, &network.refusals)?);
@@ -228,15 +233,20 @@ impl PeerNetwork {
                 let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
                 arrivals.insert(*peer.key.as_bytes(), sender);
                 network.tasks.spawn(serve(link, receiver));
+                network.tasks.spawn(expect(Arc::clone(&gate), peer.id, peer.address));
             }
         }
-        network.accept(&options, arrivals);
+        network.accept(&options, gate, arrivals);
         Ok(network)
     }
 
     /// Hands each finished handshake to the link of the member whose key it was.
-    fn accept(&mut self, options: &PeerOptions, arrivals: BTreeMap<[u8; 32], mpsc::Sender<Connection>>) {
-        let gate = Gate::new(options.limits.admission);
+    fn accept(
+        &mut self,
+        options: &PeerOptions,
+        gate: Arc<Gate>,
+        arrivals: BTreeMap<[u8; 32], mpsc::Sender<Connection>>,
+    ) {
         let patience = options.limits.deadlines.handshake;
         let refusals = Arc::clone(&self.refusals);
         let arrivals = Arc::new(arrivals);
@@ -369,6 +379,16 @@ pub(crate) fn incoming(role: StreamRole, limits: LaneLimits, frames_max: u32) ->
     at_least("the budget of received bytes of a lane", held, frame)?;
     let budget = Budget::new(limits.held_bytes_max, frames_max);
     Ok(Incoming { role, frame_bytes_max: limits.frame_bytes_max, budget })
+}
+
+/// Keeps the gate informed of where a member comes from: it dials from where it listens.
+async fn expect(gate: Arc<Gate>, member: ReplicaId, address: String) {
+    loop {
+        if let Ok(found) = look_up(&address).await {
+            gate.expect(member, found);
+        }
+        sleep(LOOK_UP_INTERVAL).await;
+    }
 }
 
 /// Gives an authenticated connection to its link; refuses members that should have waited.

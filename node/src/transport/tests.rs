@@ -5,6 +5,7 @@ mod clients;
 mod hostile;
 mod peers;
 mod restart;
+mod staller;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -120,6 +121,14 @@ fn victim(limits: PeerLimits) -> Peer {
 /// Where nobody listens.
 fn unreachable() -> SocketAddr {
     ([127, 0, 0, 1], 9).into()
+}
+
+/// Two addresses that no other test and no other process has: on a host of the loopback for each test of each process, at
+/// ports below those that the system gives to whoever asks for any.
+fn own_addresses(test: u8) -> [SocketAddr; 2] {
+    let octet = |number: u32| u8::try_from(number % 250).expect("it is below 250") + 1;
+    let process = std::process::id();
+    [21_000, 21_001].map(|port| ([127, octet(process / 250), octet(process), test], port).into())
 }
 
 /// An endpoint with the key of that number, and how to dial who has the key of the other.

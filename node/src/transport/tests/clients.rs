@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::staller::{NO_MORE, Staller};
 use super::*;
 use crate::transport::{
     ALPN_CLIENT, AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, CloseReason, ConnectionId,
@@ -159,6 +160,17 @@ async fn only_listed_keys_get_in_where_there_is_a_list() {
         matches!(error, Some(LinkError::RefusedByPeer { text }) if text.contains("not the one that is expected"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_stranger_whose_handshakes_hang_keeps_no_client_out() {
+    let server = Server::start(1, |options| options.limits.deadlines.handshake = PATIENCE * 4);
+    let members = [server.member(1)];
+    let address = server.address();
+    let _staller = Staller::start(address.ip(), 1, address, ALPN_CLIENT).await;
+    let has_all = || NO_MORE.into_iter().any(|reason| server.server.refused(reason) > 20);
+    eventually("he has all that he gets", has_all).await;
+    Client::start(50, &members).up().await;
 }
 
 #[tokio::test]
