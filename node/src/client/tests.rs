@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quorate_crypto::{PublicKey, SigningKey};
 use quorate_protocol::client::ClientError as SessionError;
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::configuration::Parameters;
+use quorate_protocol::configuration::{ClientPolicy, Parameters};
 use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction, VALUE_BYTES_MAX};
 use quorate_protocol::message::{ClientMessage, from_frame};
 use quorate_protocol::number::{ReplicaId, Sequence};
@@ -282,6 +282,34 @@ async fn where_no_name_is_found_a_client_says_so() {
     let configuration = Arc::new(cluster.network.genesis().configuration().clone());
     let refused = ConnectionOptions::resolve(configuration, SigningKey::from_seed([1; 32])).await;
     assert!(matches!(refused, Err(OpenError::Address { address, .. }) if address == "nowhere.invalid:4101"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_clients_are_listed_others_do_not_get_as_far_as_a_connection() {
+    let listed = SigningKey::from_seed([50; 32]);
+    let mut cluster = TestCluster::found_with(|plan| {
+        plan.parameters.clients = ClientPolicy::Listed(List::new(vec![listed.public_key()]).unwrap());
+    });
+    cluster.start_replica(0).await;
+    let configuration = Arc::new(cluster.network.genesis().configuration().clone());
+    let open = async |key| {
+        Connection::open(ConnectionOptions::resolve(Arc::clone(&configuration), key).await.unwrap()).unwrap()
+    };
+    let connection = open(listed).await;
+    connection.wait_for_replicas(1, PATIENCE).await.unwrap();
+    let stranger = open(SigningKey::from_seed([51; 32])).await;
+    let refused = async {
+        loop {
+            if let Some(LinkError::RefusedByPeer { text }) = &stranger.reachability().await.replicas[0].last_error {
+                return text.clone();
+            }
+        }
+    };
+    let text = timeout(PATIENCE, refused).await.unwrap();
+    assert!(text.contains("not the one that is expected"), "{text}");
+    stranger.close().await;
+    connection.close().await;
+    cluster.stop().await;
 }
 
 /// A link carries frames before the connection's task hears that it is up.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use quorate_crypto::Digest;
 use quorate_protocol::application::Application;
-use quorate_protocol::configuration::Configuration;
+use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
@@ -29,8 +29,8 @@ use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
-    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
-    preferred,
+    AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
+    PeerOptions, preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -288,6 +288,9 @@ fn start_clients(
     let listen = resolve(&files.listen_client, "listen.client")?;
     let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
+    if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
+        options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());
+    }
     options.mtu_upper_bound = files.resources.mtu_max;
     let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
     Ok((server, received))
