@@ -149,7 +149,7 @@ async fn connections_of_one_source_are_bounded() {
 #[tokio::test]
 async fn only_listed_keys_get_in_where_there_is_a_list() {
     let listed = AcceptedKeys::Listed(BTreeSet::from([key(50).public_key()]));
-    let server = Server::start(0, |options| options.accepted = listed.clone());
+    let mut server = Server::start(0, |options| options.accepted = listed.clone());
     let members = [server.member(0)];
     let mut listed = Client::start(50, &members);
     listed.up().await;
@@ -160,6 +160,13 @@ async fn only_listed_keys_get_in_where_there_is_a_list() {
         matches!(error, Some(LinkError::RefusedByPeer { text }) if text.contains("not the one that is expected"))
     })
     .await;
+    // One who writes at once, since his side of the handshake is finished first, is not read.
+    let (raw, mut requests) = raw_client(52, &server).await;
+    requests.write_all(&framed(b"a request of nobody's")).await.expect("he has not been refused yet");
+    assert!(matches!(raw.closed().await, ConnectionError::ConnectionClosed(_)));
+    server.connected().await;
+    assert!(server.events.try_recv().is_err(), "only the one that is listed was ever connected");
+    assert_eq!(server.server.connection_count(), 1);
 }
 
 #[tokio::test]

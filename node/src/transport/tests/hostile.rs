@@ -28,16 +28,18 @@ async fn down(victim: &mut Peer) -> LinkError {
 #[tokio::test]
 async fn a_stranger_is_refused_before_any_stream_is_read_and_learns_why() {
     let mut victim = victim(PeerLimits::default());
-    let error = match Raw::dial(66, 1, victim.address(), ALPN_PEER).await {
-        Ok(raw) => raw.closed().await,
-        Err(error) => error,
-    };
+    // His side of the handshake is finished first: what he sends then is at the victim before it knows his key.
+    let raw = Raw::dial(66, 1, victim.address(), ALPN_PEER).await.expect("he has not been refused yet");
+    let mut stream = raw.open(&hello(&CLUSTER, StreamRole::Votes)).await;
+    stream.write_all(&framed(b"a vote of nobody's")).await.expect("he has not been refused yet");
+    let error = raw.closed().await;
     let text = error.to_string();
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "{text}");
     assert!(text.contains("this key is not the one that is expected here"), "{text}");
     eventually("it is counted", || victim.network.refused(ConnectionRefusal::HandshakeFailed) == 1).await;
     assert_eq!(victim.network.refused(ConnectionRefusal::UnknownKey), 1);
     assert!(victim.events.try_recv().is_err());
+    assert!(victim.network.links().iter().all(|link| link.bytes_in == 0 && link.remote.is_none()));
 }
 
 /// From the host of a member, as on a testnet: there strangers and members have one address, but not one port.
