@@ -192,8 +192,8 @@ impl Host {
     fn on_peer(&mut self, event: PeerEvent) {
         match event {
             PeerEvent::Up(peer) if self.conduct.is_barred(peer, Instant::now()) => self.disconnect(peer),
-            PeerEvent::Up(peer) => tracing::info!(%peer, "link up"),
-            PeerEvent::Down(peer, reason) => tracing::info!(%peer, %reason, "link down"),
+            // The transport tells the operator.
+            PeerEvent::Up(_) | PeerEvent::Down(..) => {}
             PeerEvent::Frame { from, lane, bytes, permit } => self.inbox.push(from, Frame { lane, bytes, permit }),
         }
     }

@@ -286,12 +286,13 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::transport::ClientServerOptions;
+    use crate::transport::{ClientLimits, ClientServerOptions};
 
     /// The side of a host without clients.
     fn clients() -> Clients {
         let key = SigningKey::from_seed([1; 32]);
-        let options = ClientServerOptions::new(key, "127.0.0.1:0".parse().unwrap(), [7; 32]);
+        let limits = ClientLimits::for_requests(1 << 10);
+        let options = ClientServerOptions::new(key, "127.0.0.1:0".parse().unwrap(), [7; 32], limits);
         let server = ClientServer::start(options, mpsc::channel(65_536).0).unwrap();
         Clients::new(server, ClusterId::new(quorate_crypto::Digest::ZERO))
     }

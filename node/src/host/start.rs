@@ -27,11 +27,13 @@ use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
+use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
-    AcceptedKeys, ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions,
+    AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
+    PeerOptions, preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -277,10 +279,9 @@ fn start_peers(
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
-    let members = members
-        .map(|(id, member)| Ok(Member { id, key: member.key, address: resolve(&member.peer_address)? }))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let listen = resolve(&files.listen_peer)?;
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.peer_address.clone() }).collect();
+    let listen = resolve(&files.listen_peer, "listen.peer")?;
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
@@ -293,21 +294,25 @@ fn start_clients(
 ) -> anyhow::Result<(ClientServer, mpsc::Receiver<ClientEvent>)> {
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
-    let listen = resolve(&files.listen_client)?;
-    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster);
-    options.accepted = match &configuration.parameters().clients {
-        ClientPolicy::Any => AcceptedKeys::Any,
-        ClientPolicy::Listed(keys) => AcceptedKeys::Listed(keys.iter().copied().collect()),
-    };
+    let listen = resolve(&files.listen_client, "listen.client")?;
+    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
+    if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
+        options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());
+    }
     options.mtu_upper_bound = files.resources.mtu_max;
     let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
     Ok((server, received))
 }
 
-/// The first address that a `host:port` stands for.
-fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = address.to_socket_addrs().with_context(|| format!("resolving {address}"))?;
-    found.next().with_context(|| format!("{address} stands for no address"))
+/// Where to listen. Whoever dials looks the members' names up when it does; of a replica's own it has to be known now.
+fn resolve(address: &str, key: &str) -> anyhow::Result<SocketAddr> {
+    let found = address.to_socket_addrs().and_then(preferred);
+    found.map_err(|error| {
+        let what = format!("cannot look up {address}, where this replica is to listen: {error}");
+        let mend = format!("set `{key}` in replica.toml to an address of this machine, for example \"0.0.0.0:4100\"");
+        Problem::failed(what, mend).into()
+    })
 }
 
 #[cfg(test)]
@@ -328,7 +333,7 @@ mod tests {
     use crate::configuration::network::{Network, Plan};
     use crate::error::Report;
     use crate::storage::checkpoint::Change;
-    use crate::transport::{ConnectionRefusal, ReplicaLinks, ReplicaLinksOptions};
+    use crate::transport::{ConnectionRefusal, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions};
 
     /// Longest wait for anything.
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -372,6 +377,15 @@ mod tests {
         assert!(mend.starts_with("move ") && mend.contains("data/state away, keep the log"), "{report}");
     }
 
+    #[test]
+    fn a_replica_that_does_not_know_where_to_listen_says_what_to_mend() {
+        let listens = resolve("localhost:4100", "listen.peer").unwrap();
+        assert!(listens.is_ipv4(), "whoever dials that name prefers IPv4, too: {listens}");
+        let report = Report::new(&resolve("nowhere.invalid:4100", "listen.peer").unwrap_err());
+        assert!(report.error.contains("nowhere.invalid:4100"), "{report}");
+        assert!(report.mend.is_some_and(|mend| mend.contains("set `listen.peer` in replica.toml")));
+    }
+
     #[tokio::test]
     async fn a_state_of_rotten_files_is_to_be_moved_away() {
         let report = refused(|folder| {
@@ -400,7 +414,8 @@ mod tests {
     /// The links of a client with that key to a replica.
     fn dial(key: &SigningKey, member: Member, cluster: [u8; 32]) -> ReplicaLinks {
         let local = "127.0.0.1:0".parse().unwrap();
-        let options = ReplicaLinksOptions::new(key.clone(), local, vec![member], cluster);
+        let limits = ReplicaLinkLimits::for_requests(1 << 10);
+        let options = ReplicaLinksOptions::new(key.clone(), local, vec![member], cluster, limits);
         ReplicaLinks::start(options, mpsc::channel(1024).0).unwrap()
     }
 
@@ -415,11 +430,11 @@ mod tests {
         "127.0.0.1:0".clone_into(&mut files.listen_client);
         let configuration = files.genesis.configuration();
         let (server, mut events) = start_clients(&files, configuration).unwrap();
-        let address = server.listen_addr().unwrap();
+        let address = server.listen_addr().unwrap().to_string();
         let member = Member { id: files.id, key: files.key.public_key(), address };
         let cluster = *configuration.cluster().digest().as_bytes();
         let connections = timeout(PATIENCE, async {
-            let _refused = dial(&other, member, cluster);
+            let _refused = dial(&other, member.clone(), cluster);
             while server.refused(ConnectionRefusal::UnknownKey) == 0 {
                 tokio::task::yield_now().await;
             }

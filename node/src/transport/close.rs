@@ -121,6 +121,14 @@ pub enum LinkError {
         /// What QUIC says.
         text: String,
     },
+    /// Where the other side is could not be found out.
+    #[error("the name in {address} cannot be looked up: {text}")]
+    LookUp {
+        /// The address as it is configured.
+        address: String,
+        /// What the operating system says.
+        text: String,
+    },
     /// Nothing was heard from the other side for the idle bound or during the handshake.
     #[error("timed out")]
     TimedOut,
@@ -148,6 +156,7 @@ impl LinkError {
             Self::ClosedByPeer { .. }
             | Self::RefusedByPeer { .. }
             | Self::Failed { .. }
+            | Self::LookUp { .. }
             | Self::TimedOut
             | Self::Reset
             | Self::Shutdown => 0x0,
