@@ -219,6 +219,8 @@ struct CatchingUp {
     batches_asked: BTreeMap<Sequence, (Time, usize)>,
     /// The state transfer under way.
     transfer: Option<state_transfer::Transfer>,
+    /// Transfers in a row that took too long.
+    slow_transfers: u32,
     /// When the last status was sent.
     last_status: Option<Time>,
 }
