@@ -11,6 +11,7 @@ use quorate_crypto::{Digest, Domain, PublicKey, hash};
 use crate::batch::OPERATIONS_MAX;
 use crate::codec::{BorrowDecode, Decode, Encode, Frame, List, encode};
 use crate::number::{Epoch, ReplicaId, Sequence, View};
+use crate::sessions::OUTSTANDING_MAX;
 
 /// Most slots between the watermarks. Bounds view changes and everything that is kept per slot.
 pub const WINDOW_MAX: usize = 1024;
@@ -330,7 +331,7 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
             "at least 1 and at most 4096",
             (1..=OPERATIONS_MAX).contains(&(p.batch_operations_max as usize)),
         ),
-        ("outstanding_max", "at least 1 and at most 64", (1..=64).contains(&p.outstanding_max)),
+        ("outstanding_max", "at least 1 and at most 64", (1..=OUTSTANDING_MAX).contains(&(p.outstanding_max as usize))),
         ("sessions_max", "at least 1 and at most 1048576", (1..=1 << 20).contains(&p.sessions_max)),
         ("reply_cache_bytes_max", "at least 4 MiB", p.reply_cache_bytes_max >= 4 << 20),
         ("heartbeat_ms", "at least 10 and at most 10000", (10..=10_000).contains(&p.heartbeat_ms)),
@@ -353,6 +354,8 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     /// Sizes, faults, quorum and weak quorum, written by hand. (PROTOCOL §1)
@@ -385,19 +388,170 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_window_of_less_than_two_intervals_is_refused() {
-        let parameters = Parameters { checkpoint_interval: 100, window: 199, ..Parameters::default() };
-        let refused = check_parameters(&parameters);
-        assert!(matches!(refused, Err(ConfigurationError::Parameter { name: "checkpoint_interval", .. })));
-        check_parameters(&Parameters { checkpoint_interval: 100, window: 200, ..Parameters::default() })
-            .expect("exactly two intervals");
+    type Change = fn(&mut Parameters);
+
+    /// For each relation: what just satisfies it, and what just breaks it.
+    const RELATIONS: [(&str, &[Change], &[Change]); 16] = [
+        (
+            "checkpoint_interval",
+            &[|p| p.checkpoint_interval = 1, |p| (p.checkpoint_interval, p.window) = (100, 200)],
+            &[|p| p.checkpoint_interval = 0, |p| (p.checkpoint_interval, p.window) = (100, 199)],
+        ),
+        ("window", &[|p| p.window = 1024], &[|p| p.window = 1025]),
+        (
+            "pipeline",
+            &[|p| p.pipeline = 1, |p| p.pipeline = p.window],
+            &[|p| p.pipeline = 0, |p| p.pipeline = p.window + 1],
+        ),
+        (
+            "request_bytes_max",
+            &[|p| p.request_bytes_max = 1024, |p| (p.request_bytes_max, p.batch_bytes_max) = (1 << 20, 4 << 20)],
+            &[|p| p.request_bytes_max = 1023, |p| (p.request_bytes_max, p.batch_bytes_max) = ((1 << 20) + 1, 4 << 20)],
+        ),
+        (
+            "batch_bytes_max",
+            &[|p| p.batch_bytes_max = 4 << 20, |p| p.batch_bytes_max = p.request_bytes_max + 1024],
+            &[|p| p.batch_bytes_max = (4 << 20) + 1, |p| p.batch_bytes_max = p.request_bytes_max + 1023],
+        ),
+        (
+            "batch_operations_max",
+            &[|p| p.batch_operations_max = 1, |p| p.batch_operations_max = 4096],
+            &[|p| p.batch_operations_max = 0, |p| p.batch_operations_max = 4097],
+        ),
+        (
+            "outstanding_max",
+            &[|p| p.outstanding_max = 1, |p| p.outstanding_max = 64],
+            &[|p| p.outstanding_max = 0, |p| p.outstanding_max = 65],
+        ),
+        (
+            "sessions_max",
+            &[|p| p.sessions_max = 1, |p| p.sessions_max = 1 << 20],
+            &[|p| p.sessions_max = 0, |p| p.sessions_max = (1 << 20) + 1],
+        ),
+        (
+            "reply_cache_bytes_max",
+            &[|p| p.reply_cache_bytes_max = 4 << 20],
+            &[|p| p.reply_cache_bytes_max = (4 << 20) - 1],
+        ),
+        (
+            "heartbeat_ms",
+            &[
+                |p| p.heartbeat_ms = 10,
+                |p| {
+                    (p.heartbeat_ms, p.crash_suspicion_ms, p.deadline_cap_ms) = (10_000, 20_000, 20_000);
+                },
+            ],
+            &[
+                |p| p.heartbeat_ms = 9,
+                |p| {
+                    (p.heartbeat_ms, p.crash_suspicion_ms, p.deadline_cap_ms) = (10_001, 20_002, 20_002);
+                },
+            ],
+        ),
+        ("crash_suspicion_ms", &[|p| p.crash_suspicion_ms = 200], &[|p| p.crash_suspicion_ms = 199]),
+        ("ordering_deadline_ms", &[|p| p.ordering_deadline_ms = 1], &[|p| p.ordering_deadline_ms = 0]),
+        (
+            "deadline_cap_ms",
+            &[
+                |p| (p.ordering_deadline_ms, p.deadline_cap_ms) = (700, 700),
+                |p| (p.crash_suspicion_ms, p.deadline_cap_ms) = (700, 700),
+                |p| p.deadline_cap_ms = 60_000,
+            ],
+            &[
+                |p| (p.ordering_deadline_ms, p.deadline_cap_ms) = (700, 699),
+                |p| (p.crash_suspicion_ms, p.deadline_cap_ms) = (700, 699),
+                |p| p.deadline_cap_ms = 60_001,
+            ],
+        ),
+        ("clock_bound_ms", &[|p| p.clock_bound_ms = 1], &[|p| p.clock_bound_ms = 0]),
+        ("client_timeout_ms", &[|p| p.client_timeout_ms = 10], &[|p| p.client_timeout_ms = 9]),
+        (
+            "clients",
+            &[|p| p.clients = listed(&[]), |p| p.clients = listed(&[key(1), key(2)])],
+            &[
+                |p| p.clients = listed(&[key(2), key(1)]),
+                |p| p.clients = listed(&[key(1), key(1)]),
+                |p| p.clients = listed(&[no_point()]),
+            ],
+        ),
+    ];
+
+    /// Keys in ascending order of `index`.
+    fn key(index: usize) -> PublicKey {
+        let mut keys = [1, 2, 3, 4].map(|seed| quorate_crypto::SigningKey::from_seed([seed; 32]).public_key());
+        keys.sort_unstable();
+        keys[index]
+    }
+
+    fn no_point() -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes[0] = 2;
+        PublicKey::from_bytes(bytes).expect("neither weak nor beyond the prime")
+    }
+
+    fn listed(keys: &[PublicKey]) -> ClientPolicy {
+        ClientPolicy::Listed(List::new(keys.to_vec()).expect("few"))
+    }
+
+    fn with(change: Change) -> Result<(), ConfigurationError> {
+        let mut parameters = Parameters::default();
+        change(&mut parameters);
+        check_parameters(&parameters)
     }
 
     #[test]
-    fn a_batch_must_hold_the_largest_request() {
-        let parameters = Parameters { batch_bytes_max: 256 << 10, ..Parameters::default() };
-        let refused = check_parameters(&parameters);
-        assert!(matches!(refused, Err(ConfigurationError::Parameter { name: "batch_bytes_max", .. })));
+    fn each_relation_holds_up_to_its_bound_and_not_beyond() {
+        for (name, satisfying, breaking) in RELATIONS {
+            for (index, change) in satisfying.iter().enumerate() {
+                assert_eq!(with(*change), Ok(()), "{name}, {index}");
+            }
+            for (index, change) in breaking.iter().enumerate() {
+                let refused = with(*change);
+                let is_named = matches!(&refused, Err(ConfigurationError::Parameter { name: of, .. }) if *of == name);
+                assert!(is_named, "{name}, {index}: {refused:?}");
+            }
+        }
+    }
+
+    fn members(count: usize) -> Vec<Member> {
+        let member = |index: u8| Member {
+            key: quorate_crypto::SigningKey::from_seed([index; 32]).public_key(),
+            peer_address: String::from("a:1"),
+            client_address: String::from("a:2"),
+        };
+        (0..u8::try_from(count).expect("few")).map(member).collect()
+    }
+
+    #[test]
+    fn a_configuration_has_four_to_thirty_one_members() {
+        for (count, is_valid) in [(0, false), (3, false), (4, true), (31, true), (32, false)] {
+            let expected = if is_valid { Ok(()) } else { Err(ConfigurationError::Members(count)) };
+            assert_eq!(check_members(&members(count)), expected);
+        }
+    }
+
+    #[test]
+    fn two_members_with_one_key_and_a_key_that_is_no_point_are_refused() {
+        let mut same = members(4);
+        same[3].key = same[1].key;
+        let (one, other) = (ReplicaId::new(1), ReplicaId::new(3));
+        assert_eq!(check_members(&same), Err(ConfigurationError::SameKey(one, other)));
+        let mut weird = members(4);
+        weird[2].key = no_point();
+        assert_eq!(check_members(&weird), Err(ConfigurationError::Key(ReplicaId::new(2))));
+    }
+
+    #[test]
+    fn an_address_is_neither_empty_nor_longer_than_its_bound() {
+        for (length, is_valid) in [(0, false), (1, true), (ADDRESS_BYTES_MAX, true), (ADDRESS_BYTES_MAX + 1, false)] {
+            let expected = if is_valid { Ok(()) } else { Err(ConfigurationError::Address(ReplicaId::new(2))) };
+            let address = "x".repeat(length);
+            let mut peers = members(4);
+            peers[2].peer_address.clone_from(&address);
+            assert_eq!(check_members(&peers), expected, "{length} bytes");
+            let mut clients = members(4);
+            clients[2].client_address = address;
+            assert_eq!(check_members(&clients), expected, "{length} bytes");
+        }
     }
 }

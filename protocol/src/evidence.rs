@@ -8,7 +8,7 @@ use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
 use crate::verify::Verifier;
 
 /// Two statements of one replica that no correct replica makes both, or one that none makes at all.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum Evidence {
     /// Two batches accepted, or proposed, for one slot in one view.

@@ -13,7 +13,7 @@ use crate::slot::Slot;
 const HISTORY_BYTES_MAX: usize = 64 << 20;
 
 /// What a replica knows of each slot, and the certificate that makes everything below stable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Log {
     members: usize,
     window: u64,

@@ -20,7 +20,7 @@ pub const VERSION: u8 = 1;
 pub const PART_ENTRIES_MAX: usize = 4096;
 
 /// What replicas say to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum Message {
     /// A backup passes a client's request on to the primary. (PROTOCOL §4.6)
@@ -52,7 +52,7 @@ pub enum Message {
 }
 
 /// The primary's own [`Prepare`] vote, with the batch. (PROTOCOL §3)
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct PrePrepare {
     /// The primary's vote.
@@ -72,7 +72,7 @@ pub struct Cast {
     pub digest: Digest,
 }
 
-/// "I left the views below `view`; this is what may have been decided." (PROTOCOL §7.1)
+/// A replica left the views below `view`, and this is what may have been decided in them. (PROTOCOL §7.1)
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct ViewChange {
@@ -158,7 +158,7 @@ pub enum Progress {
 }
 
 /// What a replica has, and so what it lacks. Also the sign that it is alive. (PROTOCOL §9)
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Status {
     /// The sender's epoch.
@@ -184,7 +184,7 @@ pub struct Status {
 }
 
 /// Asks a peer for what the sender lacks. (PROTOCOL §9)
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum Fetch {
     /// The batch with this digest, proposed for this slot.
@@ -219,7 +219,7 @@ pub enum Fetch {
 }
 
 /// A batch that was asked for by its digest.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct FetchedBatch {
     /// The slot for which it was asked.
@@ -229,7 +229,7 @@ pub struct FetchedBatch {
 }
 
 /// A decided slot: the certificate and the batch that it names.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Decided {
     /// The proof.
@@ -250,7 +250,7 @@ pub struct Entry {
 
 /// A part of the state at a stable checkpoint: entries in the order of their keys, the protocol's before the
 /// application's.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Part {
     /// The checkpoint's slot.
@@ -266,7 +266,7 @@ pub struct Part {
 }
 
 /// What a client says to a replica.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum ClientMessage {
     /// Replies to this key's requests go to the channel that this came by.
@@ -290,7 +290,7 @@ pub enum ClientMessage {
 }
 
 /// What a replica says to a client.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub enum ReplicaMessage {
     /// The answer to a request.
@@ -338,7 +338,7 @@ pub struct StateRoot {
 }
 
 /// The answer to a request. The client takes it when enough replicas gave the same, the view left aside. (PROTOCOL §4.5)
-#[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Reply {
     /// The epoch of the replica's executed state.

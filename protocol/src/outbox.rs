@@ -11,7 +11,7 @@ use crate::output::Output;
 use crate::record::Record;
 
 /// Outputs that wait to be fetched, and votes that wait to be durable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Outbox {
     /// Bound: emptied by the host after every input.
     ready: VecDeque<Output>,

@@ -14,7 +14,7 @@ use crate::number::{RecordNumber, ReplicaId, RequestNumber, Sequence, View};
 use crate::record::Record;
 
 /// Something to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Output {
     /// Append the record to the log, whose numbers have no gap. Answered by [`crate::Input::Durable`].
     Append {
@@ -99,7 +99,7 @@ pub enum Output {
 }
 
 /// What an operator should know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Notice {
     /// This replica begins to suspect a primary. It leaves the view only if enough others do.

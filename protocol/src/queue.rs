@@ -17,7 +17,7 @@ pub(crate) const REQUESTS_MAX: usize = 1 << 16;
 pub(crate) const BYTES_MAX: usize = 128 << 20;
 
 /// A request that waits.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Waiting {
     request: ParsedRequest,
     arrived: Time,
@@ -25,7 +25,7 @@ struct Waiting {
 }
 
 /// Requests in the order of their arrival.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Hash, Default)]
 pub(crate) struct Queue {
     /// Bounds: [`REQUESTS_MAX`], [`BYTES_MAX`], and a share for each client.
     waiting: BTreeMap<RequestId, Waiting>,

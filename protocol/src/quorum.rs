@@ -126,4 +126,21 @@ mod tests {
         assert_eq!(votes.insert(vote(1, 4, 8)), Counted::New);
         assert_eq!(votes.of(ReplicaId::new(1)), Some(&vote(1, 4, 8)));
     }
+
+    #[test]
+    fn however_many_votes_come_one_a_member_is_kept() {
+        let members = ReplicaId::COUNT_MAX;
+        let mut votes = Votes::new(members);
+        for view in 0..100 {
+            for voter in 0..31 {
+                for digest in 0..3 {
+                    votes.insert(vote(voter, view, digest));
+                }
+            }
+        }
+        assert_eq!(votes.by_member.len(), members);
+        assert!(votes.by_member.iter().flatten().all(|held| held.statement == vote(0, 99, 0).statement));
+        let all = votes.certificate(members, |_| true).expect("all say the same");
+        assert_eq!(all.votes.len(), members);
+    }
 }

@@ -20,6 +20,7 @@ mod view_change;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
 use quorate_crypto::Digest;
@@ -89,7 +90,7 @@ pub struct Replica {
 }
 
 /// What a primary needs to propose.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Hash, Default)]
 struct Proposer {
     /// The slot that the next batch gets.
     next: Sequence,
@@ -100,7 +101,7 @@ struct Proposer {
 }
 
 /// Where execution stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Executing {
     /// The last slot given to execution.
     issued: Sequence,
@@ -115,7 +116,7 @@ struct Executing {
 }
 
 /// What becomes of one request of a slot once the slot's results are back.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Effect {
     /// Its results are the next ones: keep them and answer.
     Complete(RequestId, u32),
@@ -126,7 +127,7 @@ enum Effect {
 }
 
 /// Checkpoints of this replica's own and others' votes for theirs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Checkpoints {
     /// Own ones not below the low watermark. Bound: one an interval in two windows.
     own: BTreeMap<Sequence, OwnCheckpoint>,
@@ -135,7 +136,7 @@ struct Checkpoints {
 }
 
 /// A checkpoint that this replica takes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Hash)]
 struct OwnCheckpoint {
     /// The digest of all but the application's state.
     protocol: Digest,
@@ -148,7 +149,7 @@ struct OwnCheckpoint {
 }
 
 /// What a view change needs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct ViewChanges {
     /// The view change of the highest view of each member. Bound: one a member.
     latest: Vec<Option<SharedViewChange>>,
@@ -165,7 +166,7 @@ struct ViewChanges {
 }
 
 /// A new view that waits for view changes which it names.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Incomplete {
     new_view: SharedNewView,
     /// Those that are here, by the order in which they are named. Bound: a quorum.
@@ -175,7 +176,7 @@ struct Incomplete {
 }
 
 /// What this replica suspects, and from when.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 struct Suspecting {
     /// When the view was entered, or left.
     since: Time,
@@ -196,7 +197,7 @@ struct Suspecting {
 }
 
 /// What is known of a peer.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Hash, Default)]
 struct Peer {
     /// When its last message came, whatever it was.
     heard: Option<Time>,
@@ -209,7 +210,7 @@ struct Peer {
 }
 
 /// How a replica that is behind gets on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Hash, Default)]
 struct CatchingUp {
     /// Whom decided slots were asked of, after which slot, and when.
     asked: Option<(ReplicaId, Sequence, Time)>,
@@ -223,6 +224,38 @@ struct CatchingUp {
     slow_transfers: u32,
     /// When the last status was sent.
     last_status: Option<Time>,
+}
+
+/// Two replicas that hash alike go on alike: all counts but what only tells others about it, and who signs, which the
+/// number says.
+impl Hash for Replica {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            id,
+            configuration,
+            signer: _,
+            view,
+            mode,
+            log,
+            sessions,
+            queue,
+            proposer,
+            execution,
+            checkpoints,
+            view_changes,
+            suspicion,
+            peers,
+            catching_up,
+            outbox,
+            // Follows from the rest.
+            timers: _,
+            first_records,
+            refusals: _,
+            now,
+        } = self;
+        (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
+        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, now).hash(state);
+    }
 }
 
 impl Replica {

@@ -27,24 +27,24 @@ pub(crate) const OUTSTANDING_MAX: usize = 64;
 /// Bytes of results that one session keeps, at most; the oldest are forgotten first.
 const SESSION_REPLY_BYTES_MAX: u64 = 1 << 20;
 
-/// Bounds of the table, from the configuration.
+/// The most that the table holds, from the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Bounds {
     /// Requests that a session may have outstanding.
-    pub(crate) outstanding_max: u64,
+    pub(crate) outstanding: u64,
     /// Sessions.
-    pub(crate) sessions_max: usize,
+    pub(crate) sessions: usize,
     /// Bytes of results over all sessions.
-    pub(crate) reply_bytes_max: u64,
+    pub(crate) reply_bytes: u64,
 }
 
 impl Bounds {
     /// Those that `parameters` set.
     pub(crate) fn of(parameters: &Parameters) -> Self {
         Self {
-            outstanding_max: parameters.outstanding_max.into(),
-            sessions_max: parameters.sessions_max as usize,
-            reply_bytes_max: parameters.reply_cache_bytes_max,
+            outstanding: parameters.outstanding_max.into(),
+            sessions: parameters.sessions_max as usize,
+            reply_bytes: parameters.reply_cache_bytes_max,
         }
     }
 }
@@ -115,14 +115,14 @@ struct Kept {
 }
 
 /// The session table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Sessions {
     bounds: Bounds,
-    /// Bound: `sessions_max`.
+    /// Bound: that of sessions.
     by_client: BTreeMap<PublicKey, Entered>,
     /// The sessions in the order in which they last executed. Bound: as above.
     by_recency: BTreeMap<(Sequence, u32), PublicKey>,
-    /// Replies with results in the order in which they executed. Bound: `reply_bytes_max`, and one a number in a window.
+    /// Replies with results in the order in which they executed. Bound: that of bytes, and one a number in a window.
     kept: VecDeque<Kept>,
     kept_bytes: u64,
     /// Clients whose sessions changed since the last checkpoint. Bound: as many as executed in one interval.
@@ -231,7 +231,7 @@ impl Sessions {
         let entered = self.by_client.get_mut(&client).filter(|entered| entered.session == session);
         let kept = keep(client, session, number, &outcome).map(|(_, kept)| kept);
         if let Some(entered) = entered {
-            let window_start = entered.highest.saturating_sub(self.bounds.outstanding_max);
+            let window_start = entered.highest.saturating_sub(self.bounds.outstanding);
             if number > window_start {
                 entered.reply_bytes += result_bytes(&outcome);
                 entered.replies.insert(number, Some(outcome));
@@ -243,7 +243,7 @@ impl Sessions {
             self.kept_bytes += kept.bytes;
             self.kept.push_back(kept);
         }
-        while self.kept_bytes > self.bounds.reply_bytes_max {
+        while self.kept_bytes > self.bounds.reply_bytes {
             let Some(oldest) = self.kept.pop_front() else { break };
             self.kept_bytes -= oldest.bytes;
             self.forget(&oldest);
@@ -301,7 +301,7 @@ impl Sessions {
     }
 
     fn evict_beyond_bound(&mut self) {
-        while self.by_client.len() > self.bounds.sessions_max {
+        while self.by_client.len() > self.bounds.sessions {
             let (_, client) = self.by_recency.pop_first().expect("each session stands in the order of recency");
             self.by_client.remove(&client);
             self.changed.insert(client);
@@ -325,13 +325,13 @@ impl Entered {
     /// never needs another.
     fn is_within_window(&self, number: RequestNumber, bounds: Bounds) -> bool {
         number != RequestNumber::ZERO
-            && number.saturating_add(bounds.outstanding_max) > self.highest
-            && number <= self.highest.saturating_add(bounds.outstanding_max)
+            && number.saturating_add(bounds.outstanding) > self.highest
+            && number <= self.highest.saturating_add(bounds.outstanding)
     }
 
     /// Whether the number lies below the window: it executed, or its client gave it up.
     fn is_forgotten(&self, number: RequestNumber, bounds: Bounds) -> bool {
-        number.saturating_add(bounds.outstanding_max) <= self.highest
+        number.saturating_add(bounds.outstanding) <= self.highest
     }
 
     fn holds_results(&self, number: RequestNumber) -> bool {
@@ -339,7 +339,7 @@ impl Entered {
     }
 
     fn drop_below_window(&mut self, bounds: Bounds) {
-        let start = self.highest.saturating_sub(bounds.outstanding_max);
+        let start = self.highest.saturating_sub(bounds.outstanding);
         while let Some(entry) = self.replies.first_entry() {
             if *entry.key() > start {
                 break;

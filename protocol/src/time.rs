@@ -66,7 +66,7 @@ impl fmt::Display for WallTime {
 }
 
 /// Both clocks, read once per input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Now {
     /// For deadlines.
     pub monotonic: Time,

@@ -1,7 +1,11 @@
 //! PROTOCOL.md sentence by sentence: each test quotes the sentence that it holds the replica to.
 
+#[path = "paper/certificates.rs"]
+mod certificates;
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/machine.rs"]
+mod machine;
 #[path = "paper/normal_case.rs"]
 mod normal_case;
 #[path = "paper/omission.rs"]

@@ -461,6 +461,7 @@ mod tests {
         assert_eq!(store.restore(&mut many), Err(error));
     }
 
+    /// A proved read is as old as the checkpoint. (PROTOCOL §8)
     #[test]
     fn a_value_is_proved_as_it_was_at_the_checkpoint() {
         let mut store = store_of(&[(b"k", b"old")]);

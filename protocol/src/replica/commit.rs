@@ -11,6 +11,7 @@ use crate::slot::Logged;
 use crate::statement::{Commit, Vote};
 
 impl Replica {
+    /// Counts while this replica waits for a new view, too, and so does a decided slot. (PROTOCOL §7.6)
     pub(super) fn on_commit(&mut self, vote: Vote<Commit>) {
         if !self.is_tracked(vote.statement.sequence) {
             return self.refuse(Refusal::OutsideWatermarks);

@@ -29,7 +29,7 @@ const CLOCK_KEY: &[u8] = b"t";
 const TRANSFER_FACTOR: u32 = 2;
 
 /// A state transfer under way.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
     target: Checkpoint,
     began: Time,
@@ -45,7 +45,7 @@ pub(super) struct Transfer {
 }
 
 /// How far a transfer is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 enum Stage {
     Fetching,
     Staging,
@@ -54,7 +54,7 @@ enum Stage {
 }
 
 /// The protocol's own part of a state.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Hash)]
 pub(super) struct ProtocolState {
     pub(super) sessions: Sessions,
     pub(super) time: WallTime,

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::codec::Blob;
 
-const BOUNDS: Bounds = Bounds { outstanding_max: 4, sessions_max: 3, reply_bytes_max: 200 };
+const BOUNDS: Bounds = Bounds { outstanding: 4, sessions: 3, reply_bytes: 200 };
 
 fn client(index: u8) -> PublicKey {
     PublicKey::from_bytes([index + 5; 32]).expect("neither weak nor beyond the prime")
@@ -119,7 +119,7 @@ fn the_session_that_executed_least_recently_gives_way() {
     }
     run(&mut table, &request(0, session(1, 0), 1), 4, 1);
     admit(&mut table, &opening(3, 1), 5);
-    assert_eq!(table.len(), BOUNDS.sessions_max);
+    assert_eq!(table.len(), BOUNDS.sessions);
     let gone = request(1, session(2, 0), 1);
     assert_eq!(table.lookup(&gone, Sequence::new(5)), Lookup::NoSession);
     assert_eq!(admit(&mut table, &gone, 6), Admission::Answer(Outcome::Evicted));
@@ -149,7 +149,7 @@ fn replies_beyond_the_bound_of_bytes_are_forgotten_oldest_first() {
 
 #[test]
 fn a_session_keeps_a_bounded_share_of_bytes() {
-    let bounds = Bounds { reply_bytes_max: 1 << 30, ..BOUNDS };
+    let bounds = Bounds { reply_bytes: 1 << 30, ..BOUNDS };
     let mut table = Sessions::new(bounds);
     admit(&mut table, &opening(0, 1), 1);
     let size = usize::try_from(SESSION_REPLY_BYTES_MAX).expect("a MiB") / 2;

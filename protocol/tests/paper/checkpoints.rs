@@ -39,7 +39,7 @@ fn make_stable(subject: &mut Subject, sequence: u64) -> Vec<Output> {
     [0, 2].into_iter().flat_map(|id| subject.hear(id, group.checkpoint(id, sequence, root))).collect()
 }
 
-/// "none follows a checkpoint's slot until its results are back": the root of §5 is that of exactly this slot.
+/// "Every K slots a replica computes the root of its state" (§5): of its state after exactly this slot.
 #[test]
 fn nothing_beyond_a_checkpoints_slot_executes_before_its_results_are_back() {
     let mut backup = Subject::of_four(1);

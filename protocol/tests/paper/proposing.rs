@@ -26,7 +26,7 @@ fn proposed(outputs: &[Output]) -> Vec<usize> {
 }
 
 /// "With nothing in flight it proposes at once" (§4.2); "A **pre-prepare** is the primary's own `Prepare` vote with the
-/// batch" (§3); "It takes the next slot within the watermarks and stamps the batch with its clock." (§4.2)
+/// batch" (§3); "It takes the next slot ... and stamps the batch with its clock." (§4.2)
 #[test]
 fn a_primary_with_nothing_in_flight_proposes_at_once() {
     let mut primary = Subject::of_four(0);
@@ -96,7 +96,7 @@ fn full_batches_use_the_whole_pipeline_and_no_more() {
     assert_eq!(proposed(&outputs), [2]);
 }
 
-/// "or its byte bound" (§4.2)
+/// "a batch fills up to its bounds" (§4.2)
 #[test]
 fn what_does_not_fit_a_batch_waits_for_the_next() {
     let parameters = quorate_protocol::configuration::Parameters {
@@ -175,6 +175,24 @@ fn a_request_that_executed_is_answered_from_the_table() {
     backup.decide(0, 1, &group.batch(0));
     let answer = backup.execute();
     assert_eq!(backup.ask(group.opening(client(0), 1)), answer);
+    assert_eq!(backup.replica.refusals()[&Refusal::Executed], 1);
+}
+
+/// "the window of outstanding ones is bounded (64)" (§4.1): a number beyond it waits for nothing.
+#[test]
+fn a_number_outside_its_sessions_window_is_refused() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.decide(0, 1, &group.batch(0));
+    backup.settle();
+    let session = Session { sequence: slot(1), index: 0 };
+    let outstanding = u64::from(group.0.parameters().outstanding_max);
+    assert_eq!(said(&backup.ask(group.request(client(0), session, outstanding, "the last"))).len(), 1);
+    for number in [outstanding + 1, u64::MAX] {
+        backup.ask(group.request(client(0), session, number, "outside"));
+    }
+    assert_eq!(backup.replica.refusals()[&Refusal::OutsideSession], 2);
+    assert_eq!(backup.replica.queue_length(), 1);
 }
 
 /// "A request whose session is not in the table never executes." (§12)
@@ -187,6 +205,7 @@ fn a_request_of_a_session_that_is_gone_is_answered_so() {
     let outputs = backup.ask(group.request(client(1), Session { sequence: slot(1), index: 0 }, 1, "lost"));
     let [Output::Reply(reply)] = &outputs[..] else { panic!("{outputs:?}") };
     assert_eq!((reply.client, &reply.outcome), (client(1), &Outcome::Evicted));
+    assert_eq!(backup.replica.refusals()[&Refusal::NoSession], 1);
 }
 
 /// "a lower one is skipped and answered with the higher" (§4.1)

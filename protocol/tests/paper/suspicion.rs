@@ -1,5 +1,6 @@
 //! §6: suspecting the primary.
 
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{Sequence, Session};
 use quorate_protocol::output::Suspicion;
@@ -8,7 +9,7 @@ use quorate_protocol::{Input, Machine, Output};
 use crate::support::subject::{Subject, idle_status, said, suspected, wanted};
 use crate::support::{Group, client, digest, slot, small, view};
 
-/// "*crash*: no status of the primary within the bound, pending work or not" (§6)
+/// "*crash*: nothing heard of the primary within the bound, pending work or not" (§6)
 #[test]
 fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     let mut backup = Subject::of_four(1);
@@ -16,12 +17,21 @@ fn a_primary_that_sends_no_status_is_suspected_with_nothing_pending() {
     assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)]);
 }
 
-/// The same: a primary that was never heard of may be starting, as this replica is, and gets more time.
+/// "A primary that was never heard of may be starting, as everybody may be: for it no bound is below eight times that of a
+/// crash" (§6), up to the cap.
 #[test]
 fn a_primary_that_was_never_heard_of_gets_more_time() {
-    let mut backup = Subject::start(&Group::of_four(), 1, crate::support::START_MS, None, vec![]);
-    assert_eq!(suspected(&backup.pass(301)), []);
-    assert_eq!(suspected(&backup.pass(2000)), [(0, Suspicion::Crash)]);
+    for (cap_ms, expected_ms) in [(10_000, 2400), (2000, 2000)] {
+        let group = Group::new(4, Parameters { deadline_cap_ms: cap_ms, ..small() });
+        for is_pending in [false, true] {
+            let mut backup = Subject::start(&group, 1, crate::support::START_MS, None, vec![]);
+            if is_pending {
+                backup.ask(group.opening(client(0), 1));
+            }
+            assert_eq!(suspected(&backup.pass(expected_ms - 1)), [], "cap {cap_ms} ms, pending: {is_pending}");
+            assert_eq!(suspected(&backup.pass(1)), [(0, Suspicion::Crash)], "cap {cap_ms} ms, pending: {is_pending}");
+        }
+    }
 }
 
 /// "nothing heard of the primary" (§6): any message of its own is a sign of life; what others say is none.
@@ -42,7 +52,7 @@ fn only_what_the_primary_says_itself_is_a_sign_of_life() {
     }
 }
 
-/// "A suspicion is said in the `Status`, at once ... and the replica goes on voting" (§6)
+/// "A suspicion is said in the `Status`, at once and in each that follows ... Until then the replica goes on voting" (§6)
 #[test]
 fn a_replica_that_suspects_alone_says_so_and_goes_on_voting() {
     let mut backup = Subject::of_four(1);
@@ -87,7 +97,8 @@ fn a_proof_is_never_taken_back() {
     assert_eq!(wanted(&backup.hear(3, suspects)), [(1, Suspicion::Proof)]);
 }
 
-/// "`w` members that suspect the primary of a view or have left it" (§6) move a replica out of that view, and no fewer.
+/// "With `w` members that suspect the primary of the view that a replica is in or asks for, or have left that view, itself
+/// among them or not, it asks for the next" (§6): with no fewer.
 #[test]
 fn a_weak_quorum_that_suspects_or_left_moves_a_replica_out_of_its_view() {
     for (size, weak) in [(4, 2), (7, 3)] {
@@ -137,7 +148,7 @@ fn a_primary_leaves_its_view_with_the_others() {
     assert_eq!(wanted(&primary.hear(2, suspects)), [(1, Suspicion::Joined)]);
 }
 
-/// "A backup asks for the next view" (§6): a primary does not suspect itself.
+/// "A backup suspects the primary of its view" (§6): a primary does not suspect itself.
 #[test]
 fn a_primary_suspects_nobody() {
     let mut primary = Subject::of_four(0);
@@ -253,7 +264,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
 /// "a full window is not silence" (§6)
 #[test]
 fn a_full_window_is_not_silence() {
-    let parameters = quorate_protocol::configuration::Parameters { ordering_deadline_ms: 500, ..small() };
+    let parameters = Parameters { ordering_deadline_ms: 500, ..small() };
     let group = Group::new(4, parameters);
     let mut backup = Subject::new(&group, 1);
     // The deadline is twice the bound of silence.
@@ -269,7 +280,7 @@ fn a_full_window_is_not_silence() {
     assert_eq!(suspected(&outputs), [(0, Suspicion::Deadline)], "the deadline holds, silence does not");
 }
 
-/// "It is a multiple of the latency achieved, within bounds." (§6)
+/// "It is eight times the latency achieved, at least twice its parameter" (§6)
 #[test]
 fn the_deadline_grows_with_the_latency_achieved() {
     let mut backup = Subject::of_four(1);
@@ -283,11 +294,13 @@ fn the_deadline_grows_with_the_latency_achieved() {
     }
     backup.ask(group.opening(client(50), 1));
     backup.pass_with_primary_alive(400);
-    // Something is proposed, so there is no silence; more than 1000 ms pass without that request.
-    for sequence in [4, 5] {
+    // An eighth of each latency counts, the latest most: 132 ms, of which eight times are 1056 ms and a bit. Something is
+    // proposed meanwhile, so there is no silence.
+    for (sequence, milliseconds) in [(4, 315), (5, 341)] {
         backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence).expect("small"))));
-        assert_eq!(suspected(&backup.pass_with_primary_alive(315)), []);
+        assert_eq!(suspected(&backup.pass_with_primary_alive(milliseconds)), []);
     }
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)]);
 }
 
 /// "A replica that was itself stopped for two heartbeats accuses nobody for what it did not hear meanwhile." (§6)

@@ -1,18 +1,23 @@
-//! §3: what counts at all. "Anyone with the genesis can check one. A message with one bad part is refused whole."
+//! What counts at all. "Anyone with the genesis can check one. A message with one bad part is refused whole." (§3)
+
+use std::sync::Arc;
 
 use quorate_crypto::Signature;
+use quorate_protocol::Input;
 use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
 use quorate_protocol::codec::{CodecError, List, encode};
+use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
     Cast, Decided, FetchedBatch, Message, PrePrepare, SignedViewChange, ViewChange, view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId};
+use quorate_protocol::refusal::Refusal;
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
 use quorate_protocol::verify::{Invalid, Payload, Verified, verify, verify_requests};
 
-use crate::support::subject::idle_status;
+use crate::support::subject::{Subject, idle_status};
 use crate::support::{Group, StandInVerifier, client, digest, prepare, replica, slot, view};
 
 fn check(group: &Group, from: u8, message: Message) -> Result<Verified<Payload>, Invalid> {
@@ -98,6 +103,23 @@ fn what_belongs_to_another_epoch_is_refused() {
     let mut content = content(1);
     content.epoch = epoch;
     assert_eq!(check(&group, 2, Message::ViewChange(signed(&group, 2, &content))), refused);
+}
+
+/// The same, should it have been checked with the keys of another epoch than the one that the replica is in by then.
+#[test]
+fn what_was_checked_with_the_keys_of_another_epoch_is_refused() {
+    let mut backup = Subject::of_four(1);
+    let old = &backup.group.0;
+    let members = List::new(old.members().to_vec()).expect("four");
+    let later = Configuration::new(*old.cluster(), Epoch::new(1), members, old.parameters().clone());
+    let later = Group(Arc::new(later.expect("the same members")));
+    let vote = later.vote(2, Prepare { epoch: Epoch::new(1), ..prepare(0, 1, digest(1)) });
+    let message = later.check(2, Message::Prepare(vote));
+    assert_eq!(backup.step(Input::Message { from: replica(2), message }), []);
+    let request = later.verified(later.opening(client(0), 1));
+    assert_eq!(backup.step(Input::Request(request)), []);
+    assert_eq!(backup.replica.refusals()[&Refusal::Epoch], 2);
+    assert_eq!((backup.replica.log_length(), backup.replica.queue_length()), (0, 0), "nothing of it is kept");
 }
 
 /// "A **certificate** is a statement with the votes of a quorum of distinct members in ascending order" (§3)

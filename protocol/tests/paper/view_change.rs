@@ -3,6 +3,7 @@
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::decode;
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{
     Cast, Fetch, FetchedBatch, Message, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
 };
@@ -146,7 +147,7 @@ fn the_time_out_for_a_new_view_starts_when_a_quorum_asks_for_it_itself_among_the
     assert_eq!(wanted(&backup.pass(1)), [(2, Suspicion::NewViewLate)]);
 }
 
-/// "itself among them": a quorum of others does not start it while the own view change is not durable.
+/// "itself among them" (§7.2): a quorum of others does not start it while the own view change is not durable.
 #[test]
 fn the_time_out_for_a_new_view_waits_for_the_own_view_change() {
     let mut backup = Subject::of_four(3);
@@ -538,4 +539,91 @@ fn a_new_view_that_names_nothing_real_does_not_keep_a_replica_from_the_views_of_
     backup.pass_with_primary_alive(200);
     let outputs = backup.hear(3, Message::Status(crate::support::subject::idle_status(4)));
     assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(4) })));
+}
+
+/// "`NewView`: the highest a member" (§3, table), while it waits for view changes.
+#[test]
+fn one_new_view_that_waits_is_kept_for_each_primary() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let incomplete = |of_view| {
+        let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
+        Message::NewView(new_view(&group, of_view, &rests_on, &[]))
+    };
+    let of_view = |turn: u64, primary: u64| 4 * turn + primary;
+    for turn in [1, 2, 9, 5, 9] {
+        for primary in [0, 1, 3] {
+            backup.hear(3, incomplete(of_view(turn, primary)));
+        }
+    }
+    assert_eq!(backup.replica.refusals()[&Refusal::Duplicate], 6, "those that were not the highest");
+    let mut asked: Vec<_> = said(&backup.pass(100)).into_iter().filter(is_fetch_of_view_change).collect();
+    let named = [0, 1, 3].into_iter().flat_map(|primary| view_changes(&group, of_view(9, primary), &[0, 1, 3]));
+    let expected = named.map(|(_, signed)| {
+        Message::Fetch(Fetch::ViewChange { digest: view_change_digest(group.cluster(), &signed.body) })
+    });
+    for message in expected {
+        let place = asked.iter().position(|asked| *asked == message).expect("each is asked for once");
+        asked.swap_remove(place);
+    }
+    assert_eq!(asked, [], "and nothing else");
+}
+
+fn is_fetch_of_view_change(message: &Message) -> bool {
+    matches!(message, Message::Fetch(Fetch::ViewChange { .. }))
+}
+
+/// "lies within the watermarks" (§4.3): proposals that come before their view are kept, of each member as many as a
+/// pipeline holds by default.
+#[test]
+fn a_few_proposals_of_a_view_not_entered_yet_are_kept() {
+    let group = Group::new(4, Parameters { window: 32, ..crate::support::small() });
+    let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
+    let accepted_after = |of_view: u64, proposals: &[(u64, u64)]| {
+        let mut backup = Subject::new(&group, 2);
+        for (of_view, sequence) in proposals {
+            let message = group.pre_prepare(1, *of_view, *sequence, &batch(*sequence));
+            assert_eq!(backup.hear(1, message), []);
+        }
+        let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
+        hear_view_changes(&mut backup, &rests_on);
+        let outputs = backup.hear(1, Message::NewView(new_view(&group, of_view, &rests_on, &[])));
+        assert_eq!(backup.replica.view(), view(of_view));
+        let records = appended(&outputs).into_iter();
+        let slots = records.filter_map(|record| match record {
+            Record::Accepted(vote, _) => Some(vote.statement.sequence.value()),
+            _ => None,
+        });
+        slots.collect::<Vec<u64>>()
+    };
+    let of_view = |of_view: u64, slots: std::ops::RangeInclusive<u64>| -> Vec<(u64, u64)> {
+        slots.map(|sequence| (of_view, sequence)).collect()
+    };
+    assert_eq!(accepted_after(1, &of_view(1, 1..=20)), (1..=8).collect::<Vec<_>>());
+    assert_eq!(accepted_after(1, &of_view(1, 31..=34)), [31, 32], "none above the high watermark");
+    let both = [of_view(1, 1..=8), of_view(5, 9..=20)].concat();
+    assert_eq!(accepted_after(5, &both), (9..=16).collect::<Vec<_>>(), "those of a lower view give way");
+}
+
+/// "`Prepare`: one a member and slot, the highest view" (§3, table), and the same of `Commit`.
+#[test]
+fn however_many_votes_come_a_slot_keeps_one_of_each_member() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    for of_view in (0..50).rev() {
+        for sequence in 1..=20 {
+            for id in [0, 1, 3] {
+                backup.hear(id, group.prepare(id, of_view, sequence, digest(1)));
+                if of_view > 0 {
+                    let other = digest(u8::try_from(of_view).expect("small"));
+                    backup.hear(id, group.commit(id, of_view + 3 * u64::from(id), sequence, other));
+                }
+            }
+        }
+    }
+    let window = usize::try_from(group.0.parameters().window).expect("small");
+    assert_eq!(backup.replica.log_length(), window);
+    let outside = (20 - window) * 3 * (50 + 49);
+    assert_eq!(backup.replica.refusals()[&Refusal::OutsideWatermarks], outside as u64);
+    assert_eq!(backup.replica.refusals()[&Refusal::Outdated], (window * 3 * (49 + 48)) as u64, "all but the first");
 }
