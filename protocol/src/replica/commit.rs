@@ -62,7 +62,7 @@ impl Replica {
         }
         let is_new = slot.committed.is_none();
         if is_new {
-            slot.committed = Some(certificate.clone());
+            slot.decide(certificate.clone());
         }
         let unlogged = slot.decided_batch().filter(|batch| !slot.is_logged(&batch.digest())).cloned();
         let record = match unlogged {

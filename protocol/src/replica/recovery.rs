@@ -247,7 +247,7 @@ impl Replica {
         if let Some(batch) = batch {
             slot.add_batch(batch, Logged::Yes);
         }
-        slot.committed = Some(certificate);
+        slot.decide(certificate);
     }
 
     fn recover_new_view(&mut self, number: RecordNumber, view: View, record: NewViewRecord) -> Result<(), CodecError> {

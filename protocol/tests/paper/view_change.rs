@@ -627,3 +627,38 @@ fn however_many_votes_come_a_slot_keeps_one_of_each_member() {
     assert_eq!(backup.replica.refusals()[&Refusal::OutsideWatermarks], outside as u64);
     assert_eq!(backup.replica.refusals()[&Refusal::Outdated], (window * 3 * (49 + 48)) as u64, "all but the first");
 }
+
+/// "It keeps a batch that it voted for until the slot is decided or stable, since a certificate that only a liar holds may
+/// name it many views later" (§4.3)
+#[test]
+fn what_was_voted_for_in_any_view_is_handed_out_until_the_slot_is_decided() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let voted_in = [0, 1, 3, 4, 5, 7, 8, 9];
+    for of_view in voted_in {
+        if of_view > 0 {
+            let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
+            hear_view_changes(&mut backup, &rests_on);
+            let primary = group.0.primary(view(of_view)).value();
+            backup.hear(primary, Message::NewView(new_view(&group, of_view, &rests_on, &[])));
+        }
+        let primary = group.0.primary(view(of_view)).value();
+        let batch = group.batch(u8::try_from(of_view).expect("small"));
+        assert_eq!(appended(&backup.hear(primary, group.pre_prepare(primary, of_view, 1, &batch))).len(), 1);
+    }
+    let handed_out = |subject: &mut Subject| -> Vec<u64> {
+        subject.pass(100);
+        let is_answered = |of_view: &u64| {
+            let digest = group.batch(u8::try_from(*of_view).expect("small")).digest();
+            let outputs = subject.hear(3, Message::Fetch(Fetch::Batch { sequence: slot(1), digest }));
+            said(&outputs).iter().any(|message| matches!(message, Message::Batch(_)))
+        };
+        voted_in.into_iter().filter(is_answered).collect()
+    };
+    assert_eq!(handed_out(&mut backup), voted_in);
+    assert_eq!(handed_out(&mut backup.restart()), voted_in);
+    let batch = group.batch(9);
+    backup.hear_all([0, 1, 3].map(|id| (id, group.commit(id, 9, 1, batch.digest()))));
+    assert_eq!(handed_out(&mut backup), [9]);
+    assert_eq!(handed_out(&mut backup.restart()), [9]);
+}
