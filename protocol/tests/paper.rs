@@ -2,6 +2,8 @@
 
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/full_log.rs"]
+mod full_log;
 #[path = "paper/normal_case.rs"]
 mod normal_case;
 #[path = "paper/omission.rs"]
