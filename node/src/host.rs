@@ -10,6 +10,7 @@
 //! and what a queue may hold is bounded by what the core has outstanding. What comes in is taken in bulk, so that one
 //! wake-up of the task serves many messages.
 
+mod backlog;
 mod carry_out;
 mod clients;
 mod damage;
@@ -23,7 +24,6 @@ mod start;
 mod tests;
 mod verification;
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,7 +34,6 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
-use quorate_protocol::record::EncodedRecord;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::Invalid;
@@ -47,6 +46,7 @@ use crate::transport::{ClientEvent, ConnectionId, PeerEvent, PeerNetwork, Permit
 pub use report::{LinkReport, Report};
 pub use start::{Build, ReplicaOptions, Replicated, run};
 
+use backlog::Backlog;
 use clients::Clients;
 use executor::Executor;
 use report::Counters;
@@ -89,9 +89,7 @@ struct Host {
     peers: PeerNetwork,
     clients: Clients,
     log: log::Log,
-    /// Records that the log's queue has no room for, in order. Bound: what the core has outstanding, a few for each slot
-    /// of the window.
-    unqueued: VecDeque<(RecordNumber, EncodedRecord)>,
+    backlog: Backlog,
     executor: Executor,
     staging: Staging,
     pool: Pool,
@@ -251,7 +249,7 @@ impl Host {
     fn on_log(&mut self, event: log::Event) -> anyhow::Result<()> {
         match event {
             log::Event::Durable(number) => {
-                self.queue_records()?;
+                self.backlog.hand_over(&self.log)?;
                 self.handle(Input::Durable(RecordNumber::new(number)))
             }
             log::Event::Full(error) => {

@@ -12,6 +12,7 @@ mod prepare;
 mod recovery;
 mod request;
 mod retransmission;
+mod room;
 mod state_transfer;
 mod status;
 mod suspicion;
@@ -84,6 +85,8 @@ pub struct Replica {
     timers: Timers,
     /// Where the record of each slot that the log on disk still needs begins. Bound: two windows.
     first_records: BTreeMap<Sequence, RecordNumber>,
+    /// The log has no room: nothing is accepted until it has.
+    is_log_full: bool,
     /// How often each refusal happened. Bound: one a variant.
     refusals: BTreeMap<Refusal, u64>,
     now: Now,
@@ -133,6 +136,12 @@ struct Checkpoints {
     own: BTreeMap<Sequence, OwnCheckpoint>,
     /// Others' votes, and this replica's. Bound: the two highest slots a member.
     votes: Vec<Vec<Vote<Checkpoint>>>,
+    /// The slot of the state that is durable.
+    durable: Sequence,
+    /// The slot up to which the log on disk was cut last.
+    cut: Sequence,
+    /// The record that had to be durable before that cut.
+    cut_record: RecordNumber,
 }
 
 /// A checkpoint that this replica takes.
@@ -250,11 +259,12 @@ impl Hash for Replica {
             // Follows from the rest.
             timers: _,
             first_records,
+            is_log_full,
             refusals: _,
             now,
         } = self;
         (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
-        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, now).hash(state);
+        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, is_log_full, now).hash(state);
     }
 }
 
@@ -502,6 +512,8 @@ impl Machine for Replica {
             Input::CheckpointDurable { sequence } => self.on_checkpoint_durable(sequence),
             Input::StateStaged(staged) => self.on_state_staged(staged),
             Input::StateInstalled { sequence } => self.on_state_installed(sequence),
+            Input::LogFull => self.on_log_full(),
+            Input::LogHasRoom => self.on_log_has_room(),
         }
         self.on_due();
         self.try_propose();

@@ -23,6 +23,7 @@ impl Replica {
                 Refusal::FutureView => self.keep_early(vote, batch),
                 // Both votes are signed: the primary is caught. (PROTOCOL §4.3)
                 Refusal::Conflict => self.count_prepare(vote),
+                Refusal::LogFull => self.note_proposal(vote, batch),
                 _ => {}
             };
         }
@@ -66,7 +67,15 @@ impl Replica {
         if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
             return Some(Refusal::Clock);
         }
-        None
+        self.is_log_full.then_some(Refusal::LogFull)
+    }
+
+    /// The primary did its part, though this replica can't: the batch is here should the others decide it.
+    fn note_proposal(&mut self, vote: Vote<Prepare>, batch: Batch) {
+        self.suspicion.last_proposal = self.now.monotonic;
+        self.log.entry(vote.statement.sequence).add_batch(batch, Logged::No);
+        self.count_prepare(vote);
+        self.try_execute();
     }
 
     /// Votes for `batch`, whose bytes are here, in its slot.

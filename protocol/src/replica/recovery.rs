@@ -129,7 +129,13 @@ impl Replica {
                 in_execution: VecDeque::new(),
                 is_diverged: false,
             },
-            checkpoints: Checkpoints { own: BTreeMap::new(), votes: (0..members).map(|_| Vec::new()).collect() },
+            checkpoints: Checkpoints {
+                own: BTreeMap::new(),
+                votes: (0..members).map(|_| Vec::new()).collect(),
+                durable: Sequence::ZERO,
+                cut: Sequence::ZERO,
+                cut_record: RecordNumber::ZERO,
+            },
             view_changes: ViewChanges {
                 latest: none(members),
                 incomplete: (0..members).map(|_| None).collect(),
@@ -153,6 +159,7 @@ impl Replica {
             outbox: Outbox::new(first_record),
             timers: Timers::default(),
             first_records: BTreeMap::new(),
+            is_log_full: false,
             refusals: BTreeMap::new(),
             now,
             configuration,
