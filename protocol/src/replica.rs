@@ -85,8 +85,8 @@ pub struct Replica {
     timers: Timers,
     /// Where the record of each slot that the log on disk still needs begins. Bound: two windows.
     first_records: BTreeMap<Sequence, RecordNumber>,
-    /// The log has no room: nothing is accepted until it has.
-    is_log_full: bool,
+    /// Why the log has no room, if so: nothing is accepted until it has.
+    shortage: room::Shortage,
     /// How often each refusal happened. Bound: one a variant.
     refusals: BTreeMap<Refusal, u64>,
     now: Now,
@@ -259,12 +259,12 @@ impl Hash for Replica {
             // Follows from the rest.
             timers: _,
             first_records,
-            is_log_full,
+            shortage,
             refusals: _,
             now,
         } = self;
         (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
-        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, is_log_full, now).hash(state);
+        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, shortage, now).hash(state);
     }
 }
 
@@ -516,6 +516,7 @@ impl Machine for Replica {
             Input::LogHasRoom => self.on_log_has_room(),
         }
         self.on_due();
+        self.watch_backlog();
         self.try_propose();
         self.refresh_timers();
         self.assert_invariants();

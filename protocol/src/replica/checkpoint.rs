@@ -111,7 +111,7 @@ impl Replica {
         if sequence <= self.log.low() {
             return;
         }
-        if !self.is_log_full {
+        if !self.is_log_full() {
             self.outbox.append(Record::Stable(certificate.clone()));
         }
         self.log.advance(certificate, self.execution.executed);

@@ -53,7 +53,7 @@ impl Replica {
     /// The slot is decided.
     fn decide(&mut self, certificate: CommittedCertificate, batch: Option<Batch>) {
         let Commit { sequence, digest, .. } = certificate.statement;
-        let is_log_full = self.is_log_full;
+        let is_log_full = self.is_log_full();
         let slot = self.log.entry(sequence);
         if let Some(decided) = slot.decided() {
             assert!(decided == digest, "two quorums decided differently: more than f replicas are faulty");

@@ -56,7 +56,7 @@ impl Replica {
     /// As the primary of the view that it asks for, with a quorum of view changes for exactly that view, begins it.
     pub(super) fn try_new_view(&mut self) {
         let Mode::ViewChange { to } = self.mode else { return };
-        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) || self.is_log_full {
+        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) || self.is_log_full() {
             return;
         }
         let of_view = self.view_changes.latest.iter().flatten().filter(|latest| latest.content.view == to);
@@ -138,7 +138,7 @@ impl Replica {
     /// Checks a new view whose view changes are all here, and enters it if they lead to its proposals. (PROTOCOL §7.4)
     fn try_complete(&mut self, index: usize) {
         let Some(incomplete) = &self.view_changes.incomplete[index] else { return };
-        if self.is_log_full {
+        if self.is_log_full() {
             return;
         }
         let view_changes: Option<Vec<SharedViewChange>> = incomplete.view_changes.iter().cloned().collect();
@@ -252,7 +252,7 @@ impl Replica {
         let Some(slot) = self.log.slot(sequence) else { return };
         let Some(digest) = slot.awaited else { return };
         let Some(batch) = slot.batch(&digest).cloned() else { return };
-        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full {
+        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full() {
             return;
         }
         for request in batch.requests() {

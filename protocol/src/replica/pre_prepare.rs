@@ -67,7 +67,7 @@ impl Replica {
         if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
             return Some(Refusal::Clock);
         }
-        self.is_log_full.then_some(Refusal::LogFull)
+        self.is_log_full().then_some(Refusal::LogFull)
     }
 
     /// The primary did its part, though this replica can't: the batch is here should the others decide it.

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
+use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
 use crate::batch::Batch;
 use crate::certificate::{CommittedCertificate, StableCertificate};
@@ -159,7 +160,7 @@ impl Replica {
             outbox: Outbox::new(first_record),
             timers: Timers::default(),
             first_records: BTreeMap::new(),
-            is_log_full: false,
+            shortage: Shortage::default(),
             refusals: BTreeMap::new(),
             now,
             configuration,

@@ -161,7 +161,7 @@ impl Replica {
 
     fn is_time_to_propose(&self) -> bool {
         let waiting = self.queue.unproposed_count();
-        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) || self.is_log_full {
+        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) || self.is_log_full() {
             return false;
         }
         let in_flight = &self.proposer.in_flight;

@@ -19,7 +19,7 @@ impl Replica {
     /// byte, never rebuilt.
     pub(super) fn start_view_change(&mut self, to: View, reason: Suspicion) {
         assert!(to > self.wanted_view(), "a replica asks for a view once");
-        if self.is_log_full {
+        if self.is_log_full() {
             return;
         }
         self.mode = Mode::ViewChange { to };

@@ -197,8 +197,8 @@ fn decided_slots_below_the_low_watermark_are_still_handed_out() {
     assert_eq!(slots, [1, 2, 3, 4, 5, 6]);
 }
 
-/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. The records of the view
-/// and the latest stable certificate are written again above the cut." (§5)
+/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. ... The records of the
+/// view and the latest stable certificate are written again above the cut." (§5)
 #[test]
 fn the_log_is_cut_only_when_the_own_state_is_durable() {
     let mut backup = Subject::of_four(1);

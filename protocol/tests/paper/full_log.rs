@@ -1,7 +1,8 @@
 //! §9: a log without room.
 
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{FetchedBatch, Message};
-use quorate_protocol::number::RecordNumber;
+use quorate_protocol::number::{RecordNumber, Session};
 use quorate_protocol::output::Suspicion;
 use quorate_protocol::record::Record;
 use quorate_protocol::refusal::Refusal;
@@ -9,7 +10,7 @@ use quorate_protocol::replica::Mode;
 use quorate_protocol::{Input, Output};
 
 use crate::support::subject::{Subject, appended, executed, said, wanted};
-use crate::support::{client, digest, prepare, slot, view};
+use crate::support::{Group, client, digest, prepare, slot, small, view};
 
 /// A backup whose log has no room.
 fn full() -> Subject {
@@ -39,7 +40,7 @@ fn cuts(outputs: &[Output]) -> usize {
     outputs.iter().filter(|output| matches!(output, Output::Cut { .. })).count()
 }
 
-/// "Without room for a vote a replica gives none: it refuses proposals [...] and it executes what the others decide." (§9)
+/// "Without room for a vote a replica gives none: it refuses proposals ... and it executes what the others decide." (§9)
 #[test]
 fn a_replica_without_room_votes_for_nothing_and_executes_what_others_decide() {
     let mut backup = full();
@@ -183,4 +184,68 @@ fn a_primary_begins_its_view_when_there_is_room() {
     let outputs = primary.step(Input::LogHasRoom);
     assert!(matches!(appended(&outputs)[..], [Record::NewView(..)]), "{outputs:?}");
     assert_eq!(primary.replica.view(), view(1));
+}
+
+/// Slots `first` to `last` are proposed and decided, and every fourth is stable, while nothing becomes durable here.
+fn decide_while_the_disk_stands_still(backup: &mut Subject, first: u64, last: u64) -> Vec<Output> {
+    let group = backup.group.clone();
+    let mut outputs = Vec::new();
+    for sequence in first..=last {
+        let batch = group.batch(u8::try_from(sequence).expect("small"));
+        outputs.extend(backup.hear(0, group.pre_prepare(0, 0, sequence, &batch)));
+        outputs.extend(backup.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, sequence, batch.digest())))));
+        outputs.extend(backup.hear_all([0, 2, 3].map(|id| (id, group.commit(id, 0, sequence, batch.digest())))));
+        outputs.extend(backup.execute());
+        if sequence % 4 == 0 {
+            outputs.extend(backup.take_checkpoint());
+            outputs.extend(make_stable(backup, sequence));
+        }
+    }
+    outputs
+}
+
+/// "The same holds while too much waits for the disk to be durable, until half of it is." (§9)
+#[test]
+fn a_replica_whose_disk_stands_still_appends_no_more_than_a_bound_and_executes_what_others_decide() {
+    let mut backup = Subject::of_four(1);
+    let window = backup.group.0.parameters().window;
+    let outputs = decide_while_the_disk_stands_still(&mut backup, 1, 100);
+    assert_eq!(executed(&outputs), (1..=100).collect::<Vec<u64>>());
+    assert_eq!(said(&outputs), []);
+    let count = appended(&outputs).len() as u64;
+    assert!((4 * window..=5 * window).contains(&count), "{count} records wait");
+    assert!(backup.replica.refusals()[&Refusal::LogFull] > 50);
+}
+
+/// The same: it votes again, and what it says then a start finds.
+#[test]
+fn a_replica_whose_disk_goes_on_votes_again_once_half_of_what_waited_is_durable() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    decide_while_the_disk_stands_still(&mut backup, 1, 100);
+    let last = backup.records.last().expect("some").0.value();
+    let half = 2 * group.0.parameters().window;
+    assert_eq!(appended(&backup.step(Input::Durable(RecordNumber::new(last - half - 1)))), []);
+    let outputs = backup.step(Input::Durable(RecordNumber::new(last - half)));
+    assert!(matches!(appended(&outputs)[..], [Record::Stable(_)]), "{outputs:?}");
+    assert_eq!(appended(&backup.hear(0, group.pre_prepare(0, 0, 101, &group.batch(101)))).len(), 1);
+    let mut again = backup.restart();
+    again.outputs();
+    again.hear(0, group.pre_prepare(0, 0, 101, &group.batch(102)));
+    assert_eq!(again.replica.refusals().get(&Refusal::Conflict), Some(&1));
+}
+
+/// The same, by the bytes of what waits.
+#[test]
+fn a_few_large_batches_that_wait_for_the_disk_are_enough() {
+    let parameters = Parameters { window: 64, batch_bytes_max: 4 << 20, request_bytes_max: 1 << 20, ..small() };
+    let group = Group::new(4, parameters);
+    let mut backup = Subject::new(&group, 1);
+    let operation = "x".repeat(1 << 19);
+    let session = Session { sequence: slot(1), index: 0 };
+    let requests = (1..8).map(|number| group.request(client(0), session, number, &operation));
+    let batch = group.batch_at(0, requests.collect());
+    let proposals = (1..=64).map(|sequence| (0, group.pre_prepare(0, 0, sequence, &batch)));
+    let bytes = appended(&backup.hear_all(proposals)).len() * batch.body().len();
+    assert!((64 << 20..=68 << 20).contains(&bytes), "{bytes} bytes wait");
 }
