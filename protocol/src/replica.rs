@@ -33,7 +33,7 @@ use crate::configuration::{Configuration, Parameters};
 use crate::evidence::Evidence;
 use crate::input::Input;
 use crate::log::Log;
-use crate::message::{Message, Outcome, SharedNewView, SharedViewChange, StateRoot, Status};
+use crate::message::{Message, Outcome, PrePrepare, SharedNewView, SharedViewChange, StateRoot, Status};
 use crate::number::{RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
 use crate::output::{Output, Suspicion};
@@ -440,6 +440,10 @@ impl Replica {
     fn on_durable(&mut self, number: RecordNumber) {
         self.outbox.on_durable(number);
         while let Some(message) = self.outbox.release() {
+            // The log does not hold it any more, and nobody waits for it.
+            if voted_slot(&message).is_some_and(|sequence| sequence <= self.checkpoints.cut) {
+                continue;
+            }
             self.outbox.push(Output::Broadcast(message.clone()));
             self.count_own(message);
         }
@@ -559,6 +563,24 @@ impl Replica {
         self.timers.set(Timer::Suspicion, suspicion);
         self.timers.set(Timer::NewView, new_view);
         self.timers.set(Timer::Fetch, fetch);
+    }
+}
+
+/// The slot that a vote in the outbox is about.
+fn voted_slot(message: &Message) -> Option<Sequence> {
+    match message {
+        Message::PrePrepare(PrePrepare { vote, .. }) | Message::Prepare(vote) => Some(vote.statement.sequence),
+        Message::Commit(vote) => Some(vote.statement.sequence),
+        Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::Checkpoint(_)
+        | Message::Stable(_)
+        | Message::Request(_)
+        | Message::Status(_)
+        | Message::Fetch(_)
+        | Message::Batch(_)
+        | Message::Decided(_)
+        | Message::Part(_) => None,
     }
 }
 

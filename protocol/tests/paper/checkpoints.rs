@@ -197,6 +197,26 @@ fn decided_slots_below_the_low_watermark_are_still_handed_out() {
     assert_eq!(slots, [1, 2, 3, 4, 5, 6]);
 }
 
+/// "A replica's own vote counts, for itself too, only when it is durable and sent." (§3): one that became durable and was
+/// cut before it was said would be said without being held.
+#[test]
+fn a_vote_whose_record_was_cut_is_not_said() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let proposals = (1..=8).map(|sequence| (0, group.pre_prepare(0, 0, sequence, &group.batch(1))));
+    assert_eq!(backup.hear_all(proposals.collect::<Vec<_>>()).len(), 8);
+    let outputs = backup.hear(2, Message::Stable(group.stable(12, digest(7), &[0, 2, 3])));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Cut { .. })), "a window below: {outputs:?}");
+    let slots: Vec<u64> = said(&backup.sync())
+        .iter()
+        .filter_map(|message| match message {
+            Message::Prepare(vote) => Some(vote.statement.sequence.value()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(slots, [5, 6, 7, 8]);
+}
+
 /// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. ... The records of the
 /// view and the latest stable certificate are written again above the cut." (§5)
 #[test]
