@@ -162,7 +162,8 @@ struct OwnCheckpoint {
 struct ViewChanges {
     /// The view change of the highest view of each member. Bound: one a member.
     latest: Vec<Option<SharedViewChange>>,
-    /// New views that lack a view change which they name. Bound: one a member, the highest.
+    /// New views that lack a view change which they name, by who sent them: a primary that signs several for its view, or
+    /// for views to come, keeps nobody from the one that others entered. Bound: one a member, the highest.
     incomplete: Vec<Option<Incomplete>>,
     /// The new view by which this replica entered its view, and the view changes that it rests on. None in view 0.
     entered: Option<(SharedNewView, Vec<SharedViewChange>)>,
@@ -427,7 +428,7 @@ impl Replica {
             Payload::Checkpoint(vote) => self.on_checkpoint(vote),
             Payload::Stable(certificate) => self.on_stable(certificate),
             Payload::ViewChange(view_change) => self.on_view_change(view_change),
-            Payload::NewView(new_view) => self.on_new_view(new_view),
+            Payload::NewView(new_view) => self.on_new_view(from, new_view),
             Payload::Status(status) => self.on_status(from, status),
             Payload::Fetch(fetch) => self.on_fetch(from, fetch),
             Payload::Batch(sequence, batch) => self.on_batch(sequence, batch),

@@ -14,7 +14,7 @@ use crate::message::{
     CheckedNewView, Fetch, Message, NamedViewChange, NewView, Proposal, SharedNewView, SharedViewChange, SignedNewView,
     new_view_digest,
 };
-use crate::number::{Sequence, View};
+use crate::number::{ReplicaId, Sequence, View};
 use crate::output::{Notice, Output};
 use crate::record::{NewViewRecord, Record};
 use crate::refusal::Refusal;
@@ -86,22 +86,21 @@ impl Replica {
         CheckedNewView { content, signed: SignedNewView { body: body.into(), signature }, digest }
     }
 
-    pub(super) fn on_new_view(&mut self, new_view: SharedNewView) {
+    pub(super) fn on_new_view(&mut self, from: ReplicaId, new_view: SharedNewView) {
         let view = new_view.content.view;
         if view < self.wanted_view() || view <= self.view {
             return self.refuse(Refusal::OldView);
         }
-        let primary = self.configuration.primary(view);
-        if primary == self.id {
+        if self.configuration.primary(view) == self.id {
             return self.refuse(Refusal::Duplicate);
         }
-        let held = &self.view_changes.incomplete[primary.index()];
+        let held = &self.view_changes.incomplete[from.index()];
         if held.as_ref().is_some_and(|held| held.new_view.content.view >= view) {
             return self.refuse(Refusal::Duplicate);
         }
         let view_changes = new_view.content.view_changes.iter().map(|named| self.known_view_change(named)).collect();
-        self.view_changes.incomplete[primary.index()] = Some(Incomplete { new_view, view_changes, asked: None });
-        self.try_complete(primary.index());
+        self.view_changes.incomplete[from.index()] = Some(Incomplete { new_view, view_changes, asked: None });
+        self.try_complete(from.index());
         self.fetch_view_changes();
     }
 
@@ -160,14 +159,14 @@ impl Replica {
         self.enter(new_view, view_changes, conclusion);
     }
 
-    /// Asks for view changes that a new view names and that are not here: first of its primary, then of others in turn.
+    /// Asks for view changes that a new view names and that are not here: first of who sent it, then of others in turn.
     pub(super) fn fetch_view_changes(&mut self) {
         let now = self.now.monotonic;
         let retry = self.parameters().heartbeat();
         let others = self.others();
         let mut wanted = Vec::new();
-        let of_primaries = self.configuration.replicas().zip(&mut self.view_changes.incomplete);
-        for (primary, incomplete) in of_primaries {
+        let by_sender = self.configuration.replicas().zip(&mut self.view_changes.incomplete);
+        for (sender, incomplete) in by_sender {
             let Some(incomplete) = incomplete else { continue };
             let times = match incomplete.asked {
                 Some((asked, _)) if now.since(asked) < retry => continue,
@@ -175,7 +174,7 @@ impl Replica {
                 None => 0,
             };
             incomplete.asked = Some((now, times.saturating_add(1)));
-            let to = others.turn(primary, times);
+            let to = others.turn(sender, times);
             let named = incomplete.new_view.content.view_changes.iter().zip(&incomplete.view_changes);
             let missing = named.filter(|(_, held)| held.is_none()).map(|(named, _)| named.digest);
             wanted.extend(missing.map(|digest| (to, digest)));
@@ -279,7 +278,7 @@ mod tests {
     use crate::certificate::PreparedCertificate;
     use crate::codec::Blob;
     use crate::message::{CheckedViewChange, SignedViewChange, ViewChange};
-    use crate::number::{Epoch, ReplicaId};
+    use crate::number::Epoch;
     use crate::statement::Checkpoint;
 
     const EMPTY: Digest = Digest::from_bytes([0; 32]);

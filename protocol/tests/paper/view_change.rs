@@ -541,24 +541,24 @@ fn a_new_view_that_names_nothing_real_does_not_keep_a_replica_from_the_views_of_
     assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(4) })));
 }
 
-/// "`NewView`: the highest a member" (§3, table), while it waits for view changes.
+/// "`NewView`: the highest of each who hands it on" (§3, table), while it waits for view changes.
 #[test]
-fn one_new_view_that_waits_is_kept_for_each_primary() {
+fn one_new_view_that_waits_is_kept_of_each_sender() {
     let mut backup = Subject::of_four(2);
     let group = backup.group.clone();
     let incomplete = |of_view| {
         let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
         Message::NewView(new_view(&group, of_view, &rests_on, &[]))
     };
-    let of_view = |turn: u64, primary: u64| 4 * turn + primary;
+    let of_view = |turn: u64, sender: u8| 4 * turn + u64::from(sender);
     for turn in [1, 2, 9, 5, 9] {
-        for primary in [0, 1, 3] {
-            backup.hear(3, incomplete(of_view(turn, primary)));
+        for sender in [0, 1, 3] {
+            backup.hear(sender, incomplete(of_view(turn, sender)));
         }
     }
     assert_eq!(backup.replica.refusals()[&Refusal::Duplicate], 6, "those that were not the highest");
     let mut asked: Vec<_> = said(&backup.pass(100)).into_iter().filter(is_fetch_of_view_change).collect();
-    let named = [0, 1, 3].into_iter().flat_map(|primary| view_changes(&group, of_view(9, primary), &[0, 1, 3]));
+    let named = [0, 1, 3].into_iter().flat_map(|sender| view_changes(&group, of_view(9, sender), &[0, 1, 3]));
     let expected = named.map(|(_, signed)| {
         Message::Fetch(Fetch::ViewChange { digest: view_change_digest(group.cluster(), &signed.body) })
     });
@@ -661,4 +661,27 @@ fn what_was_voted_for_in_any_view_is_handed_out_until_the_slot_is_decided() {
     backup.hear_all([0, 1, 3].map(|id| (id, group.commit(id, 9, 1, batch.digest()))));
     assert_eq!(handed_out(&mut backup), [9]);
     assert_eq!(handed_out(&mut backup.restart()), [9]);
+}
+
+/// "`NewView` ... the highest of each who hands it on" (§3, table): a primary that shows one replica another new view, of this
+/// view or of one to come, with view changes that nobody has, keeps it from no view that others are in.
+#[test]
+fn a_second_new_view_of_a_lying_primary_keeps_nobody_from_the_one_that_others_entered() {
+    let group = Group::of_four();
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    let nobody_has =
+        [0, 1, 3].map(|id| (id, group.view_change(id, 1, Some(group.stable(4, digest(4), &[0, 1, 3])), vec![])));
+    let of_a_later_view = view_changes(&group, 5, &[0, 1, 3]);
+    for lie in [new_view(&group, 1, &nobody_has, &[]), new_view(&group, 5, &of_a_later_view, &[])] {
+        let mut backup = Subject::new(&group, 2);
+        backup.hear(1, Message::NewView(lie));
+        backup.pass_with_primary_alive(200);
+        let outputs = backup.hear(3, Message::Status(crate::support::subject::idle_status(1)));
+        assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(1) })));
+        let outputs = backup.hear(3, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+        let is_asked = |output: &&Output| matches!(output, Output::Send { to, message: Message::Fetch(Fetch::ViewChange { .. }) } if *to == replica(3));
+        assert_eq!(outputs.iter().filter(is_asked).count(), 3, "{outputs:?}");
+        hear_view_changes(&mut backup, &rests_on);
+        assert_eq!(backup.replica.view(), view(1));
+    }
 }
