@@ -75,6 +75,18 @@ pub enum StartError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// A vote above the watermarks that the log itself gives. The certificate that let it be cast was written before it: it
+    /// is lost, and so may be other votes.
+    #[error(
+        "record {number} of the log is a vote on slot {sequence}, above the watermarks: records before it are missing, \
+         and votes may be lost"
+    )]
+    AboveWatermarks {
+        /// The record's number.
+        number: RecordNumber,
+        /// The vote's slot.
+        sequence: Sequence,
+    },
 }
 
 impl Replica {
@@ -96,6 +108,11 @@ impl Replica {
             if let Recovered::Whole(Record::Stable(certificate)) = recovered {
                 replica.recover_stable(certificate);
             }
+        }
+        let high = replica.log.high();
+        let voted = records.iter().filter_map(|(number, recovered)| Some((*number, voted_slot(recovered)?)));
+        if let Some((number, sequence)) = voted.into_iter().find(|(_, sequence)| *sequence > high) {
+            return Err(StartError::AboveWatermarks { number, sequence });
         }
         let mut lost = None;
         for (number, recovered) in records {
@@ -308,5 +325,25 @@ impl Replica {
         self.try_execute();
         self.send_status();
         self.refresh_timers();
+    }
+}
+
+/// The slot on which a record is this replica's vote.
+fn voted_slot(recovered: &Recovered) -> Option<Sequence> {
+    match recovered {
+        Recovered::Whole(Record::Accepted(vote, _)) | Recovered::AcceptedWithoutBatch(vote) => {
+            Some(vote.statement.sequence)
+        }
+        Recovered::Whole(Record::Prepared(_, vote)) => Some(vote.statement.sequence),
+        Recovered::Whole(
+            Record::Committed(_)
+            | Record::Learned(..)
+            | Record::Stable(_)
+            | Record::ViewChange(..)
+            | Record::NewView(..),
+        )
+        | Recovered::LearnedWithoutBatch(_)
+        | Recovered::ViewChangeLost(_)
+        | Recovered::NewViewLost(_) => None,
     }
 }
