@@ -10,6 +10,7 @@
 //! and what a queue may hold is bounded by what the core has outstanding. What comes in is taken in bulk, so that one
 //! wake-up of the task serves many messages; from each source, and from each peer, its share.
 
+mod backlog;
 mod carry_out;
 mod clients;
 mod conduct;
@@ -26,7 +27,6 @@ mod start;
 mod tests;
 mod verification;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -36,7 +36,6 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
-use quorate_protocol::record::EncodedRecord;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::{Invalid, verify};
@@ -49,6 +48,7 @@ use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit}
 pub use report::{LinkReport, Report};
 pub use start::{Build, ReplicaOptions, Replicated, run};
 
+use backlog::Backlog;
 use clients::Clients;
 use conduct::Conduct;
 use evidence::EvidenceFolder;
@@ -99,9 +99,7 @@ struct Host {
     peers: PeerNetwork,
     clients: Clients,
     log: log::Log,
-    /// Records that the log's queue has no room for, in order. Bound: what the core has outstanding, a few for each slot
-    /// of the window.
-    unqueued: VecDeque<(RecordNumber, EncodedRecord)>,
+    backlog: Backlog,
     executor: Executor,
     staging: Staging,
     pool: Pool,
@@ -211,7 +209,7 @@ impl Host {
     }
 
     fn on_message(&mut self, from: ReplicaId, mut message: Message, permit: Permit) -> anyhow::Result<()> {
-        if !self.machine.is_wanted(&message) {
+        if !self.machine.is_wanted(from, &message) {
             self.counters.unwanted += 1;
             return Ok(());
         }
@@ -234,7 +232,7 @@ impl Host {
     /// Hands the pool what it takes of a peer, and drops what has come to matter no more.
     fn submit_messages(&mut self, from: ReplicaId) -> anyhow::Result<()> {
         while let Some((message, permit)) = self.pool.next(from) {
-            if self.machine.is_wanted(&message) && !self.conduct.is_barred(from, Instant::now()) {
+            if self.machine.is_wanted(from, &message) && !self.conduct.is_barred(from, Instant::now()) {
                 self.pool.check_message(from, message, permit)?;
             } else {
                 self.counters.unwanted += 1;
@@ -307,7 +305,7 @@ impl Host {
     fn on_log(&mut self, event: log::Event) -> anyhow::Result<()> {
         match event {
             log::Event::Durable(number) => {
-                self.queue_records()?;
+                self.backlog.hand_over(&self.log)?;
                 self.handle(Input::Durable(RecordNumber::new(number)))
             }
             log::Event::Full(error) => {

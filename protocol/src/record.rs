@@ -79,6 +79,17 @@ enum Head {
 }
 
 impl Record {
+    /// The batch in it.
+    pub(crate) fn batch(&self) -> Option<&Batch> {
+        match self {
+            Self::Accepted(_, batch) => batch.as_ref(),
+            Self::Learned(_, batch) => Some(batch),
+            Self::Prepared(..) | Self::Committed(_) | Self::Stable(_) | Self::ViewChange(..) | Self::NewView(..) => {
+                None
+            }
+        }
+    }
+
     /// The record's bytes. No record exceeds the bounds of the encoding: its parts have bounds far below.
     pub fn encode(&self) -> EncodedRecord {
         let (head, body) = match self {

@@ -1,6 +1,7 @@
 //! What runs on a host, as a rule: the real replica.
 
 use quorate_protocol::message::Message;
+use quorate_protocol::number::ReplicaId;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
 use crate::host::{Boot, BootCheckpoint, Builder, Standing, Subject};
@@ -17,8 +18,8 @@ impl Subject for Replica {
         Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable(), mode })
     }
 
-    fn is_wanted(&self, message: &Message) -> bool {
-        Self::is_wanted(self, message)
+    fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
+        Self::is_wanted(self, from, message)
     }
 }
 

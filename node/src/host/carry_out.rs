@@ -3,13 +3,11 @@
 use quorate_protocol::Machine as _;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
-use quorate_protocol::number::{RecordNumber, ReplicaId};
+use quorate_protocol::number::ReplicaId;
 use quorate_protocol::output::{Notice, Output};
-use quorate_protocol::record::Record;
 
 use super::Host;
 use super::executor::Command;
-use crate::storage::log;
 use crate::transport::Lane;
 
 impl Host {
@@ -23,8 +21,14 @@ impl Host {
 
     fn carry_out_one(&mut self, output: Output) -> anyhow::Result<()> {
         match output {
-            Output::Append { number, record } => self.append(number, &record)?,
-            Output::Cut { before } => self.log.cut(before.value())?,
+            Output::Append { number, record } => {
+                self.backlog.append(number, &record);
+                self.backlog.hand_over(&self.log)?;
+            }
+            Output::Cut { before } => {
+                self.backlog.cut(before);
+                self.backlog.hand_over(&self.log)?;
+            }
             Output::Send { to, message } => self.send(to, &message),
             Output::Broadcast(message) => self.broadcast(&message),
             Output::Execute(execution) => self.executor.send(Command::Execute(execution))?,
@@ -67,25 +71,6 @@ impl Host {
                 self.executor.send(Command::StageRefuse)
             }
         }
-    }
-
-    fn append(&mut self, number: RecordNumber, record: &Record) -> anyhow::Result<()> {
-        self.unqueued.push_back((number, record.encode()));
-        self.queue_records()
-    }
-
-    /// Hands records to the log as far as its queue has room. What has none waits here: it was accepted, and is not lost.
-    pub(super) fn queue_records(&mut self) -> anyhow::Result<()> {
-        while let Some((number, record)) = self.unqueued.front() {
-            match self.log.append(number.value(), record.head.clone(), record.body.clone()) {
-                Ok(()) => {
-                    self.unqueued.pop_front();
-                }
-                Err(log::Error::QueueFull) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn send(&mut self, to: ReplicaId, message: &Message) {

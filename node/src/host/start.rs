@@ -15,6 +15,7 @@ use quorate_protocol::record::Recovered;
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use tokio::sync::mpsc;
 
+use super::backlog::Backlog;
 use super::clients::Clients;
 use super::conduct::Conduct;
 use super::damage::advise;
@@ -247,7 +248,7 @@ fn assemble(
         clock,
         peers,
         log,
-        unqueued: std::collections::VecDeque::new(),
+        backlog: Backlog::default(),
         executor,
         staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
