@@ -275,7 +275,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let (sender, events) = unbounded_channel();
             let store = CheckpointStore::open(folder.path()).unwrap();
-            let keeper = Keeper::start(store, sender.clone()).unwrap();
+            let keeper = Keeper::start(store, 512, sender.clone()).unwrap();
             let build: Build = Arc::new(|| Box::new(Store::default()));
             let executor = Executor::start(Arc::clone(&build), build(), taken, keeper, sender).unwrap();
             Self { executor, events, _folder: folder }

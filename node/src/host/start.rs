@@ -217,7 +217,7 @@ fn assemble(
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
     let taken = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
-    let keeper = Keeper::start(store, events.clone())?;
+    let keeper = Keeper::start(store, configuration.parameters().window, events.clone())?;
     let executor = Executor::start(build, application, taken, keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
