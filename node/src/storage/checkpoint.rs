@@ -198,10 +198,8 @@ impl CheckpointStore {
         let mut changes: Vec<Change> =
             application.chain([latest_change(&latest)]).chain(changes_of(Map::Protocol, protocol)).collect();
         in_order(&mut changes, sequence)?;
-        let stored = match bytes >= self.large_bytes && self.state.may_ingest()? {
-            true => self.state.ingest(changes),
-            false => self.state.commit(changes),
-        };
+        let is_past_journal = bytes >= self.large_bytes && self.state.may_ingest()?;
+        let stored = if is_past_journal { self.state.ingest(changes) } else { self.state.commit(changes) };
         self.state.checked(stored)?;
         self.latest = Some(latest);
         Ok(())

@@ -138,6 +138,14 @@ fn what_was_durable_is_found_again_in_order() {
 }
 
 #[test]
+fn the_name_of_a_new_log_is_durable_before_anything_is_appended() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(TestDisk::default());
+    open(&disk, &options(folder.path())).close();
+    assert!(disk.synced_folders.lock().unwrap().iter().any(|synced| synced == folder.path()));
+}
+
+#[test]
 fn all_that_waits_is_written_once_and_synced_once() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(TestDisk::default());

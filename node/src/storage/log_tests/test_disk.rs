@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -25,6 +25,8 @@ pub(super) struct TestDisk {
     pub(super) refuse_syncs: AtomicBool,
     pub(super) refuse_writes: AtomicBool,
     pub(super) refuse_space: AtomicBool,
+    /// Folders whose names were synced.
+    pub(super) synced_folders: Mutex<Vec<PathBuf>>,
     /// Where the last write began.
     pub(super) last_write: AtomicU64,
     /// While this is held by a test, syncs wait.
@@ -66,6 +68,7 @@ impl Disk for TestDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.synced_folders.lock().unwrap().push(folder.to_owned());
         FileSystem.sync_folder(folder)
     }
 }
