@@ -311,12 +311,12 @@ impl Host {
             log::Event::Full(error) => {
                 self.counters.is_disk_full = true;
                 tracing::error!(%error, "the disk is full: nothing is accepted until there is room");
-                Ok(())
+                self.handle(Input::LogFull)
             }
             log::Event::Room => {
                 self.counters.is_disk_full = false;
                 tracing::info!("there is room on the disk again");
-                Ok(())
+                self.handle(Input::LogHasRoom)
             }
             // What the kernel keeps after a failed sync is unknown: stop. (PROTOCOL §9)
             log::Event::Failed(error) => Err(anyhow::Error::from(error).context("the write-ahead log failed")),
@@ -326,18 +326,19 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, .. } = self;
+        let Self { peers, clients, log, executor, pool, counters, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
             log.close()
         });
         let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
-        match closed? {
-            Err(error @ log::Error::Full { .. }) => {
-                tracing::warn!(%error, "the log was full: what had no room was not accepted");
-                Ok(())
-            }
+        let closed = closed?;
+        if counters.is_disk_full {
+            tracing::warn!("the log was full: what had no room was not accepted");
+        }
+        match closed {
+            Err(log::Error::Full { .. }) => Ok(()),
             closed => Ok(closed?),
         }
     }

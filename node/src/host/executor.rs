@@ -308,7 +308,7 @@ mod tests {
             let (sender, events) = unbounded_channel();
             let mut store = CheckpointStore::open(folder.path()).unwrap();
             store.apply(taken.value(), &[], vec![], vec![]).unwrap();
-            let keeper = Keeper::start(store, sender.clone()).unwrap();
+            let keeper = Keeper::start(store, 512, sender.clone()).unwrap();
             let executor = Executor::start(Arc::clone(&build), build(), taken, keeper, sender).unwrap();
             Self { executor, events, _folder: folder }
         }

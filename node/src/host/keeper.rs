@@ -43,8 +43,10 @@ struct Keeping {
     store: CheckpointStore,
     events: UnboundedSender<Event>,
     /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
-    /// Bound: one an interval in the window, and one.
+    /// Bound: one an interval in the window below the last, the last, and one.
     snapshots: Vec<Kept>,
+    /// Slots of the window: a checkpoint that far below the last is not the stable one any more, or of no use to others.
+    window: u64,
 }
 
 /// A state that stays readable.
@@ -55,8 +57,8 @@ struct Kept {
 }
 
 impl Keeper {
-    pub(super) fn start(store: CheckpointStore, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
-        let mut keeping = Keeping { store, events, snapshots: Vec::new() };
+    pub(super) fn start(store: CheckpointStore, window: u64, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
+        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window };
         if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
             keeping.keep_snapshot(sequence)?;
         }
@@ -99,10 +101,7 @@ impl Keeping {
                 self.keep_snapshot(sequence)?;
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
-            Keep::Stable(sequence) => {
-                let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
-                self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
-            }
+            Keep::Stable(sequence) => self.keep_from(sequence),
             Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
                 let part = self.part(sequence, cursor);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
@@ -127,8 +126,16 @@ impl Keeping {
 
     fn keep_snapshot(&mut self, sequence: Sequence) -> anyhow::Result<()> {
         let snapshot = self.store.snapshot().context("taking a snapshot of the checkpoint store")?;
+        // Where this replica lags, its own checkpoints are below the stable one, and none of them is said to be it.
+        self.keep_from(sequence.saturating_sub(self.window));
         self.snapshots.push(Kept { sequence, snapshot, read: None });
         Ok(())
+    }
+
+    /// Lets go of the states below `sequence`, but for the last one that a peer reads.
+    fn keep_from(&mut self, sequence: Sequence) {
+        let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
+        self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
     }
 
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
@@ -192,7 +199,7 @@ mod tests {
     fn keeping(folder: &std::path::Path) -> Keeping {
         let mut store = CheckpointStore::open(folder).unwrap();
         store.apply(128, &[], vec![(KEY.into(), Some(Bytes::new()))], vec![]).unwrap();
-        let mut keeping = Keeping { store, events: unbounded_channel().0, snapshots: Vec::new() };
+        let mut keeping = Keeping { store, events: unbounded_channel().0, snapshots: Vec::new(), window: 512 };
         keeping.keep_snapshot(Sequence::new(128)).unwrap();
         keeping
     }
@@ -211,5 +218,18 @@ mod tests {
         for bytes in [ENTRY_KEY_BYTES_MAX + 1, 65_534, 65_535, 65_536, 1 << 20] {
             assert_eq!(keys_after(bytes), None, "{bytes}");
         }
+    }
+
+    #[test]
+    fn the_states_that_stay_readable_are_bounded_though_none_becomes_stable() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, _said) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window: 8 };
+        for sequence in (4..=40).step_by(4).map(Sequence::new) {
+            keeping.on_command(Keep::Apply { sequence, application: Vec::new(), protocol: Vec::new() }).unwrap();
+        }
+        let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect();
+        assert_eq!(kept, [32, 36, 40]);
     }
 }

@@ -1,5 +1,7 @@
 //! Starting a replica: folder, log, state, sockets, threads; and its orderly end.
 
+use std::fs;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,6 +73,8 @@ struct Opened {
     checkpoint: Option<DurableCheckpoint>,
     records: Vec<(RecordNumber, Recovered)>,
     first_record: RecordNumber,
+    /// The log never held a record.
+    is_log_new: bool,
 }
 
 /// Runs a replica until `stop` ends. `ready` is called once its state is recovered and its sockets are bound.
@@ -80,7 +84,7 @@ struct Opened {
 pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
     let ReplicaOptions { configuration, build } = options;
     let data = &configuration.data;
-    std::fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+    make_durably(data).with_context(|| format!("making {}", data.display()))?;
     let lock = FolderLock::acquire(data)?;
     let (events, own) = mpsc::unbounded_channel();
     let configuration = Arc::new(configuration);
@@ -96,6 +100,13 @@ pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready:
     Ok(())
 }
 
+/// Makes a folder, and its name durable: a log that power takes away with it would be lost votes.
+fn make_durably(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::File::open(parent)?.sync_all()
+}
+
 /// Reads back what was durable. Blocks.
 fn open(
     configuration: &ReplicaConfiguration,
@@ -108,7 +119,7 @@ fn open(
     let first_record = RecordNumber::new(next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
-    Ok(Opened { log, store, application, checkpoint, records, first_record })
+    Ok(Opened { log, store, application, checkpoint, records, first_record, is_log_new: next.is_none() })
 }
 
 /// The store's own threads inherit the priority of the one that opens it.
@@ -219,12 +230,12 @@ fn assemble(
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<(Host, Sources)> {
-    let Opened { log, store, application, checkpoint, records, first_record } = opened;
+    let Opened { log, store, application, checkpoint, records, first_record, is_log_new } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
     let taken = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
-    let keeper = Keeper::start(store, events.clone())?;
+    let keeper = Keeper::start(store, configuration.parameters().window, events.clone())?;
     let executor = Executor::start(build, application, taken, keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
@@ -241,6 +252,9 @@ fn assemble(
         first_record,
     };
     let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    if is_log_new && taken > Sequence::ZERO {
+        return Err(lost_log(files, taken).into());
+    }
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -260,6 +274,23 @@ fn assemble(
         evidence,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Nobody gets to a checkpoint without having signed anything. (PROTOCOL §9)
+fn lost_log(files: &ReplicaConfiguration, taken: Sequence) -> Problem {
+    let (log, state) = (files.data.join("log"), state_folder(files));
+    Problem::failed(
+        format!(
+            "{} holds no record, and {} a state at slot {taken}. What this replica signed is lost, so it must not vote again \
+             under its key",
+            log.display(),
+            state.display()
+        ),
+        format!(
+            "put the log that belongs to that state back into {}; without it leave the replica stopped",
+            log.display()
+        ),
+    )
 }
 
 /// A state without the protocol's own part is a damaged one.
@@ -318,7 +349,6 @@ fn resolve(address: &str, key: &str) -> anyhow::Result<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::future::pending;
     use std::time::Duration;
 
@@ -403,6 +433,19 @@ mod tests {
         let report = refused(|folder| write(folder, vec![(long, Some(Bytes::new()))], vec![])).await;
         assert!(report.error.contains("entry 0 is not one of this application's"), "{report}");
         assert_advises_to_move_the_state(&report);
+    }
+
+    #[tokio::test]
+    async fn a_state_whose_log_is_gone_is_not_started_from() {
+        let root = tempfile::tempdir().unwrap();
+        let net = root.path().join("net");
+        Network::create(&net, Plan::on_loopback(4, 4100)).unwrap();
+        let clock = (Bytes::from_static(b"t"), Some(Bytes::from_static(&[0; 8])));
+        write(&net.join("replica-0/data/state"), vec![], vec![clock]);
+        let report = Report::new(&start(&root).await.unwrap_err());
+        assert!(report.error.contains("replica-0/data/log holds no record"), "{report}");
+        assert!(report.error.contains("must not vote again"), "{report}");
+        assert!(report.mend.is_some_and(|mend| mend.starts_with("put the log")));
     }
 
     #[tokio::test]
