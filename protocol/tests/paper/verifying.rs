@@ -49,7 +49,7 @@ fn what_is_signed_whole_counts_from_anyone() {
     assert!(check(&group, 3, Message::Stable(group.stable(4, digest(1), &[0, 1, 2]))).is_ok());
 }
 
-/// "Each bound on what a message may hold": a part begins after a key, and keys are bounded. (§9)
+/// Each bound on what a message may hold: a part begins after a key, and keys are bounded. (§9)
 #[test]
 fn keys_and_cursors_longer_than_any_count_for_nothing() {
     let group = Group::of_four();
