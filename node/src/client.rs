@@ -35,10 +35,9 @@ use std::time::Duration;
 use quorate_crypto::SigningKey;
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::number::{ReplicaId, View};
-use tokio::net::lookup_host;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub use self::account::{Account, LinkAccount};
 use self::driver::{Command, Driver};
@@ -48,7 +47,9 @@ pub use self::proved::{ProofError, Proved};
 pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
 #[cfg(test)]
 pub(crate) use self::tests::TestCluster;
-use crate::transport::{LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinks, ReplicaLinksOptions};
+use crate::transport::{
+    LinkPhase, LinkStatus, MTU_DEFAULT, MTU_MAX, Member, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions, look_up,
+};
 
 /// Keys whose sessions one connection carries, at most: a replica takes no more from one.
 pub const CLIENTS_MAX: usize = 1024;
@@ -58,6 +59,9 @@ const EVENTS_MAX: usize = 16_384;
 
 /// Commands that wait for the task; beyond it callers wait.
 const COMMANDS_MAX: usize = 4096;
+
+/// How long looking up all addresses may take before a connection is opened without those that are missing.
+pub const LOOK_UP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long the question for the links' states may take.
 const LINKS_PATIENCE: Duration = Duration::from_millis(500);
@@ -69,35 +73,40 @@ pub struct ConnectionOptions {
     pub configuration: Arc<Configuration>,
     /// The key that the links are made with. It can have a session, too; nobody else may use it at the same time.
     pub key: SigningKey,
-    /// Where each replica listens for clients, by number.
-    pub addresses: Vec<SocketAddr>,
+    /// The address to send from; port 0 for any.
+    pub local: SocketAddr,
     /// What packets may grow to, in bytes of UDP payload: 1200 to 6500.
     pub mtu_upper_bound: u16,
 }
 
 impl ConnectionOptions {
-    /// Options with the addresses that the configuration names, looked up. Packets may grow larger where all replicas are
-    /// on this machine.
+    /// Options that fit the addresses of the configuration, as far as they can be looked up within [`LOOK_UP_PATIENCE`].
+    /// They are looked up again whenever a replica is dialled. Packets may grow larger where all replicas are on this
+    /// machine.
     ///
     /// # Errors
-    /// [`OpenError::Address`].
+    /// [`OpenError::Address`] if not one of them leads anywhere.
     pub async fn resolve(configuration: Arc<Configuration>, key: SigningKey) -> Result<Self, OpenError> {
-        let mut addresses = Vec::with_capacity(configuration.size());
-        for member in configuration.members() {
-            addresses.push(look_up(&member.client_address).await?);
+        let mut looking = JoinSet::new();
+        for address in configuration.members().iter().map(|member| member.client_address.clone()) {
+            looking
+                .spawn(async move { look_up(&address).await.map_err(|source| OpenError::Address { address, source }) });
         }
-        let is_local = addresses.iter().all(|address| address.ip().is_loopback());
+        let (mut found, mut failed) = (Vec::new(), None);
+        let deadline = Instant::now() + LOOK_UP_PATIENCE;
+        while let Ok(Some(Ok(outcome))) = timeout_at(deadline, looking.join_next()).await {
+            match outcome {
+                Ok(address) => found.push(address),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (found.is_empty(), failed) {
+            return Err(error);
+        }
+        let is_local = found.len() == configuration.size() && found.iter().all(|address| address.ip().is_loopback());
         let mtu_upper_bound = if is_local { MTU_MAX } else { MTU_DEFAULT };
-        Ok(Self { configuration, key, addresses, mtu_upper_bound })
+        Ok(Self { configuration, key, local: local(&found), mtu_upper_bound })
     }
-}
-
-/// The first address of a host, an IPv4 one if there is any.
-async fn look_up(address: &str) -> Result<SocketAddr, OpenError> {
-    let failed = |source| OpenError::Address { address: address.to_owned(), source };
-    let found: Vec<SocketAddr> = lookup_host(address).await.map_err(failed)?.collect();
-    let first = found.iter().find(|address| address.is_ipv4()).or_else(|| found.first()).copied();
-    first.ok_or_else(|| failed(std::io::Error::other("the name has no address")))
 }
 
 /// Links to all replicas, and the sessions that they carry. Ends when it and all sessions are dropped, or by
@@ -115,7 +124,6 @@ pub(crate) struct Handle {
     reached: watch::Receiver<usize>,
     view: Arc<AtomicU64>,
     configuration: Arc<Configuration>,
-    addresses: Arc<[SocketAddr]>,
 }
 
 impl Connection {
@@ -124,14 +132,11 @@ impl Connection {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: ConnectionOptions) -> Result<Self, OpenError> {
-        let ConnectionOptions { configuration, key, addresses, mtu_upper_bound } = options;
-        if addresses.len() != configuration.size() {
-            return Err(OpenError::AddressCount { addresses: addresses.len(), replicas: configuration.size() });
-        }
+        let ConnectionOptions { configuration, key, local, mtu_upper_bound } = options;
         let (events, from_links) = mpsc::channel(EVENTS_MAX);
         let cluster = *configuration.cluster().digest().as_bytes();
-        let mut link_options =
-            ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), cluster);
+        let limits = ReplicaLinkLimits::for_requests(configuration.parameters().request_bytes_max);
+        let mut link_options = ReplicaLinksOptions::new(key.clone(), local, members(&configuration), cluster, limits);
         link_options.mtu_upper_bound = mtu_upper_bound;
         let links = ReplicaLinks::start(link_options, events).map_err(OpenError::Start)?;
         let (commands, from_callers) = mpsc::channel(COMMANDS_MAX);
@@ -139,7 +144,7 @@ impl Connection {
         let view = Arc::new(AtomicU64::new(0));
         let driver = Driver::new(Arc::clone(&configuration), key.public_key(), links, tell_reached, Arc::clone(&view));
         let task = tokio::spawn(driver.run(from_links, from_callers));
-        let handle = Handle { commands, reached, view, configuration, addresses: addresses.into() };
+        let handle = Handle { commands, reached, view, configuration };
         Ok(Self { handle, task })
     }
 
@@ -226,27 +231,27 @@ impl Handle {
             Ok(()) => timeout(LINKS_PATIENCE, answered).await.ok().and_then(Result::ok).unwrap_or_default(),
             Err(_closed) => Vec::new(),
         };
-        let reach = |(replica, address): (ReplicaId, &SocketAddr)| {
+        let reach = |(replica, member): (ReplicaId, &quorate_protocol::configuration::Member)| {
             let link: Option<&LinkStatus> = links.iter().find(|link| link.peer == replica);
             ReplicaReach {
                 replica,
-                address: *address,
+                address: member.client_address.clone(),
                 is_reached: link.is_some_and(|link| link.phase == LinkPhase::Up),
                 last_error: link.and_then(|link| link.last_error.clone()),
             }
         };
-        Reachability { replicas: self.configuration.replicas().zip(self.addresses.iter()).map(reach).collect() }
+        Reachability { replicas: self.configuration.replicas().zip(self.configuration.members()).map(reach).collect() }
     }
 }
 
-/// The address to send from: any of the family that reaches all.
+/// The address to send from: any of the family that reaches all of these.
 fn local(addresses: &[SocketAddr]) -> SocketAddr {
     let has_only_ipv4 = addresses.iter().all(SocketAddr::is_ipv4);
     let any: IpAddr = if has_only_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)
 }
 
-fn members(configuration: &Configuration, addresses: &[SocketAddr]) -> Vec<Member> {
-    let members = configuration.replicas().zip(configuration.members()).zip(addresses);
-    members.map(|((id, member), address)| Member { id, key: member.key, address: *address }).collect()
+fn members(configuration: &Configuration) -> Vec<Member> {
+    let members = configuration.replicas().zip(configuration.members());
+    members.map(|(id, member)| Member { id, key: member.key, address: member.client_address.clone() }).collect()
 }

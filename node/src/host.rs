@@ -8,12 +8,16 @@
 //!
 //! The host task owns the machine and nothing blocks it: each of the others is a thread with a bounded queue of its own,
 //! and what a queue may hold is bounded by what the core has outstanding. What comes in is taken in bulk, so that one
-//! wake-up of the task serves many messages.
+//! wake-up of the task serves many messages; from each source, and from each peer, its share.
 
+mod backlog;
 mod carry_out;
 mod clients;
+mod conduct;
 mod damage;
+mod evidence;
 mod executor;
+mod inbox;
 mod keeper;
 mod priority;
 mod report;
@@ -23,8 +27,6 @@ mod start;
 mod tests;
 mod verification;
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,29 +36,37 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
-use quorate_protocol::record::EncodedRecord;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Time, WallTime};
-use quorate_protocol::verify::Invalid;
+use quorate_protocol::verify::{Invalid, verify};
 use quorate_protocol::{Input, Machine, Now};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::storage::log;
-use crate::transport::{ClientEvent, ConnectionId, PeerEvent, PeerNetwork, Permit};
+use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
 
 pub use report::{LinkReport, Report};
 pub use start::{Build, ReplicaOptions, Replicated, run};
 
+use backlog::Backlog;
 use clients::Clients;
-use executor::Executor;
-use report::Counters;
+use conduct::Conduct;
+use evidence::EvidenceFolder;
+use executor::{Executor, Question};
+use inbox::{Frame, Inbox};
+use report::{Counters, LastReport};
 use staging::Staging;
+use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
 
-/// Events taken at once from a queue.
+/// Events of a source that are dealt with before it is another one's turn.
 const BULK_MAX: usize = 256;
 
-/// What the host's own threads report. Bound: each command is answered by at most two of these.
+/// Code of the reason for which a peer is disconnected.
+const CODE_CONDUCT: u16 = 4;
+
+/// What the host's own threads report. Bound: each command is answered by at most two of these, and those that others may
+/// ask for keep their place until the host has the answer.
 #[derive(Debug)]
 enum Event {
     /// From the log's thread.
@@ -68,13 +78,13 @@ enum Event {
     /// A checkpoint is durable.
     CheckpointDurable { sequence: Sequence },
     /// A part of the stable checkpoint, for a peer.
-    Part { to: ReplicaId, message: Box<Message> },
+    Part { to: ReplicaId, message: Box<Message>, place: OwnedSemaphorePermit },
     /// A transferred state is staged.
     Staged(StagedState),
     /// A staged state is installed.
     Installed { sequence: Sequence },
     /// The answer to a question for a proof.
-    Proved { connection: ConnectionId, message: Box<ReplicaMessage> },
+    Proved { question: Question, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -89,16 +99,17 @@ struct Host {
     peers: PeerNetwork,
     clients: Clients,
     log: log::Log,
-    /// Records that the log's queue has no room for, in order. Bound: what the core has outstanding, a few for each slot
-    /// of the window.
-    unqueued: VecDeque<(RecordNumber, EncodedRecord)>,
+    backlog: Backlog,
     executor: Executor,
     staging: Staging,
     pool: Pool,
+    inbox: Inbox,
+    conduct: Conduct,
     /// For what is checked at once, outside the pool.
     rule: verification::Zip215,
     counters: Counters,
-    data: PathBuf,
+    last_report: LastReport,
+    evidence: EvidenceFolder,
 }
 
 /// Both clocks of the machine.
@@ -140,20 +151,29 @@ impl Host {
                 biased;
                 () = &mut stop => return Ok(self),
                 _ = sources.own.recv_many(&mut own, BULK_MAX) => {}
-                _ = sources.peers.recv_many(&mut peers, BULK_MAX) => {}
+                _ = sources.peers.recv_many(&mut peers, PEER_EVENTS_MAX) => {}
                 _ = sources.clients.recv_many(&mut clients, BULK_MAX) => {}
-                () = tokio::time::sleep_until(deadline.into()) => self.handle(Input::Wake)?,
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                // There are frames left from the last round.
+                () = std::future::ready(()), if !self.inbox.is_empty() => {}
             }
+            // Whichever it was, each source has its turn, or the first that floods would be the only one.
+            top_up(&mut own, BULK_MAX, || sources.own.try_recv().ok());
+            top_up(&mut peers, PEER_EVENTS_MAX, || sources.peers.try_recv().ok());
+            top_up(&mut clients, BULK_MAX, || sources.clients.try_recv().ok());
             for event in own.drain(..) {
                 self.on_own(event)?;
             }
             for event in peers.drain(..) {
-                self.on_peer(event)?;
+                self.on_peer(event);
+            }
+            for (from, frame) in self.inbox.take(BULK_MAX) {
+                self.on_frame(from, frame)?;
             }
             for event in clients.drain(..) {
-                self.on_client(event);
+                self.on_client(event)?;
             }
-            self.submit_requests();
+            self.submit_requests()?;
             if Instant::now() >= deadline {
                 self.handle(Input::Wake)?;
             }
@@ -167,20 +187,29 @@ impl Host {
         self.carry_out()
     }
 
-    fn on_peer(&mut self, event: PeerEvent) -> anyhow::Result<()> {
+    fn on_peer(&mut self, event: PeerEvent) {
         match event {
-            PeerEvent::Up(peer) => tracing::info!(%peer, "link up"),
-            PeerEvent::Down(peer, reason) => tracing::info!(%peer, %reason, "link down"),
-            PeerEvent::Frame { from, bytes, permit, .. } => match from_frame::<Message>(&bytes) {
-                Ok(message) => self.on_message(from, message, permit)?,
-                Err(error) => self.note_invalid(from, &error.into()),
-            },
+            PeerEvent::Up(peer) if self.conduct.is_barred(peer, Instant::now()) => self.disconnect(peer),
+            // The transport tells the operator.
+            PeerEvent::Up(_) | PeerEvent::Down(..) => {}
+            PeerEvent::Frame { from, lane, bytes, permit } => self.inbox.push(from, Frame { lane, bytes, permit }),
+        }
+    }
+
+    fn on_frame(&mut self, from: ReplicaId, Frame { lane, bytes, permit }: Frame) -> anyhow::Result<()> {
+        if self.conduct.is_barred(from, Instant::now()) {
+            return Ok(());
+        }
+        match from_frame::<Message>(&bytes) {
+            Ok(message) if carry_out::lane(&message) == lane => self.on_message(from, message, permit)?,
+            Ok(_) => self.note_invalid(from, &"it came by the lane of others"),
+            Err(error) => self.note_invalid(from, &error),
         }
         Ok(())
     }
 
     fn on_message(&mut self, from: ReplicaId, mut message: Message, permit: Permit) -> anyhow::Result<()> {
-        if !self.machine.is_wanted(&message) {
+        if !self.machine.is_wanted(from, &message) {
             self.counters.unwanted += 1;
             return Ok(());
         }
@@ -193,10 +222,22 @@ impl Host {
     /// Few signatures are checked at once, many on the pool.
     fn check(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         if verification::is_small(&message) {
-            let checked = verification::check(from, message, &self.configuration, &mut self.rule);
+            let checked = verify(message, from, &self.configuration, &mut self.rule);
             return self.on_checked_message(from, checked);
         }
-        self.pool.check_message(from, message, permit);
+        self.pool.put(from, message, permit);
+        self.submit_messages(from)
+    }
+
+    /// Hands the pool what it takes of a peer, and drops what has come to matter no more.
+    fn submit_messages(&mut self, from: ReplicaId) -> anyhow::Result<()> {
+        while let Some((message, permit)) = self.pool.next(from) {
+            if self.machine.is_wanted(from, &message) && !self.conduct.is_barred(from, Instant::now()) {
+                self.pool.check_message(from, message, permit)?;
+            } else {
+                self.counters.unwanted += 1;
+            }
+        }
         Ok(())
     }
 
@@ -211,11 +252,21 @@ impl Host {
         }
     }
 
-    fn note_invalid(&mut self, from: ReplicaId, invalid: &Invalid) {
+    /// Who sends too much that counts for nothing is disconnected, and kept out for a while.
+    fn note_invalid(&mut self, from: ReplicaId, invalid: &dyn std::fmt::Display) {
         self.counters.invalid_from_peers += 1;
+        if self.conduct.note_invalid(from, Instant::now()) {
+            tracing::warn!(%from, %invalid, "a peer keeps sending what is invalid: it is disconnected");
+            self.disconnect(from);
+        }
         if self.counters.invalid_from_peers.is_power_of_two() {
             tracing::warn!(%from, %invalid, total = self.counters.invalid_from_peers, "invalid message from a peer");
         }
+    }
+
+    fn disconnect(&self, peer: ReplicaId) {
+        let text = "too many messages that count for nothing".to_owned();
+        self.peers.close(peer, CloseReason { code: CODE_CONDUCT, text });
     }
 
     fn on_own(&mut self, event: Event) -> anyhow::Result<()> {
@@ -229,19 +280,22 @@ impl Host {
                 self.handle(Input::CheckpointTaken { sequence, application_root })
             }
             Event::CheckpointDurable { sequence } => self.handle(Input::CheckpointDurable { sequence }),
-            Event::Part { to, message } => {
+            Event::Part { to, message, place } => {
+                drop(place);
                 self.send(to, &message);
                 Ok(())
             }
             Event::Staged(staged) => self.handle(Input::StateStaged(staged)),
             Event::Installed { sequence } => self.handle(Input::StateInstalled { sequence }),
-            Event::Proved { connection, message } => {
-                self.clients.answer(connection, &*message);
+            Event::Proved { question, message } => {
+                self.clients.answer(question.connection, &*message);
                 Ok(())
             }
             Event::Checked(Checked::Message { from, message, permit }) => {
                 drop(permit);
-                self.on_checked_message(from, *message)
+                self.pool.on_message_checked(from);
+                self.on_checked_message(from, *message)?;
+                self.submit_messages(from)
             }
             Event::Checked(Checked::Requests(checked)) => self.on_checked_requests(checked),
             Event::Failed(error) => Err(error),
@@ -251,18 +305,18 @@ impl Host {
     fn on_log(&mut self, event: log::Event) -> anyhow::Result<()> {
         match event {
             log::Event::Durable(number) => {
-                self.queue_records()?;
+                self.backlog.hand_over(&self.log)?;
                 self.handle(Input::Durable(RecordNumber::new(number)))
             }
             log::Event::Full(error) => {
                 self.counters.is_disk_full = true;
                 tracing::error!(%error, "the disk is full: nothing is accepted until there is room");
-                Ok(())
+                self.handle(Input::LogFull)
             }
             log::Event::Room => {
                 self.counters.is_disk_full = false;
                 tracing::info!("there is room on the disk again");
-                Ok(())
+                self.handle(Input::LogHasRoom)
             }
             // What the kernel keeps after a failed sync is unknown: stop. (PROTOCOL §9)
             log::Event::Failed(error) => Err(anyhow::Error::from(error).context("the write-ahead log failed")),
@@ -272,21 +326,28 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, .. } = self;
+        let Self { peers, clients, log, executor, pool, counters, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
             log.close()
         });
         let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
-        match closed? {
-            Err(error @ log::Error::Full { .. }) => {
-                tracing::warn!(%error, "the log was full: what had no room was not accepted");
-                Ok(())
-            }
+        let closed = closed?;
+        if counters.is_disk_full {
+            tracing::warn!("the log was full: what had no room was not accepted");
+        }
+        match closed {
+            Err(log::Error::Full { .. }) => Ok(()),
             closed => Ok(closed?),
         }
     }
+}
+
+/// Takes events until there are `count_max`, or none is left.
+fn top_up<T>(events: &mut Vec<T>, count_max: usize, next: impl FnMut() -> Option<T>) {
+    let room = count_max.saturating_sub(events.len());
+    events.extend(std::iter::from_fn(next).take(room));
 }
 
 impl std::fmt::Debug for Host {

@@ -14,6 +14,7 @@
 //! Bulkheads: each link and lane has its own bounded queue for what goes out (a full one drops the new frame) and its own
 //! budget for what came in (an exhausted one stops reading, and QUIC makes the sender wait).
 
+mod address;
 mod admission;
 mod backoff;
 mod budget;
@@ -21,6 +22,7 @@ mod clients;
 mod close;
 mod dial;
 mod endpoint;
+mod flaps;
 mod frame;
 mod handshake;
 mod identity;
@@ -37,6 +39,7 @@ mod tls;
 
 pub use quorate_protocol::number::ReplicaId;
 
+pub use address::{look_up, preferred};
 pub use admission::AdmissionLimits;
 pub use backoff::{BACKOFF_CAP, BACKOFF_FLOOR, Backoff};
 pub use budget::Permit;
@@ -54,12 +57,13 @@ pub use status::{LinkPhase, LinkStatus};
 pub use tls::{ALPN_CLIENT, ALPN_PEER, AcceptedKeys, TlsError};
 
 /// A replica as the others know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Its number.
     pub id: ReplicaId,
     /// The key that it proves to hold.
     pub key: quorate_crypto::PublicKey,
-    /// Where it listens: for replicas in a table for [`PeerNetwork`], for clients in one for [`ReplicaLinks`].
-    pub address: std::net::SocketAddr,
+    /// `host:port`, where it listens: for replicas in a table for [`PeerNetwork`], for clients in one for
+    /// [`ReplicaLinks`]. A name is looked up before each dial.
+    pub address: String,
 }

@@ -35,7 +35,8 @@ pub struct Surroundings {
     pub result_bytes_max: usize,
 }
 
-/// An entry that was written (`Some`) or removed (`None`) since the checkpoint before.
+/// An entry that was written (`Some`) or removed (`None`) since the checkpoint before. Its key has at most
+/// [`ENTRY_KEY_BYTES_MAX`](crate::message::ENTRY_KEY_BYTES_MAX) bytes: a longer one is transferred to nobody.
 pub type Change = (Bytes, Option<Bytes>);
 
 /// The state at a checkpoint: its root, and what differs from the checkpoint before.

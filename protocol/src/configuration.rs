@@ -9,7 +9,7 @@ use core::time::Duration;
 use quorate_crypto::{Digest, Domain, PublicKey, hash};
 
 use crate::batch::OPERATIONS_MAX;
-use crate::codec::{BorrowDecode, Decode, Encode, Frame, List, encode};
+use crate::codec::{BorrowDecode, Decode, ENCODED_BYTES_MAX, Encode, Frame, List, encode};
 use crate::number::{Epoch, ReplicaId, Sequence, View};
 use crate::sessions::OUTSTANDING_MAX;
 
@@ -171,6 +171,7 @@ impl Configuration {
     ) -> Result<Self, ConfigurationError> {
         check_members(&members)?;
         check_parameters(&parameters)?;
+        check_new_view(members.len(), &parameters)?;
         Ok(Self { cluster, epoch, members, parameters })
     }
 
@@ -350,6 +351,26 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
         Some((name, relation, _)) => Err(ConfigurationError::Parameter { name, relation }),
         None => Ok(()),
     }
+}
+
+/// A new view with its view changes whole is one record: a quorum of them, each with a certificate and a vote for every slot
+/// of the window. One that exceeds the encoding's bound could not be made durable, and no view be entered. (PROTOCOL §7.4)
+fn check_new_view(members: usize, parameters: &Parameters) -> Result<(), ConfigurationError> {
+    /// A vote in a certificate: the voter and its signature.
+    const VOTE_BYTES: u64 = 1 + 64;
+    /// A certificate without its votes, and the vote cast for the same slot.
+    const SLOT_BYTES: u64 = (8 + 8 + 8 + 32 + 4) + (8 + 8 + 32);
+    /// The rest of a view change with its stable certificate, more than enough.
+    const VIEW_CHANGE_BYTES: u64 = 4 << 10;
+    /// The new view itself, more than enough: 40 bytes a slot, 33 a view change.
+    const NEW_VIEW_BYTES: u64 = 64 << 10;
+    let of_slot = SLOT_BYTES + VOTE_BYTES * members as u64;
+    let of_view_change = parameters.window * of_slot + VIEW_CHANGE_BYTES;
+    if quorum(members) as u64 * of_view_change + NEW_VIEW_BYTES <= ENCODED_BYTES_MAX as u64 {
+        return Ok(());
+    }
+    let relation = "at most as many slots as the view changes of a quorum of these members list in 24 MiB";
+    Err(ConfigurationError::Parameter { name: "window", relation })
 }
 
 #[cfg(test)]
@@ -553,5 +574,15 @@ mod tests {
             clients[2].client_address = address;
             assert_eq!(check_members(&clients), expected, "{length} bytes");
         }
+    }
+
+    #[test]
+    fn a_new_view_must_fit_into_a_record() {
+        let largest = Parameters { window: 1024, ..Parameters::default() };
+        for (size, parameters) in [(31, &Parameters::default()), (22, &largest)] {
+            check_new_view(size, parameters).expect("it fits");
+        }
+        let refused = check_new_view(23, &largest);
+        assert!(matches!(refused, Err(ConfigurationError::Parameter { name: "window", .. })));
     }
 }

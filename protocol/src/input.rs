@@ -56,6 +56,10 @@ pub enum Input {
         /// The checkpoint's slot.
         sequence: Sequence,
     },
+    /// The log will have no room for much more: what was appended is kept, nothing else is to be accepted.
+    LogFull,
+    /// The log has room again.
+    LogHasRoom,
 }
 
 /// A state as it was put together from parts, before anyone relies on it.

@@ -189,7 +189,7 @@ mod tests {
         let statement = Commit { epoch: Epoch::ZERO, view: View::ZERO, sequence, digest: batch.digest() };
         let slot = log.entry(sequence);
         slot.add_batch(batch.clone(), Logged::Yes);
-        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+        slot.decide(CommittedCertificate { statement, votes: List::empty() });
     }
 
     fn handed_out(log: &Log) -> Vec<u64> {

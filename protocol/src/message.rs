@@ -8,7 +8,7 @@ use quorate_crypto::{Digest, Domain, PublicKey, Signature, hash};
 
 use crate::batch::{OPERATIONS_MAX, SignedRequest};
 use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
-use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, encode};
+use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, decode_head, encode};
 use crate::configuration::{ClusterId, WINDOW_MAX};
 use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
 use crate::statement::{Checkpoint, Commit, Prepare, Vote};
@@ -18,6 +18,16 @@ pub const VERSION: u8 = 1;
 
 /// Most entries of a part of a transferred state.
 pub const PART_ENTRIES_MAX: usize = 4096;
+
+/// Longest key of an entry of a state, in bytes: asking for what follows it still fits into a vote's frame, and the store
+/// takes it.
+pub const ENTRY_KEY_BYTES_MAX: usize = 32 << 10;
+
+/// Longest cursor, in bytes: a letter for the map, and a key.
+pub const CURSOR_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX + 1;
+
+/// Longest query of a question for a proof, in bytes: it names a key.
+pub const QUERY_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX;
 
 /// What replicas say to each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
@@ -98,6 +108,23 @@ pub struct SignedViewChange {
     pub body: Blob,
     /// The replica's signature over the digest of `body`.
     pub signature: Signature,
+}
+
+/// What a view change begins with.
+#[derive(BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct ViewChangeHead {
+    _epoch: Epoch,
+    view: View,
+    replica: ReplicaId,
+}
+
+/// What a new view begins with.
+#[derive(BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+struct NewViewHead {
+    _epoch: Epoch,
+    view: View,
 }
 
 /// The digest of one batch that a new view proposes for a slot.
@@ -213,7 +240,7 @@ pub enum Fetch {
     Part {
         /// The checkpoint's slot.
         sequence: Sequence,
-        /// Where the part begins; empty at first, then as the part before said.
+        /// Where the part begins; empty at first, then as the part before said. At most [`CURSOR_BYTES_MAX`] bytes.
         cursor: Blob,
     },
 }
@@ -242,7 +269,7 @@ pub struct Decided {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Entry {
-    /// Its key.
+    /// Its key, of at most [`ENTRY_KEY_BYTES_MAX`] bytes.
     pub key: Blob,
     /// Its value.
     pub value: Blob,
@@ -261,8 +288,28 @@ pub struct Part {
     pub protocol: List<Entry, PART_ENTRIES_MAX>,
     /// Entries of the application's state.
     pub application: List<Entry, PART_ENTRIES_MAX>,
-    /// Where the next part begins; `None` in the last.
+    /// Where the next part begins, in at most [`CURSOR_BYTES_MAX`] bytes; `None` in the last.
     pub next: Option<Blob>,
+}
+
+impl Fetch {
+    /// Whether its cursor is no longer than any may be.
+    pub fn is_within_bounds(&self) -> bool {
+        match self {
+            Self::Part { cursor, .. } => cursor.len() <= CURSOR_BYTES_MAX,
+            Self::Batch { .. } | Self::Decided { .. } | Self::ViewChange { .. } | Self::NewView { .. } => true,
+        }
+    }
+}
+
+impl Part {
+    /// Whether its cursors and keys are no longer than any may be.
+    pub fn is_within_bounds(&self) -> bool {
+        let mut cursors = core::iter::once(&self.cursor).chain(&self.next);
+        let mut entries = self.protocol.iter().chain(self.application.iter());
+        cursors.all(|cursor| cursor.len() <= CURSOR_BYTES_MAX)
+            && entries.all(|entry| entry.key.len() <= ENTRY_KEY_BYTES_MAX)
+    }
 }
 
 /// What a client says to a replica.
@@ -284,7 +331,7 @@ pub enum ClientMessage {
     Prove {
         /// Names the question in the answer.
         number: RequestNumber,
-        /// The application's query.
+        /// The application's query, of at most [`QUERY_BYTES_MAX`] bytes.
         query: Blob,
     },
 }
@@ -455,6 +502,21 @@ pub struct CheckedNewView {
 pub type SharedViewChange = Arc<CheckedViewChange>;
 /// Shared, since a new view is kept and sent again.
 pub type SharedNewView = Arc<CheckedNewView>;
+
+impl SignedViewChange {
+    /// Whose the bytes claim to be, and of which view; nothing else of them is looked at.
+    pub(crate) fn claimed(&self) -> Option<(ReplicaId, View)> {
+        let ViewChangeHead { replica, view, .. } = decode_head(self.body.bytes()).ok()?;
+        Some((replica, view))
+    }
+}
+
+impl SignedNewView {
+    /// Of which view the bytes claim to be; nothing else of them is looked at.
+    pub(crate) fn claimed_view(&self) -> Option<View> {
+        decode_head::<NewViewHead>(self.body.bytes()).ok().map(|head| head.view)
+    }
+}
 
 impl ViewChange {
     /// The slot of the stable certificate; zero without one.

@@ -15,25 +15,48 @@ use crate::record::Record;
 pub(crate) struct Outbox {
     /// Bound: emptied by the host after every input.
     ready: VecDeque<Output>,
-    /// Votes with the record that each waits for, in ascending order. Bound: a few for each slot in the window, since
-    /// each is cast once a view.
+    /// Votes with the record that each waits for, in ascending order. Bound: none is cast while the backlog is too large.
     waiting: VecDeque<(RecordNumber, Message)>,
     /// The number that the next record gets.
     next: RecordNumber,
     /// All records up to this one are durable.
     durable: RecordNumber,
+    /// The batches in later records, by their bytes. Bound: as `waiting`.
+    batches: VecDeque<(RecordNumber, usize)>,
+    batch_bytes: usize,
+}
+
+/// What waits to be durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// So many records.
+    pub(crate) records: u64,
+    /// So many bytes of batches in them.
+    pub(crate) bytes: usize,
 }
 
 impl Outbox {
     /// An outbox whose first record gets the number `next`, all before it being durable.
     pub(crate) fn new(next: RecordNumber) -> Self {
-        Self { ready: VecDeque::new(), waiting: VecDeque::new(), next, durable: next.saturating_sub(1) }
+        Self {
+            ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            next,
+            durable: next.saturating_sub(1),
+            batches: VecDeque::new(),
+            batch_bytes: 0,
+        }
     }
 
     /// Appends a record that no message waits for.
     pub(crate) fn append(&mut self, record: Record) -> RecordNumber {
         let number = self.next;
         self.next = number.next().expect("a log of 2^64 records is not written in any lifetime");
+        if let Some(batch) = record.batch() {
+            let bytes = batch.body().len();
+            self.batches.push_back((number, bytes));
+            self.batch_bytes += bytes;
+        }
         self.ready.push_back(Output::Append { number, record });
         number
     }
@@ -54,6 +77,15 @@ impl Outbox {
     pub(crate) fn on_durable(&mut self, number: RecordNumber) {
         assert!(number < self.next, "the log reports durable what was never appended");
         self.durable = self.durable.max(number);
+        while let Some((_, bytes)) = self.batches.pop_front_if(|(record, _)| *record <= number) {
+            self.batch_bytes -= bytes;
+        }
+    }
+
+    /// What was appended and is not durable.
+    pub(crate) fn backlog(&self) -> Backlog {
+        let records = self.next.value().saturating_sub(self.durable.value() + 1);
+        Backlog { records, bytes: self.batch_bytes }
     }
 
     /// Whether the record `number` is durable.

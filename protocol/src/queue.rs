@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use quorate_crypto::PublicKey;
 
-use crate::batch::{BATCH_OVERHEAD_BYTES, ParsedRequest, RequestId};
+use crate::batch::{BATCH_OVERHEAD_BYTES, ParsedRequest, RequestId, SignedRequest};
 use crate::configuration::Parameters;
 use crate::time::Time;
 
@@ -16,12 +16,29 @@ pub(crate) const REQUESTS_MAX: usize = 1 << 16;
 /// Most bytes that waiting requests hold in total.
 pub(crate) const BYTES_MAX: usize = 128 << 20;
 
+/// How many requests, and how many bytes of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Amount {
+    pub(crate) requests: usize,
+    pub(crate) bytes: usize,
+}
+
 /// A request that waits.
 #[derive(Debug, Clone, Hash)]
 struct Waiting {
     request: ParsedRequest,
     arrived: Time,
     is_proposed: bool,
+    /// Whether it was passed on a second time in this view.
+    is_repeated: bool,
+}
+
+impl Amount {
+    /// With one request more, if that is still within `max`.
+    fn plus(self, request: &ParsedRequest, max: Self) -> Option<Self> {
+        let more = Self { requests: self.requests + 1, bytes: self.bytes + request.bytes_in_batch() };
+        (more.requests <= max.requests && more.bytes <= max.bytes).then_some(more)
+    }
 }
 
 /// Requests in the order of their arrival.
@@ -37,7 +54,7 @@ pub(crate) struct Queue {
     /// All that wait, oldest first; those that left, or came again later, are skipped. Bound: as `unproposed`.
     by_arrival: VecDeque<(RequestId, Time)>,
     /// Bound: as `waiting`.
-    per_client: BTreeMap<PublicKey, usize>,
+    per_client: BTreeMap<PublicKey, Amount>,
     bytes: usize,
 }
 
@@ -61,11 +78,12 @@ impl Queue {
             || self.unproposed_count >= parameters.batch_operations_max as usize
     }
 
-    /// Whether another request of `client` fits the bounds.
-    pub(crate) fn has_room(&self, request: &ParsedRequest, share_max: usize) -> bool {
-        self.waiting.len() < REQUESTS_MAX
-            && self.bytes + request.bytes_in_batch() <= BYTES_MAX
-            && self.per_client.get(&request.request.client).is_none_or(|count| *count < share_max)
+    /// Whether another request fits the bounds, `share` being its client's.
+    pub(crate) fn has_room(&self, request: &ParsedRequest, share: Amount) -> bool {
+        let of_client = self.per_client.get(&request.request.client).copied().unwrap_or_default();
+        let of_all = Amount { requests: self.waiting.len(), bytes: self.bytes };
+        let total = Amount { requests: REQUESTS_MAX, bytes: BYTES_MAX };
+        of_client.plus(request, share).is_some() && of_all.plus(request, total).is_some()
     }
 
     /// Takes in a request that is not there and fits.
@@ -75,10 +93,12 @@ impl Queue {
         self.bytes += bytes;
         self.unproposed_bytes += bytes;
         self.unproposed_count += 1;
-        *self.per_client.entry(id.client).or_default() += 1;
+        let of_client = self.per_client.entry(id.client).or_default();
+        of_client.requests += 1;
+        of_client.bytes += bytes;
         self.unproposed.push_back(id);
         self.by_arrival.push_back((id, arrived));
-        let earlier = self.waiting.insert(id, Waiting { request, arrived, is_proposed: false });
+        let earlier = self.waiting.insert(id, Waiting { request, arrived, is_proposed: false, is_repeated: false });
         assert!(earlier.is_none(), "a request is taken in once");
         self.compact();
     }
@@ -92,9 +112,10 @@ impl Queue {
             self.unproposed_bytes -= bytes;
             self.unproposed_count -= 1;
         }
-        if let Some(count) = self.per_client.get_mut(&id.client) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(of_client) = self.per_client.get_mut(&id.client) {
+            of_client.requests -= 1;
+            of_client.bytes -= bytes;
+            if of_client.requests == 0 {
                 self.per_client.remove(&id.client);
             }
         }
@@ -135,10 +156,11 @@ impl Queue {
         }
     }
 
-    /// A new view begins: nothing counts as proposed.
+    /// A new view begins: nothing counts as proposed, or as passed on twice.
     pub(crate) fn forget_proposals(&mut self) {
         for waiting in self.waiting.values_mut() {
             waiting.is_proposed = false;
+            waiting.is_repeated = false;
         }
         self.unproposed_bytes = self.bytes;
         self.unproposed_count = self.waiting.len();
@@ -162,6 +184,31 @@ impl Queue {
         let waiting =
             self.by_arrival.iter().map(|(id, arrived)| self.waiting.get(id).filter(|w| w.arrived == *arrived));
         waiting.flatten().map(|waiting| &waiting.request)
+    }
+
+    /// The oldest, within `max`.
+    pub(crate) fn first(&self, max: Amount) -> Vec<SignedRequest> {
+        let within = |sum: &mut Amount, request: &ParsedRequest| {
+            *sum = sum.plus(request, max)?;
+            Some(request.signed.clone())
+        };
+        self.iter().scan(Amount::default(), within).collect()
+    }
+
+    /// Those that wait since `arrived` or longer and were not repeated in this view, the oldest within `max`. They are
+    /// repeated now.
+    pub(crate) fn repeat(&mut self, arrived: Time, max: Amount) -> Vec<SignedRequest> {
+        let mut sum = Amount::default();
+        let mut repeated = Vec::new();
+        for (id, _) in self.by_arrival.iter().take_while(|(_, at)| *at <= arrived) {
+            let waiting = self.waiting.get_mut(id).filter(|waiting| waiting.arrived <= arrived && !waiting.is_repeated);
+            let Some(waiting) = waiting else { continue };
+            let Some(more) = sum.plus(&waiting.request, max) else { break };
+            sum = more;
+            waiting.is_repeated = true;
+            repeated.push(waiting.request.signed.clone());
+        }
+        repeated
     }
 
     fn drop_departed(&mut self) {
@@ -188,7 +235,7 @@ mod tests {
     use quorate_crypto::Signature;
 
     use super::*;
-    use crate::batch::{Request, SignedRequest};
+    use crate::batch::Request;
     use crate::codec::List;
     use crate::number::{RequestNumber, Session};
 
@@ -209,6 +256,10 @@ mod tests {
         request_of(of, number, Bytes::from_static(&[0; 100]))
     }
 
+    fn share(requests: usize) -> Amount {
+        Amount { requests, bytes: BYTES_MAX }
+    }
+
     fn at(milliseconds: u64) -> Time {
         Time::from_nanoseconds(milliseconds * 1_000_000)
     }
@@ -225,12 +276,12 @@ mod tests {
     fn a_full_queue_takes_no_request_more() {
         let mut queue = Queue::default();
         for of in 0..REQUESTS_MAX as u64 {
-            assert!(queue.has_room(&request(of, 1), 1));
+            assert!(queue.has_room(&request(of, 1), share(1)));
             queue.push(request(of, 1), at(of));
         }
-        assert!(!queue.has_room(&request(REQUESTS_MAX as u64, 1), 1));
+        assert!(!queue.has_room(&request(REQUESTS_MAX as u64, 1), share(1)));
         queue.remove(&request(7, 1).request.id());
-        assert!(queue.has_room(&request(REQUESTS_MAX as u64, 1), 1));
+        assert!(queue.has_room(&request(REQUESTS_MAX as u64, 1), share(1)));
     }
 
     #[test]
@@ -240,24 +291,60 @@ mod tests {
         let large = |of| request_of(of, 1, body.clone());
         let fitting = (BYTES_MAX / large(0).bytes_in_batch()) as u64;
         for of in 0..fitting {
-            assert!(queue.has_room(&large(of), 1));
+            assert!(queue.has_room(&large(of), share(1)));
             queue.push(large(of), at(of));
         }
-        assert!(!queue.has_room(&large(fitting), 1));
-        assert!(queue.has_room(&request(fitting, 1), 1), "a small one fits yet");
+        assert!(!queue.has_room(&large(fitting), share(1)));
+        assert!(queue.has_room(&request(fitting, 1), share(1)), "a small one fits yet");
     }
 
     #[test]
     fn a_client_has_a_share() {
         let mut queue = Queue::default();
         for number in 1..=3 {
-            assert!(queue.has_room(&request(0, number), 3));
+            assert!(queue.has_room(&request(0, number), share(3)));
             queue.push(request(0, number), at(number));
         }
-        assert!(!queue.has_room(&request(0, 4), 3));
-        assert!(queue.has_room(&request(1, 1), 3));
+        assert!(!queue.has_room(&request(0, 4), share(3)));
+        assert!(queue.has_room(&request(1, 1), share(3)));
         assert_eq!(queue.remove(&request(0, 2).request.id()), Some(at(2)));
-        assert!(queue.has_room(&request(0, 4), 3));
+        assert!(queue.has_room(&request(0, 4), share(3)));
+    }
+
+    #[test]
+    fn a_clients_share_is_one_of_bytes_too() {
+        let mut queue = Queue::default();
+        let bytes = request(0, 1).bytes_in_batch();
+        let of_two = Amount { requests: 9, bytes: 2 * bytes };
+        for number in 1..=2 {
+            assert!(queue.has_room(&request(0, number), of_two));
+            queue.push(request(0, number), at(number));
+        }
+        assert!(!queue.has_room(&request(0, 3), of_two));
+        assert!(queue.has_room(&request(1, 3), of_two));
+        queue.remove(&request(0, 1).request.id());
+        assert!(queue.has_room(&request(0, 3), of_two));
+    }
+
+    #[test]
+    fn what_waits_for_long_is_repeated_once_a_view_within_the_bounds() {
+        let mut queue = Queue::default();
+        let named = |number: u8| request_of(0, number.into(), Bytes::from(vec![number; 100]));
+        for number in 1..=5 {
+            queue.push(named(number), at(number.into()));
+        }
+        queue.remove(&named(2).request.id());
+        queue.push(named(2), at(9));
+        let numbers =
+            |signed: Vec<SignedRequest>| -> Vec<u8> { signed.iter().map(|signed| signed.body.bytes()[0]).collect() };
+        assert_eq!(numbers(queue.repeat(at(0), share(9))), []);
+        assert_eq!(numbers(queue.repeat(at(4), share(2))), [1, 3]);
+        assert_eq!(numbers(queue.repeat(at(4), share(9))), [4]);
+        assert_eq!(numbers(queue.repeat(at(4), share(9))), []);
+        queue.forget_proposals();
+        let one = Amount { requests: 9, bytes: request(0, 1).bytes_in_batch() };
+        assert_eq!(numbers(queue.repeat(at(9), one)), [1]);
+        assert_eq!(numbers(queue.first(share(3))), [1, 3, 4], "the oldest, repeated or not");
     }
 
     #[test]

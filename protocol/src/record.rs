@@ -79,7 +79,19 @@ enum Head {
 }
 
 impl Record {
-    /// The record's bytes. No record exceeds the bounds of the encoding: its parts have bounds far below.
+    /// The batch in it.
+    pub(crate) fn batch(&self) -> Option<&Batch> {
+        match self {
+            Self::Accepted(_, batch) => batch.as_ref(),
+            Self::Learned(_, batch) => Some(batch),
+            Self::Prepared(..) | Self::Committed(_) | Self::Stable(_) | Self::ViewChange(..) | Self::NewView(..) => {
+                None
+            }
+        }
+    }
+
+    /// The record's bytes. No record exceeds the bounds of the encoding: its parts have bounds far below, and for a new view
+    /// the configuration sees to it.
     pub fn encode(&self) -> EncodedRecord {
         let (head, body) = match self {
             Self::Accepted(vote, batch) => (
@@ -129,4 +141,67 @@ fn whole<T: Encode>(value: &T) -> Bytes {
 
 fn batch(body: &Bytes, configuration: &Configuration) -> Result<Batch, CodecError> {
     Batch::parse(body.clone(), configuration).or(Err(CodecError::Malformed("a batch of another configuration")))
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use quorate_crypto::{Digest, Signature};
+
+    use super::*;
+    use crate::certificate::{Certificate, VoteSignature};
+    use crate::codec::Blob;
+    use crate::message::{Cast, NamedViewChange, NewView, Proposal, ViewChange};
+    use crate::number::{Epoch, Sequence};
+    use crate::statement::Checkpoint;
+
+    const MEMBERS: usize = 31;
+    const QUORUM: usize = 21;
+    const WINDOW: u64 = 512;
+    const DIGEST: Digest = Digest::ZERO;
+    const SIGNATURE: Signature = Signature::from_bytes([0; 64]);
+
+    fn certificate<S>(statement: S) -> Certificate<S> {
+        let votes = ReplicaId::all(MEMBERS).map(|voter| VoteSignature { voter, signature: SIGNATURE });
+        Certificate { statement, votes: List::new(votes.collect()).expect("a vote a member") }
+    }
+
+    fn slots() -> impl Iterator<Item = Sequence> {
+        (1..=WINDOW).map(Sequence::new)
+    }
+
+    /// With the default window and the most members, and more votes in each certificate than are needed. (PROTOCOL §7.4)
+    #[test]
+    fn the_largest_new_view_is_a_record_that_is_read_back() {
+        let (epoch, view) = (Epoch::ZERO, View::new(1));
+        let prepared =
+            slots().map(|sequence| certificate(Prepare { epoch, view: View::ZERO, sequence, digest: DIGEST }));
+        let cast = slots().map(|sequence| Cast { sequence, view: View::ZERO, digest: DIGEST });
+        let content = ViewChange {
+            epoch,
+            view,
+            replica: ReplicaId::new(0),
+            stable: Some(certificate(Checkpoint { epoch, sequence: Sequence::new(WINDOW), root: DIGEST })),
+            prepared: List::new(prepared.collect()).expect("a window"),
+            cast: List::new(cast.collect()).expect("a window"),
+        };
+        let body = Blob::from(encode(&content).expect("one of them"));
+        let named: Vec<_> = ReplicaId::all(QUORUM).map(|replica| NamedViewChange { replica, digest: DIGEST }).collect();
+        let proposals = slots().map(|sequence| Proposal { sequence, digest: DIGEST });
+        let new_view = NewView {
+            epoch,
+            view,
+            view_changes: List::new(named).expect("a quorum"),
+            proposals: List::new(proposals.collect()).expect("a window"),
+        };
+        let new_view = Blob::from(encode(&new_view).expect("digests"));
+        let record = NewViewRecord {
+            new_view: SignedNewView { body: new_view, signature: SIGNATURE },
+            view_changes: List::new(vec![SignedViewChange { body, signature: SIGNATURE }; QUORUM]).expect("a quorum"),
+        };
+        let encoded = Record::NewView(view, record.clone()).encode();
+        assert_eq!(decode::<NewViewRecord>(&encoded.body), Ok(record));
+    }
 }

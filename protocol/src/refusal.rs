@@ -40,11 +40,13 @@ pub enum Refusal {
     RateExceeded,
     /// It is not about anything that this replica holds.
     Nothing,
+    /// The log has no room for a vote on it.
+    LogFull,
 }
 
 impl Refusal {
     /// All of them, in order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Epoch,
         Self::OldView,
         Self::FutureView,
@@ -63,5 +65,6 @@ impl Refusal {
         Self::Unasked,
         Self::RateExceeded,
         Self::Nothing,
+        Self::LogFull,
     ];
 }

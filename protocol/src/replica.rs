@@ -12,6 +12,7 @@ mod prepare;
 mod recovery;
 mod request;
 mod retransmission;
+mod room;
 mod state_transfer;
 mod status;
 mod suspicion;
@@ -32,7 +33,7 @@ use crate::configuration::{Configuration, Parameters};
 use crate::evidence::Evidence;
 use crate::input::Input;
 use crate::log::Log;
-use crate::message::{Message, Outcome, SharedNewView, SharedViewChange, StateRoot, Status};
+use crate::message::{Message, Outcome, PrePrepare, SharedNewView, SharedViewChange, StateRoot, Status};
 use crate::number::{RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
 use crate::output::{Output, Suspicion};
@@ -84,6 +85,8 @@ pub struct Replica {
     timers: Timers,
     /// Where the record of each slot that the log on disk still needs begins. Bound: two windows.
     first_records: BTreeMap<Sequence, RecordNumber>,
+    /// Why the log has no room, if so: nothing is accepted until it has.
+    shortage: room::Shortage,
     /// How often each refusal happened. Bound: one a variant.
     refusals: BTreeMap<Refusal, u64>,
     now: Now,
@@ -133,6 +136,12 @@ struct Checkpoints {
     own: BTreeMap<Sequence, OwnCheckpoint>,
     /// Others' votes, and this replica's. Bound: the two highest slots a member.
     votes: Vec<Vec<Vote<Checkpoint>>>,
+    /// The slot of the state that is durable.
+    durable: Sequence,
+    /// The slot up to which the log on disk was cut last.
+    cut: Sequence,
+    /// The record that had to be durable before that cut.
+    cut_record: RecordNumber,
 }
 
 /// A checkpoint that this replica takes.
@@ -153,7 +162,8 @@ struct OwnCheckpoint {
 struct ViewChanges {
     /// The view change of the highest view of each member. Bound: one a member.
     latest: Vec<Option<SharedViewChange>>,
-    /// New views that lack a view change which they name. Bound: one a member, the highest.
+    /// New views that lack a view change which they name, by who sent them: a primary that signs several for its view, or
+    /// for views to come, keeps nobody from the one that others entered. Bound: one a member, the highest.
     incomplete: Vec<Option<Incomplete>>,
     /// The new view by which this replica entered its view, and the view changes that it rests on. None in view 0.
     entered: Option<(SharedNewView, Vec<SharedViewChange>)>,
@@ -220,6 +230,8 @@ struct CatchingUp {
     batches_asked: BTreeMap<Sequence, (Time, usize)>,
     /// The state transfer under way.
     transfer: Option<state_transfer::Transfer>,
+    /// Transfers in a row that took too long.
+    slow_transfers: u32,
     /// When the last status was sent.
     last_status: Option<Time>,
 }
@@ -248,11 +260,12 @@ impl Hash for Replica {
             // Follows from the rest.
             timers: _,
             first_records,
+            shortage,
             refusals: _,
             now,
         } = self;
         (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
-        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, now).hash(state);
+        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, shortage, now).hash(state);
     }
 }
 
@@ -328,8 +341,8 @@ impl Replica {
         self.execution.is_diverged
     }
 
-    /// Whether a peer's message may still matter: what does not can be dropped before its signatures are checked.
-    pub fn is_wanted(&self, message: &Message) -> bool {
+    /// Whether a message of `from` may still matter: what does not can be dropped before its signatures are checked.
+    pub fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
         match message {
             Message::Prepare(vote) => {
                 let slot = self.log.slot(vote.statement.sequence);
@@ -351,13 +364,16 @@ impl Replica {
             Message::Request(signed) => {
                 self.is_primary() && signed.claimed_id().is_some_and(|id| !self.queue.contains(&id))
             }
-            Message::ViewChange(_)
-            | Message::NewView(_)
-            | Message::PrePrepare(_)
-            | Message::Status(_)
-            | Message::Fetch(_)
-            | Message::Batch(_)
-            | Message::Part(_) => true,
+            // What claims nothing is left to the check, so that it is known who sends such.
+            Message::ViewChange(signed) => signed.claimed().is_none_or(|(replica, view)| {
+                self.refuse_claimed_view_change(replica, view).is_none() || self.is_view_change_awaited(signed)
+            }),
+            Message::NewView(signed) => {
+                signed.claimed_view().is_none_or(|view| self.refuse_claimed_new_view(from, view).is_none())
+            }
+            Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
+                true
+            }
         }
     }
 
@@ -415,7 +431,7 @@ impl Replica {
             Payload::Checkpoint(vote) => self.on_checkpoint(vote),
             Payload::Stable(certificate) => self.on_stable(certificate),
             Payload::ViewChange(view_change) => self.on_view_change(view_change),
-            Payload::NewView(new_view) => self.on_new_view(new_view),
+            Payload::NewView(new_view) => self.on_new_view(from, new_view),
             Payload::Status(status) => self.on_status(from, status),
             Payload::Fetch(fetch) => self.on_fetch(from, fetch),
             Payload::Batch(sequence, batch) => self.on_batch(sequence, batch),
@@ -428,6 +444,10 @@ impl Replica {
     fn on_durable(&mut self, number: RecordNumber) {
         self.outbox.on_durable(number);
         while let Some(message) = self.outbox.release() {
+            // The log does not hold it any more, and nobody waits for it.
+            if voted_slot(&message).is_some_and(|sequence| sequence <= self.checkpoints.cut) {
+                continue;
+            }
             self.outbox.push(Output::Broadcast(message.clone()));
             self.count_own(message);
         }
@@ -500,8 +520,11 @@ impl Machine for Replica {
             Input::CheckpointDurable { sequence } => self.on_checkpoint_durable(sequence),
             Input::StateStaged(staged) => self.on_state_staged(staged),
             Input::StateInstalled { sequence } => self.on_state_installed(sequence),
+            Input::LogFull => self.on_log_full(),
+            Input::LogHasRoom => self.on_log_has_room(),
         }
         self.on_due();
+        self.watch_backlog();
         self.try_propose();
         self.refresh_timers();
         self.assert_invariants();
@@ -544,6 +567,24 @@ impl Replica {
         self.timers.set(Timer::Suspicion, suspicion);
         self.timers.set(Timer::NewView, new_view);
         self.timers.set(Timer::Fetch, fetch);
+    }
+}
+
+/// The slot that a vote in the outbox is about.
+fn voted_slot(message: &Message) -> Option<Sequence> {
+    match message {
+        Message::PrePrepare(PrePrepare { vote, .. }) | Message::Prepare(vote) => Some(vote.statement.sequence),
+        Message::Commit(vote) => Some(vote.statement.sequence),
+        Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::Checkpoint(_)
+        | Message::Stable(_)
+        | Message::Request(_)
+        | Message::Status(_)
+        | Message::Fetch(_)
+        | Message::Batch(_)
+        | Message::Decided(_)
+        | Message::Part(_) => None,
     }
 }
 

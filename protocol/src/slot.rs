@@ -11,10 +11,6 @@ use crate::number::View;
 use crate::quorum::Votes;
 use crate::statement::{Commit, Prepare, Vote};
 
-/// Batches kept for a slot: while a view change is under way the one voted for, the one prepared in another view, the one
-/// that the new view proposes and the one that others decided in a view beyond may all differ.
-const BATCHES_MAX: usize = 4;
-
 /// What a replica knows of one slot.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Slot {
@@ -32,7 +28,12 @@ pub(crate) struct Slot {
     pub(crate) own_commit: Option<Vote<Commit>>,
     /// The proof of what is decided.
     pub(crate) committed: Option<CommittedCertificate>,
-    /// The batches known, with whether the log holds them. Bound: [`BATCHES_MAX`].
+    /// The batches known, with whether the log holds them. Of those that it does not hold, only what is needed stays.
+    ///
+    /// Until the slot is decided, every batch that this replica voted for stays: a prepared certificate that nobody but a
+    /// liar holds may name it many views later, and then only those who voted for it hand it out. Bound: one a view in which
+    /// this replica voted for another; and since the log holds them all until the slot is stable, what the log may take of
+    /// the disk, beyond which nothing is voted for.
     batches: Vec<(Batch, Logged)>,
 }
 
@@ -65,7 +66,7 @@ impl Slot {
         self.batches.iter().map(|(batch, _)| batch).find(|batch| batch.digest() == *digest)
     }
 
-    /// Keeps `batch`; one that nothing refers to any more gives way.
+    /// Keeps `batch`; those that nobody can need any more give way.
     pub(crate) fn add_batch(&mut self, batch: Batch, logged: Logged) {
         if let Some(known) = self.batches.iter_mut().find(|(known, _)| known.digest() == batch.digest()) {
             if logged == Logged::Yes {
@@ -73,12 +74,21 @@ impl Slot {
             }
             return;
         }
-        if self.batches.len() >= BATCHES_MAX {
-            let needed = self.needed_digests();
-            self.batches.retain(|(known, _)| needed.contains(&Some(known.digest())));
-        }
-        self.batches.truncate(BATCHES_MAX - 1);
+        self.drop_unneeded();
         self.batches.push((batch, logged));
+    }
+
+    /// Notes what is decided. Every later new view proposes that and nothing else. (PROTOCOL §7.3)
+    pub(crate) fn decide(&mut self, certificate: CommittedCertificate) {
+        self.committed = Some(certificate);
+        self.drop_unneeded();
+    }
+
+    fn drop_unneeded(&mut self) {
+        let needed = self.needed_digests();
+        let is_undecided = self.decided_batch().is_none();
+        let may_be_asked_for = |logged: Logged| is_undecided && logged == Logged::Yes;
+        self.batches.retain(|(known, logged)| may_be_asked_for(*logged) || needed.contains(&Some(known.digest())));
     }
 
     /// Whether the log holds the batch with this digest.
@@ -160,21 +170,46 @@ mod tests {
         Vote { statement: prepare(view, batch), voter: ReplicaId::new(0), signature }
     }
 
+    fn decided_certificate(view: u64, batch: &Batch) -> CommittedCertificate {
+        CommittedCertificate { statement: prepare(view, batch).commit(), votes: List::empty() }
+    }
+
     #[test]
-    fn however_many_batches_come_only_a_few_are_kept_and_those_that_are_needed_stay() {
+    fn however_many_batches_come_only_those_stay_that_were_voted_for_or_are_needed() {
         let mut slot = Slot::new(4);
-        let (cast, prepared) = (batch(1), batch(2));
-        for batch in [&cast, &prepared] {
-            slot.add_batch(batch.clone(), Logged::Yes);
+        slot.awaited = Some(batch(1).digest());
+        slot.add_batch(batch(1), Logged::No);
+        for view in 2..9 {
+            slot.add_batch(batch(view), Logged::Yes);
+            slot.cast = Some(vote(view, &batch(view)));
         }
-        slot.cast = Some(vote(3, &cast));
-        slot.prepared = Some(PreparedCertificate { statement: prepare(2, &prepared), votes: List::empty() });
         for stamp in 10..100 {
             slot.add_batch(batch(stamp), Logged::No);
-            assert!(slot.batches.len() <= BATCHES_MAX);
+            assert_eq!(slot.batches.len(), 9);
             assert!(slot.batch(&batch(stamp).digest()).is_some(), "the new one is kept for now");
-            assert!(slot.is_logged(&cast.digest()) && slot.is_logged(&prepared.digest()));
         }
+        assert!((1..9).all(|stamp| slot.batch(&batch(stamp).digest()).is_some()));
+    }
+
+    #[test]
+    fn once_a_slot_is_decided_with_its_batch_only_what_is_needed_stays() {
+        let mut slot = Slot::new(4);
+        for stamp in 1..5 {
+            slot.add_batch(batch(stamp), Logged::Yes);
+        }
+        slot.cast = Some(vote(4, &batch(4)));
+        slot.decide(decided_certificate(5, &batch(9)));
+        assert_eq!(slot.batches.len(), 4, "the batch is not here");
+        slot.add_batch(batch(9), Logged::Yes);
+        slot.add_batch(batch(10), Logged::Yes);
+        let kept = |stamp: &u64| slot.batch(&batch(*stamp).digest()).is_some();
+        assert_eq!((1..11).filter(kept).collect::<Vec<u64>>(), [4, 9, 10]);
+        let mut slot = Slot::new(4);
+        slot.add_batch(batch(1), Logged::Yes);
+        slot.add_batch(batch(2), Logged::Yes);
+        slot.decide(decided_certificate(0, &batch(2)));
+        assert_eq!(slot.batch(&batch(1).digest()), None);
+        assert_eq!(slot.decided_batch(), Some(&batch(2)));
     }
 
     #[test]
@@ -187,8 +222,7 @@ mod tests {
         slot.add_batch(cast.clone(), Logged::Yes);
         slot.cast = Some(vote(1, &cast));
         slot.awaited = Some(awaited.digest());
-        let statement = prepare(3, &decided).commit();
-        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+        slot.decide(decided_certificate(3, &decided));
         for batch in [&decided, &awaited] {
             assert_eq!(slot.missing_batch(), Some(batch.digest()));
             slot.add_batch(batch.clone(), Logged::No);
@@ -197,7 +231,6 @@ mod tests {
         for batch in [&cast, &prepared, &decided, &awaited] {
             assert_eq!(slot.batch(&batch.digest()), Some(batch));
         }
-        assert_eq!(slot.batches.len(), BATCHES_MAX);
     }
 
     #[test]
@@ -219,7 +252,7 @@ mod tests {
         assert_eq!(slot.missing_batch(), None, "a vote alone needs no batch");
         slot.awaited = Some(batch(2).digest());
         assert_eq!(slot.missing_batch(), Some(batch(2).digest()));
-        slot.committed = Some(CommittedCertificate { statement: prepare(0, &batch(3)).commit(), votes: List::empty() });
+        slot.decide(decided_certificate(0, &batch(3)));
         assert_eq!(slot.missing_batch(), Some(batch(3).digest()));
         slot.add_batch(batch(3), Logged::No);
         slot.add_batch(batch(2), Logged::No);
@@ -237,8 +270,7 @@ mod tests {
         slot.prepared = Some(PreparedCertificate { statement: prepare(0, &accepted), votes: List::empty() });
         assert_eq!(slot.progress(View::ZERO), Progress::Prepared);
         assert_eq!(slot.progress(View::new(1)), Progress::Nothing);
-        let statement = prepare(0, &accepted).commit();
-        slot.committed = Some(CommittedCertificate { statement, votes: List::empty() });
+        slot.decide(decided_certificate(0, &accepted));
         assert_eq!(slot.progress(View::new(1)), Progress::CommittedWithoutBatch);
         slot.add_batch(accepted, Logged::No);
         assert_eq!(slot.progress(View::new(1)), Progress::Committed);

@@ -29,6 +29,12 @@ impl Time {
         Self(self.0.saturating_add(nanoseconds(duration)))
     }
 
+    /// So long before; zero at the earliest.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(nanoseconds(duration)))
+    }
+
     /// How long ago `earlier` was; zero if it was not.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

@@ -4,6 +4,8 @@
 mod certificates;
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/full_log.rs"]
+mod full_log;
 #[path = "paper/machine.rs"]
 mod machine;
 #[path = "paper/normal_case.rs"]

@@ -74,8 +74,8 @@ pub trait Subject: Machine {
         None
     }
 
-    /// Whether a message may still matter to it: what does not can be dropped unchecked.
-    fn is_wanted(&self, _message: &Message) -> bool {
+    /// Whether a message of a peer may still matter to it: what does not can be dropped unchecked.
+    fn is_wanted(&self, _from: ReplicaId, _message: &Message) -> bool {
         true
     }
 }

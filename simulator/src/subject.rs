@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::message::Message;
+use quorate_protocol::number::ReplicaId;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
 use crate::adversary::{Adversary, Attacks, Plot};
@@ -20,8 +21,8 @@ impl Subject for Replica {
         Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable(), mode })
     }
 
-    fn is_wanted(&self, message: &Message) -> bool {
-        Self::is_wanted(self, message)
+    fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
+        Self::is_wanted(self, from, message)
     }
 }
 

@@ -368,7 +368,7 @@ impl World {
         };
         self.note(|| format!("{from} -> {to}: {}", crate::account::describe(&message)));
         let subject = self.hosts[to.index()].subject.as_ref();
-        if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(&message)) {
+        if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(from, &message)) {
             return;
         }
         match verify(message, from, &self.configuration, &mut &self.notary) {

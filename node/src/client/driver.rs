@@ -25,7 +25,7 @@ use super::deadlines::Deadlines;
 use super::error::ClientError;
 use super::pending::{Questions, Respond};
 use super::session::Answer;
-use crate::transport::{ChannelBinding, LinkStatus, ReplicaEvent, ReplicaLinks};
+use crate::transport::{ChannelBinding, Dropped, LinkStatus, ReplicaEvent, ReplicaLinks};
 
 /// Events or commands that are taken at once.
 const BULK: usize = 256;
@@ -361,8 +361,11 @@ impl Driver {
     /// Whether it waits for its link now. What does not is sent again after a time-out, or when the link is up again.
     fn send_frame(&self, to: ReplicaId, frame: Bytes) -> bool {
         let sent = self.links.send(to, frame);
-        if let Err(dropped) = sent {
-            tracing::trace!(replica = %to, %dropped, "not sent");
+        match sent {
+            // Sending it again would not help, and links take every request that the configuration allows.
+            Err(Dropped::Size) => tracing::error!(replica = %to, "a message that no link takes"),
+            Err(dropped) => tracing::trace!(replica = %to, %dropped, "not sent"),
+            Ok(()) => {}
         }
         sent.is_ok()
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_protocol::client::ClientError as SessionError;
@@ -15,22 +14,14 @@ use crate::transport::{LinkError, StartError};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// An address of the configuration leads nowhere.
-    #[error("cannot look up {address}")]
+    /// No address of the configuration leads anywhere.
+    #[error("no replica's address can be looked up, such as {address}")]
     Address {
         /// The address.
         address: String,
         /// What the system says.
         #[source]
         source: io::Error,
-    },
-    /// As many addresses as replicas are needed.
-    #[error("{addresses} addresses for {replicas} replicas")]
-    AddressCount {
-        /// What was given.
-        addresses: usize,
-        /// What is needed.
-        replicas: usize,
     },
     /// The socket or TLS could not be set up.
     #[error("cannot open a connection")]
@@ -103,8 +94,8 @@ pub struct Reachability {
 pub struct ReplicaReach {
     /// Which.
     pub replica: ReplicaId,
-    /// Where it should listen for clients.
-    pub address: SocketAddr,
+    /// Where it should listen for clients, as the configuration names it.
+    pub address: String,
     /// Whether the link is up.
     pub is_reached: bool,
     /// Why the link went down or did not come up, the last time.
@@ -152,7 +143,7 @@ mod tests {
     use super::*;
 
     fn reach(index: u8, is_reached: bool, last_error: Option<LinkError>) -> ReplicaReach {
-        let address = SocketAddr::from(([127, 0, 0, 1], 4100 + u16::from(index)));
+        let address = format!("127.0.0.1:{}", 4100 + u16::from(index));
         ReplicaReach { replica: ReplicaId::new(index), address, is_reached, last_error }
     }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use quorate_crypto::{PublicKey, SigningKey};
 use quorate_protocol::client::ClientError as SessionError;
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::configuration::Parameters;
-use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction};
+use quorate_protocol::configuration::{ClientPolicy, Parameters};
+use quorate_protocol::kv::{Condition, Operation, Range, Step, StepOutput, Store, Transaction, VALUE_BYTES_MAX};
 use quorate_protocol::message::{ClientMessage, from_frame};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use tempfile::TempDir;
@@ -21,14 +21,15 @@ use tokio::time::timeout;
 use super::driver::{Command, Driver};
 use super::kv::KeyValue;
 use super::{
-    COMMANDS_MAX, ClientError, Connection, ConnectionOptions, EVENTS_MAX, Identity, PENDING_MAX, completions,
-    derive_key, local, members,
+    COMMANDS_MAX, ClientError, Connection, ConnectionOptions, EVENTS_MAX, Identity, OpenError, PENDING_MAX,
+    completions, derive_key, members,
 };
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{Resources, Size};
 use crate::host::{self, ReplicaOptions};
 use crate::transport::{
-    ClientEvent, ClientServer, ClientServerOptions, ReplicaEvent, ReplicaLinks, ReplicaLinksOptions,
+    ClientEvent, ClientLimits, ClientServer, ClientServerOptions, LinkError, ReplicaEvent, ReplicaLinkLimits,
+    ReplicaLinks, ReplicaLinksOptions,
 };
 
 /// How long anything here may take. Machines that run tests are slow.
@@ -61,10 +62,16 @@ impl TestCluster {
 
     /// The files of four replicas, none of which runs.
     fn found() -> Self {
+        Self::found_with(|_plan| {})
+    }
+
+    /// The same, with what `adjust` changes.
+    fn found_with(adjust: impl FnOnce(&mut Plan)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources { log_segment_bytes: Size::new(1 << 20), mtu_max: 6500, ..Resources::default() };
         let parameters = Parameters { checkpoint_interval: CHECKPOINT_INTERVAL, ..Parameters::default() };
-        let plan = Plan { addresses: own_addresses(4), parameters, resources };
+        let mut plan = Plan { addresses: own_addresses(4), parameters, resources };
+        adjust(&mut plan);
         let network = Network::create(&folder.path().join("net"), plan).unwrap();
         Self { folder, network, replicas: (0..4).map(|_| None).collect() }
     }
@@ -133,7 +140,8 @@ impl TestCluster {
         let replica = self.network.replicas().unwrap().remove(index);
         let id = *self.network.genesis().configuration().cluster().digest().as_bytes();
         let (events, heard) = mpsc::channel(EVENTS_MAX);
-        let options = ClientServerOptions::new(replica.key.clone(), replica.listen_client.parse().unwrap(), id);
+        let limits = ClientLimits::for_requests(Parameters::default().request_bytes_max);
+        let options = ClientServerOptions::new(replica.key.clone(), replica.listen_client.parse().unwrap(), id, limits);
         (ClientServer::start(options, events).unwrap(), heard)
     }
 
@@ -221,15 +229,99 @@ async fn one_connection_carries_many_clients_with_many_requests_in_flight() {
     cluster.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_request_that_a_genesis_may_allow_executes() {
+    let (request_bytes_max, batch_bytes_max) = (1 << 20, 2 << 20);
+    let mut cluster = TestCluster::found_with(|plan| {
+        plan.parameters = Parameters { request_bytes_max, batch_bytes_max, ..plan.parameters.clone() };
+    });
+    for index in 0..4 {
+        cluster.start_replica(index).await;
+    }
+    let (connection, key) = cluster.connect().await;
+    let session = connection.client(key).await.unwrap();
+    let operations = |count| -> Vec<Blob> {
+        let value = vec![7; VALUE_BYTES_MAX];
+        (0..count).map(|key: u8| Operation::put(&[key], &value).encode().unwrap()).collect()
+    };
+    // What is left beside the values is less than a request of one value more.
+    let answer = session.submit_within(operations(7), PATIENCE).await.unwrap();
+    assert_eq!(answer.results.len(), 7);
+    let further = session.submit_within(operations(8), PATIENCE).await;
+    let too_large = SessionError::TooLarge { request_bytes_max };
+    assert!(matches!(further, Err(ClientError::Session(error)) if error == too_large), "{further:?}");
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_name_is_not_found_keeps_neither_replicas_nor_clients_from_working() {
+    let mut cluster = TestCluster::found_with(|plan| {
+        let away = &mut plan.addresses[3];
+        (away.peer, away.client) = ("nowhere.invalid:4100".to_owned(), "nowhere.invalid:4101".to_owned());
+    });
+    for index in 0..3 {
+        cluster.start_replica(index).await;
+    }
+    let (connection, store) = cluster.store().await;
+    store.put(b"k", b"v").await.unwrap();
+    connection.wait_for_replicas(3, PATIENCE).await.unwrap();
+    let reachability = connection.reachability().await;
+    let away = &reachability.replicas[3];
+    assert!(matches!(&away.last_error, Some(LinkError::LookUp { address, .. }) if *address == away.address));
+    assert!(reachability.to_string().contains("nowhere.invalid"), "{reachability}");
+    connection.close().await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_name_is_found_a_client_says_so() {
+    let cluster = TestCluster::found_with(|plan| {
+        plan.addresses.iter_mut().for_each(|addresses| addresses.client = "nowhere.invalid:4101".to_owned());
+    });
+    let configuration = Arc::new(cluster.network.genesis().configuration().clone());
+    let refused = ConnectionOptions::resolve(configuration, SigningKey::from_seed([1; 32])).await;
+    assert!(matches!(refused, Err(OpenError::Address { address, .. }) if address == "nowhere.invalid:4101"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_clients_are_listed_others_do_not_get_as_far_as_a_connection() {
+    let listed = SigningKey::from_seed([50; 32]);
+    let mut cluster = TestCluster::found_with(|plan| {
+        plan.parameters.clients = ClientPolicy::Listed(List::new(vec![listed.public_key()]).unwrap());
+    });
+    cluster.start_replica(0).await;
+    let configuration = Arc::new(cluster.network.genesis().configuration().clone());
+    let open = async |key| {
+        Connection::open(ConnectionOptions::resolve(Arc::clone(&configuration), key).await.unwrap()).unwrap()
+    };
+    let connection = open(listed).await;
+    connection.wait_for_replicas(1, PATIENCE).await.unwrap();
+    let stranger = open(SigningKey::from_seed([51; 32])).await;
+    let refused = async {
+        loop {
+            if let Some(LinkError::RefusedByPeer { text }) = &stranger.reachability().await.replicas[0].last_error {
+                return text.clone();
+            }
+        }
+    };
+    let text = timeout(PATIENCE, refused).await.unwrap();
+    assert!(text.contains("not the one that is expected"), "{text}");
+    stranger.close().await;
+    connection.close().await;
+    cluster.stop().await;
+}
+
 /// A link carries frames before the connection's task hears that it is up.
 #[tokio::test]
 async fn a_replica_hears_of_a_key_before_its_first_request() {
     let cluster = TestCluster::found();
     let (_server, mut at_server) = cluster.client_server(0);
-    let ConnectionOptions { configuration, key, addresses, .. } = cluster.connection_options().await;
+    let ConnectionOptions { configuration, key, local, .. } = cluster.connection_options().await;
     let id = *configuration.cluster().digest().as_bytes();
     let (events, mut from_links) = mpsc::channel(EVENTS_MAX);
-    let options = ReplicaLinksOptions::new(key.clone(), local(&addresses), members(&configuration, &addresses), id);
+    let limits = ReplicaLinkLimits::for_requests(Parameters::default().request_bytes_max);
+    let options = ReplicaLinksOptions::new(key.clone(), local, members(&configuration), id, limits);
     let links = ReplicaLinks::start(options, events).unwrap();
     let up = timeout(PATIENCE, from_links.recv()).await.unwrap().unwrap();
     assert!(matches!(up, ReplicaEvent::Up { replica, .. } if replica == ReplicaId::new(0)));

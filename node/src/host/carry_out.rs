@@ -3,17 +3,12 @@
 use quorate_protocol::Machine as _;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
-use quorate_protocol::number::{RecordNumber, ReplicaId};
+use quorate_protocol::number::ReplicaId;
 use quorate_protocol::output::{Notice, Output};
-use quorate_protocol::record::Record;
 
 use super::Host;
 use super::executor::Command;
-use crate::storage::log;
 use crate::transport::Lane;
-
-/// Proofs kept of one replica: the first says it all.
-const EVIDENCE_MAX: usize = 16;
 
 impl Host {
     /// Does all that the machine has asked for.
@@ -26,8 +21,14 @@ impl Host {
 
     fn carry_out_one(&mut self, output: Output) -> anyhow::Result<()> {
         match output {
-            Output::Append { number, record } => self.append(number, &record)?,
-            Output::Cut { before } => self.log.cut(before.value())?,
+            Output::Append { number, record } => {
+                self.backlog.append(number, &record);
+                self.backlog.hand_over(&self.log)?;
+            }
+            Output::Cut { before } => {
+                self.backlog.cut(before);
+                self.backlog.hand_over(&self.log)?;
+            }
             Output::Send { to, message } => self.send(to, &message),
             Output::Broadcast(message) => self.broadcast(&message),
             Output::Execute(execution) => self.executor.send(Command::Execute(execution))?,
@@ -38,7 +39,7 @@ impl Host {
                 self.executor.send(Command::Stable { certificate, root })?;
             }
             Output::SendPart { to, sequence, cursor } => {
-                self.executor.send(Command::SendPart { to, sequence, cursor })?;
+                self.executor.send_part(to, sequence, cursor)?;
             }
             Output::StageBegin { sequence } => {
                 self.staging.begin();
@@ -72,25 +73,6 @@ impl Host {
         }
     }
 
-    fn append(&mut self, number: RecordNumber, record: &Record) -> anyhow::Result<()> {
-        self.unqueued.push_back((number, record.encode()));
-        self.queue_records()
-    }
-
-    /// Hands records to the log as far as its queue has room. What has none waits here: it was accepted, and is not lost.
-    pub(super) fn queue_records(&mut self) -> anyhow::Result<()> {
-        while let Some((number, record)) = self.unqueued.front() {
-            match self.log.append(number.value(), record.head.clone(), record.body.clone()) {
-                Ok(()) => {
-                    self.unqueued.pop_front();
-                }
-                Err(log::Error::QueueFull) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn send(&mut self, to: ReplicaId, message: &Message) {
         match to_frame(message) {
             Ok(frame) => self.send_frame(to, message, frame),
@@ -114,19 +96,8 @@ impl Host {
     }
 
     fn keep_evidence(&mut self, evidence: &Evidence) {
-        let accused = evidence.accused();
-        let kept = self.counters.evidence.entry(accused).or_default();
-        if *kept >= EVIDENCE_MAX {
-            return;
-        }
-        *kept += 1;
-        tracing::error!(%accused, ?evidence, "proof of misbehaviour");
-        let folder = self.data.join("evidence");
-        let file = folder.join(format!("replica-{accused}-{kept}.bin"));
-        let Ok(bytes) = to_frame(evidence) else { return };
-        let written = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, &bytes));
-        if let Err(error) = written {
-            tracing::error!(path = %file.display(), %error, "the proof could not be written");
+        if let Some(write) = self.evidence.keep(evidence) {
+            tokio::task::spawn_blocking(write);
         }
     }
 
@@ -152,8 +123,8 @@ impl Host {
     }
 }
 
-/// Votes and what is as small and as urgent go before the rest.
-fn lane(message: &Message) -> Lane {
+/// Votes and what is as small and as urgent go before the rest. A message that came by the other lane is refused.
+pub(super) fn lane(message: &Message) -> Lane {
     match message {
         Message::Prepare(_) | Message::Commit(_) | Message::Checkpoint(_) | Message::Status(_) | Message::Fetch(_) => {
             Lane::Votes

@@ -1,31 +1,34 @@
 //! Clients: who is connected, whose replies go where, and what is taken from them. (PROTOCOL §4.1, §12)
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
 use quorate_protocol::batch::RequestId;
 use quorate_protocol::codec::Encode;
-use quorate_protocol::message::{ClientMessage, ReplicaMessage, Reply, attach_digest, from_frame, to_frame};
+use quorate_protocol::message::{
+    ClientMessage, QUERY_BYTES_MAX, ReplicaMessage, Reply, attach_digest, from_frame, to_frame,
+};
 use quorate_protocol::number::RequestNumber;
 use quorate_protocol::verify::Invalid;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Host;
 use super::executor::{Command, Question};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
 
-/// Keys that one connection serves, at most.
+/// Keys that one connection serves, at most; one that gave way and comes back counts again.
 const KEYS_MAX: usize = 1024;
 
 /// Connections that get the replies to one key, at most; the oldest gives way.
 const CONNECTIONS_PER_KEY_MAX: usize = 4;
 
-/// Requests that wait to be checked: beyond it a client is told to come back.
-const UNCHECKED_MAX: usize = 8192;
-
-/// Jobs of requests at the pool at once: those that wait meanwhile make the next one larger.
-const CHECKS_MAX: usize = 2;
+/// Questions for proofs that are not answered yet: of all clients, and of one connection. What is asked beyond that is not
+/// answered.
+const QUESTIONS_MAX: usize = 64;
+const QUESTIONS_PER_CONNECTION_MAX: usize = 8;
 
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
@@ -40,19 +43,33 @@ pub(super) struct Clients {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Bound: [`KEYS_MAX`] a connection.
     by_key: BTreeMap<PublicKey, Vec<ConnectionId>>,
-    /// Bound: [`UNCHECKED_MAX`].
+    /// Requests that wait to be checked. Bound: the clients' budgets, of which each holds its share: a connection has a few
+    /// dozen frames at most, and who sends more is made to wait.
     unchecked: Vec<Received>,
+    /// The places for questions.
+    questions: Arc<Semaphore>,
 }
 
 struct Connection {
     binding: [u8; 32],
+    /// How often a key was attached to it: each time a signature is checked, on the host's own task.
+    attached: usize,
+    /// The places for its own questions.
+    questions: Arc<Semaphore>,
     /// Bound: [`KEYS_MAX`].
     keys: BTreeSet<PublicKey>,
 }
 
 impl Clients {
     pub(super) fn new(server: ClientServer, cluster: quorate_protocol::configuration::ClusterId) -> Self {
-        Self { server, cluster, connections: BTreeMap::new(), by_key: BTreeMap::new(), unchecked: Vec::new() }
+        Self {
+            server,
+            cluster,
+            connections: BTreeMap::new(),
+            by_key: BTreeMap::new(),
+            unchecked: Vec::new(),
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+        }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -79,22 +96,27 @@ impl Clients {
         }
     }
 
-    fn close(&self, connection: ConnectionId, code: u16, text: String) {
+    /// Closes a connection: what it still says, or has said, counts for nothing.
+    fn close(&mut self, connection: ConnectionId, code: u16, text: String) {
         self.server.close(connection, CloseReason { code, text });
+        self.closed(connection);
     }
 
     fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
-        self.connections.insert(connection, Connection { binding, keys: BTreeSet::new() });
+        let questions = Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX));
+        self.connections.insert(connection, Connection { binding, attached: 0, questions, keys: BTreeSet::new() });
         self.attach(connection, key);
     }
 
     /// A client proved that another key of its own is at this connection: nobody can turn its replies elsewhere.
     fn on_attach(&mut self, connection: ConnectionId, key: PublicKey, signature: &Signature) {
-        let Some(known) = self.connections.get(&connection) else { return };
+        let Some(known) = self.connections.get_mut(&connection) else { return };
         if known.keys.contains(&key) {
             return;
         }
-        if known.keys.len() >= KEYS_MAX {
+        // The key that the connection began with is one, too.
+        known.attached += 1;
+        if known.attached >= KEYS_MAX {
             return self.close(connection, CODE_KEYS, format!("more than {KEYS_MAX} keys at one connection"));
         }
         if verify(&key, &attach_digest(&self.cluster, &known.binding), signature).is_err() {
@@ -118,6 +140,7 @@ impl Clients {
 
     fn closed(&mut self, connection: ConnectionId) {
         let Some(gone) = self.connections.remove(&connection) else { return };
+        self.unchecked.retain(|received| received.connection != connection);
         for key in gone.keys {
             if let Some(connections) = self.by_key.get_mut(&key) {
                 connections.retain(|other| *other != connection);
@@ -126,6 +149,17 @@ impl Clients {
                 }
             }
         }
+    }
+
+    /// A place for a question, if one is free.
+    fn place_for_question(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
+        let own = &self.connections.get(&connection)?.questions;
+        let [own, shared] = [own, &self.questions].map(|places| Arc::clone(places).try_acquire_owned().ok());
+        Some([own?, shared?])
+    }
+
+    fn is_connected(&self, connection: ConnectionId) -> bool {
+        self.connections.contains_key(&connection)
     }
 
     fn serves(&self, connection: ConnectionId, key: &PublicKey) -> bool {
@@ -138,7 +172,7 @@ impl Clients {
 }
 
 impl Host {
-    pub(super) fn on_client(&mut self, event: ClientEvent) {
+    pub(super) fn on_client(&mut self, event: ClientEvent) -> anyhow::Result<()> {
         match event {
             ClientEvent::Connected { connection, key, remote, channel_binding } => {
                 tracing::debug!(?connection, %key, %remote, "client connected");
@@ -148,54 +182,62 @@ impl Host {
                 tracing::debug!(?connection, %reason, "client gone");
                 self.clients.closed(connection);
             }
+            // It is being closed.
+            ClientEvent::Frame { connection, .. } if !self.clients.is_connected(connection) => {}
             ClientEvent::Frame { connection, bytes, permit } => match from_frame::<ClientMessage>(&bytes) {
-                Ok(message) => self.on_client_message(connection, message, permit),
+                Ok(message) => self.on_client_message(connection, message, permit)?,
                 Err(error) => {
                     self.counters.invalid_from_clients += 1;
                     self.clients.close(connection, CODE_MALFORMED, format!("a frame that is no message: {error}"));
                 }
             },
         }
+        Ok(())
     }
 
-    fn on_client_message(&mut self, connection: ConnectionId, message: ClientMessage, permit: Permit) {
+    fn on_client_message(
+        &mut self,
+        connection: ConnectionId,
+        message: ClientMessage,
+        permit: Permit,
+    ) -> anyhow::Result<()> {
         match message {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
             ClientMessage::Request(request) => {
-                if self.clients.unchecked.len() < UNCHECKED_MAX {
-                    self.clients.unchecked.push(Received { connection, request, _permit: permit });
-                } else {
-                    self.counters.busy += 1;
-                }
+                self.clients.unchecked.push(Received { connection, request, _permit: permit });
             }
             ClientMessage::Status => {
                 let report = self.report();
-                self.clients.answer(connection, &ReplicaMessage::Status(report.into_bytes().into()));
+                self.clients.answer(connection, &ReplicaMessage::Status(report.into()));
             }
-            ClientMessage::Prove { number, query } => {
-                let question = Question { connection, number, query };
-                // A question that finds the thread busy is not answered: the client asks another replica.
-                if self.executor.send(Command::Prove(question)).is_err() {
-                    self.counters.busy += 1;
+            ClientMessage::Prove { query, .. } if query.len() > QUERY_BYTES_MAX => {
+                self.counters.invalid_from_clients += 1;
+                let text = format!("a query of more than {QUERY_BYTES_MAX} bytes");
+                self.clients.close(connection, CODE_MALFORMED, text);
+            }
+            ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
+                Some(places) => {
+                    let question = Question { connection, number, query, _permit: permit, _places: places };
+                    self.executor.send(Command::Prove(question))?;
                 }
-            }
+                // The client asks another replica.
+                None => self.counters.busy += 1,
+            },
         }
+        Ok(())
     }
 
     /// Hands requests to the pool, as many at once as have come meanwhile.
-    pub(super) fn submit_requests(&mut self) {
-        while !self.clients.unchecked.is_empty() && self.pool.requests_in_check < CHECKS_MAX {
+    pub(super) fn submit_requests(&mut self) -> anyhow::Result<()> {
+        while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {
             let count = self.clients.unchecked.len().min(REQUESTS_MAX);
-            let requests = self.clients.unchecked.drain(..count).collect();
-            if let Err(requests) = self.pool.check_requests(requests) {
-                self.clients.unchecked.splice(0..0, requests);
-                return;
-            }
+            self.pool.check_requests(self.clients.unchecked.drain(..count).collect())?;
         }
+        Ok(())
     }
 
     pub(super) fn on_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
-        self.pool.requests_in_check -= 1;
+        self.pool.on_requests_checked();
         for CheckedRequest { connection, id, outcome } in checked {
             match outcome {
                 Ok(request) if self.clients.serves(connection, &request.request.client) => {
@@ -210,8 +252,7 @@ impl Host {
                 Err(invalid) => self.refuse_invalid(connection, id, &invalid),
             }
         }
-        self.submit_requests();
-        Ok(())
+        self.submit_requests()
     }
 
     /// What no honest client sends ends the connection; what a mistaken one sends is answered, if it says who asks.
@@ -233,5 +274,83 @@ impl Host {
     fn refuse(&self, connection: ConnectionId, client: PublicKey, number: RequestNumber, reason: String) {
         let reason = reason.into_bytes().into();
         self.clients.answer(connection, &ReplicaMessage::Refused { client, number, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_crypto::SigningKey;
+    use quorate_protocol::batch::SignedRequest;
+    use quorate_protocol::codec::Blob;
+    use quorate_protocol::configuration::ClusterId;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::transport::{ClientLimits, ClientServerOptions};
+
+    /// The side of a host without clients.
+    fn clients() -> Clients {
+        let key = SigningKey::from_seed([1; 32]);
+        let limits = ClientLimits::for_requests(1 << 10);
+        let options = ClientServerOptions::new(key, "127.0.0.1:0".parse().unwrap(), [7; 32], limits);
+        let server = ClientServer::start(options, mpsc::channel(65_536).0).unwrap();
+        Clients::new(server, ClusterId::new(quorate_crypto::Digest::ZERO))
+    }
+
+    fn connect(clients: &mut Clients, number: u64) -> ConnectionId {
+        let key = SigningKey::from_seed([u8::try_from(number).unwrap(); 32]).public_key();
+        clients.connected(ConnectionId(number), key, [0; 32]);
+        ConnectionId(number)
+    }
+
+    fn received(connection: ConnectionId) -> Received {
+        let request = SignedRequest { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) };
+        Received { connection, request, _permit: Permit::of_a_test() }
+    }
+
+    #[tokio::test]
+    async fn what_waits_of_a_connection_that_is_closed_is_not_checked() {
+        let mut clients = clients();
+        let [one, other] = [1, 2].map(|number| connect(&mut clients, number));
+        clients.unchecked.extend([one, other, one].map(received));
+        clients.close(one, CODE_SIGNATURE, String::new());
+        let waiting: Vec<ConnectionId> = clients.unchecked.iter().map(|received| received.connection).collect();
+        assert_eq!(waiting, [other]);
+        assert!(!clients.is_connected(one) && clients.is_connected(other));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_attached_again_and_again_wears_its_connection_out() {
+        let mut clients = clients();
+        let key = SigningKey::from_seed([99; 32]);
+        let signature = key.sign(&attach_digest(&clients.cluster, &[0; 32]));
+        let connections: Vec<_> = (1..=5).map(|number| connect(&mut clients, number)).collect();
+        // One more than the key has places for, so that each time one of them loses it.
+        let mut rounds = 0..2 * KEYS_MAX;
+        let worn_out = rounds.find(|_| {
+            for connection in &connections {
+                clients.on_attach(*connection, key.public_key(), &signature);
+            }
+            !connections.iter().all(|connection| clients.is_connected(*connection))
+        });
+        assert_eq!(worn_out, Some(KEYS_MAX - 1));
+    }
+
+    #[tokio::test]
+    async fn questions_have_few_places_and_no_connection_has_them_all() {
+        let mut clients = clients();
+        let greedy = connect(&mut clients, 1);
+        let ask = |clients: &Clients, connection| -> Vec<_> {
+            (0..1_000).map_while(|_| clients.place_for_question(connection)).collect()
+        };
+        let held = ask(&clients, greedy);
+        assert_eq!(held.len(), QUESTIONS_PER_CONNECTION_MAX);
+        let others: Vec<_> = (2..40).map(|number| connect(&mut clients, number)).collect();
+        let of_others: Vec<_> = others.iter().flat_map(|other| ask(&clients, *other)).collect();
+        assert_eq!(held.len() + of_others.len(), QUESTIONS_MAX);
+        drop(of_others);
+        assert!(clients.place_for_question(greedy).is_none(), "its own are still taken");
+        drop(held);
+        assert!(clients.place_for_question(greedy).is_some());
     }
 }

@@ -1,6 +1,8 @@
 //! The application's own thread: slots execute here in order, while the host goes on.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use quorate_crypto::Digest;
@@ -11,18 +13,15 @@ use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Entry, ReplicaMessage, StateRoot};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keeper::{Keep, Keeper};
 use super::start::{Build, Replicated};
 use super::{Event, priority};
-use crate::transport::ConnectionId;
+use crate::transport::{ConnectionId, Permit};
 
-/// Commands that wait. The core has at most 32 slots in execution and one checkpoint between two of them; questions for
-/// proofs beyond this bound are refused.
-const COMMANDS_MAX: usize = 1024;
-
-/// Most questions for proofs that wait for the next stable checkpoint.
-const QUESTIONS_MAX: usize = 64;
+/// Parts on their way to one peer, which asks for one after the other; what it asks for beyond that is not answered.
+const PARTS_PER_PEER_MAX: usize = 4;
 
 /// The roots in an answer before the first checkpoint, which proves nothing.
 const NOTHING_STABLE: StateRoot = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
@@ -38,11 +37,7 @@ pub(super) enum Command {
         certificate: StableCertificate,
         root: StateRoot,
     },
-    SendPart {
-        to: ReplicaId,
-        sequence: Sequence,
-        cursor: Blob,
-    },
+    SendPart(WantedPart),
     StageBegin {
         sequence: Sequence,
     },
@@ -63,11 +58,29 @@ pub(super) struct Question {
     pub(super) connection: ConnectionId,
     pub(super) number: RequestNumber,
     pub(super) query: Blob,
+    /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
+    pub(super) _permit: Permit,
+    pub(super) _places: [OwnedSemaphorePermit; 2],
+}
+
+/// A part of a checkpoint's state that a peer asked for.
+#[derive(Debug)]
+pub(super) struct WantedPart {
+    pub(super) to: ReplicaId,
+    pub(super) sequence: Sequence,
+    pub(super) cursor: Blob,
+    /// Its place among those of its peer, until the part is handed over.
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// The application's thread, as the host sees it.
 pub(super) struct Executor {
-    commands: SyncSender<Command>,
+    /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, and the entries that
+    /// [`Staging`](super::staging::Staging) admits; and the places for questions and parts. So the core's commands always
+    /// have room, whatever others ask for.
+    commands: Sender<Command>,
+    /// The places for parts. Bound: one entry a member.
+    parts: BTreeMap<ReplicaId, Arc<Semaphore>>,
     thread: JoinHandle<()>,
 }
 
@@ -81,7 +94,7 @@ struct Executing {
     taken: Sequence,
     /// The certificate and what its root is made of, of the last stable checkpoint.
     stable: Option<(StableCertificate, StateRoot)>,
-    /// Bound: [`QUESTIONS_MAX`].
+    /// Those that wait for the next stable checkpoint. Bound: the places for questions.
     questions: Vec<Question>,
     staged: Option<Staged>,
 }
@@ -111,22 +124,37 @@ impl Executor {
         keeper: Keeper,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
-        let (commands, waiting) = sync_channel(COMMANDS_MAX);
+        let (commands, waiting) = channel();
         let executing =
             Executing { build, application, keeper, events, taken, stable: None, questions: Vec::new(), staged: None };
         let thread = std::thread::Builder::new().name("execute".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             executing.work(&waiting);
         })?;
-        Ok(Self { commands, thread })
+        Ok(Self { commands, parts: BTreeMap::new(), thread })
     }
 
     /// Hands a command over.
     ///
     /// # Errors
-    /// The thread has ended, or far more waits than the core ever has outstanding.
+    /// The thread has ended.
     pub(super) fn send(&self, command: Command) -> anyhow::Result<()> {
-        self.commands.try_send(command).map_err(|error| anyhow::anyhow!("the application's thread: {error}"))
+        self.commands.send(command).map_err(|_ended| anyhow::anyhow!("the application's thread has ended"))
+    }
+
+    /// Has a part read for a peer, unless too many are on their way to it: it asks again for what does not come.
+    ///
+    /// # Errors
+    /// See [`Self::send`].
+    pub(super) fn send_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) -> anyhow::Result<()> {
+        let places = self.parts.entry(to).or_insert_with(|| Arc::new(Semaphore::new(PARTS_PER_PEER_MAX)));
+        match Arc::clone(places).try_acquire_owned() {
+            Ok(place) => self.send(Command::SendPart(WantedPart { to, sequence, cursor, place })),
+            Err(_none_is_free) => {
+                tracing::debug!(%to, "asks for more parts than it takes");
+                Ok(())
+            }
+        }
     }
 
     /// Ends the thread after what it has begun.
@@ -168,7 +196,7 @@ impl Executing {
                     self.prove(question);
                 }
             }
-            Command::SendPart { to, sequence, cursor } => self.keeper.send(Keep::SendPart { to, sequence, cursor })?,
+            Command::SendPart(wanted) => self.keeper.send(Keep::SendPart(wanted))?,
             Command::Prove(question) => self.prove(question),
             Command::StageBegin { sequence } => {
                 self.staged = Some(Staged::begin(sequence));
@@ -229,33 +257,33 @@ impl Executing {
     /// question waits for it.
     fn prove(&mut self, question: Question) {
         if self.taken == Sequence::ZERO {
-            return self.answer(&question, None, NOTHING_STABLE, Blob::EMPTY);
+            return self.answer(question, None, NOTHING_STABLE, Blob::EMPTY);
         }
         let stable = self.stable.as_ref().filter(|(certificate, _)| certificate.statement.sequence == self.taken);
         let Some((certificate, state)) = stable else {
-            if self.questions.len() < QUESTIONS_MAX {
-                self.questions.push(question);
-            }
-            return;
+            return self.questions.push(question);
         };
         let Some(proof) = self.application.prove(&question.query) else { return };
-        self.answer(&question, Some(certificate.clone()), *state, proof);
+        self.answer(question, Some(certificate.clone()), *state, proof);
     }
 
-    fn answer(&self, question: &Question, certificate: Option<StableCertificate>, state: StateRoot, proof: Blob) {
+    fn answer(&self, question: Question, certificate: Option<StableCertificate>, state: StateRoot, proof: Blob) {
         let message = ReplicaMessage::Proved { number: question.number, certificate, state, proof };
-        self.report(Event::Proved { connection: question.connection, message: message.into() });
+        self.report(Event::Proved { question, message: message.into() });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::Mutex;
 
+    use quorate_crypto::SigningKey;
+    use quorate_protocol::application::{Application, Executable, Image, NotAState, Surroundings};
     use quorate_protocol::codec::List;
     use quorate_protocol::kv::Store;
-    use quorate_protocol::number::Epoch;
+    use quorate_protocol::number::{Epoch, Session};
     use quorate_protocol::statement::Checkpoint;
+    use quorate_protocol::time::WallTime;
     use tempfile::TempDir;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -272,11 +300,15 @@ mod tests {
     impl Bench {
         /// One whose state on disk is that of the checkpoint at `taken`.
         fn start(taken: Sequence) -> Self {
+            Self::start_with(taken, Arc::new(|| Box::new(Store::default())))
+        }
+
+        fn start_with(taken: Sequence, build: Build) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let (sender, events) = unbounded_channel();
-            let store = CheckpointStore::open(folder.path()).unwrap();
-            let keeper = Keeper::start(store, sender.clone()).unwrap();
-            let build: Build = Arc::new(|| Box::new(Store::default()));
+            let mut store = CheckpointStore::open(folder.path()).unwrap();
+            store.apply(taken.value(), &[], vec![], vec![]).unwrap();
+            let keeper = Keeper::start(store, 512, sender.clone()).unwrap();
             let executor = Executor::start(Arc::clone(&build), build(), taken, keeper, sender).unwrap();
             Self { executor, events, _folder: folder }
         }
@@ -294,8 +326,14 @@ mod tests {
     }
 
     fn question() -> Command {
-        let connection = ConnectionId(1);
-        Command::Prove(Question { connection, number: RequestNumber::new(7), query: Blob::from(&b"key"[..]) })
+        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Command::Prove(Question {
+            connection: ConnectionId(1),
+            number: RequestNumber::new(7),
+            query: Blob::from(&b"key"[..]),
+            _permit: Permit::of_a_test(),
+            _places: [place(), place()],
+        })
     }
 
     fn stable(sequence: Sequence) -> Command {
@@ -336,6 +374,71 @@ mod tests {
         let bench = Bench::start(last);
         bench.send([stable(before), question()]);
         assert_eq!(proved(bench.end()), []);
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_parts_and_takes_none_gets_a_few() {
+        let taken = Sequence::new(128);
+        let mut bench = Bench::start(taken);
+        let (one, other) = (ReplicaId::new(1), ReplicaId::new(2));
+        for to in [one; 100].into_iter().chain([other]) {
+            bench.executor.send_part(to, taken, Blob::EMPTY).unwrap();
+        }
+        let mut sent = BTreeMap::new();
+        for event in bench.end() {
+            if let Event::Part { to, .. } = event {
+                *sent.entry(to).or_default() += 1;
+            }
+        }
+        assert_eq!(sent, BTreeMap::from([(one, PARTS_PER_PEER_MAX), (other, 1)]));
+    }
+
+    #[test]
+    fn a_peer_that_takes_its_parts_gets_all() {
+        let taken = Sequence::new(128);
+        let mut bench = Bench::start(taken);
+        for _ in 0..10 * PARTS_PER_PEER_MAX {
+            bench.executor.send_part(ReplicaId::new(1), taken, Blob::EMPTY).unwrap();
+            assert!(matches!(bench.events.blocking_recv(), Some(Event::Part { .. })));
+        }
+    }
+
+    /// An application whose every operation takes until the test is done with it.
+    struct Slow(Receiver<()>);
+
+    impl Application for Slow {
+        fn execute(&mut self, _surroundings: &Surroundings, _operation: &Blob) -> Blob {
+            assert!(self.0.recv().is_err(), "the test only ever lets go");
+            Blob::EMPTY
+        }
+
+        fn checkpoint(&mut self) -> Image {
+            Image { root: Digest::ZERO, changes: Vec::new() }
+        }
+
+        fn restore(&mut self, _entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+            Ok(Digest::ZERO)
+        }
+    }
+
+    #[test]
+    fn while_the_application_is_busy_there_is_room_for_all_that_the_core_asks() {
+        let (busy, done) = channel();
+        let done = Mutex::new(Some(done));
+        let take = move || done.lock().unwrap().take().unwrap();
+        let bench = Bench::start_with(Sequence::ZERO, Arc::new(move || Box::new(Slow(take()))));
+        let request = Executable {
+            client: SigningKey::from_seed([1; 32]).public_key(),
+            session: Session::NONE,
+            number: RequestNumber::new(1),
+            index: 0,
+            operations: List::new(vec![Blob::EMPTY]).unwrap(),
+        };
+        let execution = |requests| Execution { sequence: Sequence::new(1), time: WallTime::ZERO, requests };
+        bench.send([Command::Execute(execution(vec![request]))]);
+        bench.send((0..10_000).map(|_| Command::Execute(execution(vec![]))));
+        drop(busy);
+        assert_eq!(bench.end().len(), 10_001);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The checkpoint store's own thread: what it writes never holds up execution.
 
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -8,17 +8,15 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use quorate_protocol::application::Change;
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::message::{Entry, Message, PART_ENTRIES_MAX, Part};
-use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
+use quorate_protocol::number::Sequence;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::damage::advise;
+use super::executor::WantedPart;
 use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
-
-/// Commands that wait; the window bounds how many checkpoints there are, the peers' budgets how many parts.
-const COMMANDS_MAX: usize = 4096;
 
 /// Bytes of entries in one part of a transferred state, about.
 const PART_BYTES: usize = 256 << 10;
@@ -30,13 +28,14 @@ const READ_LATELY: Duration = Duration::from_secs(5);
 pub(super) enum Keep {
     Apply { sequence: Sequence, application: Vec<Change>, protocol: Vec<Change> },
     Stable(Sequence),
-    SendPart { to: ReplicaId, sequence: Sequence, cursor: Blob },
+    SendPart(WantedPart),
     Install { sequence: Sequence, application: Vec<Entry>, protocol: Vec<Entry> },
 }
 
 /// The store's thread, as the application's sees it.
 pub(super) struct Keeper {
-    commands: SyncSender<Keep>,
+    /// Bound: a checkpoint an interval of the window, and the places for parts.
+    commands: Sender<Keep>,
     thread: JoinHandle<()>,
 }
 
@@ -44,8 +43,10 @@ struct Keeping {
     store: CheckpointStore,
     events: UnboundedSender<Event>,
     /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
-    /// Bound: one an interval in the window, and one.
+    /// Bound: one an interval in the window below the last, the last, and one.
     snapshots: Vec<Kept>,
+    /// Slots of the window: a checkpoint that far below the last is not the stable one any more, or of no use to others.
+    window: u64,
 }
 
 /// A state that stays readable.
@@ -56,12 +57,12 @@ struct Kept {
 }
 
 impl Keeper {
-    pub(super) fn start(store: CheckpointStore, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
-        let mut keeping = Keeping { store, events, snapshots: Vec::new() };
+    pub(super) fn start(store: CheckpointStore, window: u64, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
+        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window };
         if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
             keeping.keep_snapshot(sequence)?;
         }
-        let (commands, waiting) = sync_channel(COMMANDS_MAX);
+        let (commands, waiting) = channel();
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             keeping.work(&waiting);
@@ -70,7 +71,7 @@ impl Keeper {
     }
 
     pub(super) fn send(&self, command: Keep) -> anyhow::Result<()> {
-        self.commands.try_send(command).map_err(|error| anyhow::anyhow!("the checkpoint store's thread: {error}"))
+        self.commands.send(command).map_err(|_ended| anyhow::anyhow!("the checkpoint store's thread has ended"))
     }
 
     pub(super) fn close(self) {
@@ -100,15 +101,12 @@ impl Keeping {
                 self.keep_snapshot(sequence)?;
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
-            Keep::Stable(sequence) => {
-                let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
-                self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
-            }
-            Keep::SendPart { to, sequence, cursor } => {
+            Keep::Stable(sequence) => self.keep_from(sequence),
+            Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
                 let part = self.part(sequence, cursor);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
                     let message = Message::Part(part).into();
-                    self.events.send(Event::Part { to, message }).ok();
+                    self.events.send(Event::Part { to, message, place }).ok();
                 }
             }
             Keep::Install { sequence, application, protocol } => {
@@ -128,13 +126,25 @@ impl Keeping {
 
     fn keep_snapshot(&mut self, sequence: Sequence) -> anyhow::Result<()> {
         let snapshot = self.store.snapshot().context("taking a snapshot of the checkpoint store")?;
+        // Where this replica lags, its own checkpoints are below the stable one, and none of them is said to be it.
+        self.keep_from(sequence.saturating_sub(self.window));
         self.snapshots.push(Kept { sequence, snapshot, read: None });
         Ok(())
+    }
+
+    /// Lets go of the states below `sequence`, but for the last one that a peer reads.
+    fn keep_from(&mut self, sequence: Sequence) {
+        let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
+        self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
     }
 
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
     /// letter and the last key sent.
     fn part(&mut self, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
+        // The store asserts that no key is longer than it takes, also where one only says where to begin.
+        if begin.len() > CURSOR_BYTES_MAX {
+            return Ok(None);
+        }
         let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
         kept.read = Some(Instant::now());
         let snapshot = &kept.snapshot;
@@ -173,4 +183,53 @@ impl Kept {
 
 fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
     entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_protocol::message::ENTRY_KEY_BYTES_MAX;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+
+    /// The key of the one entry of the store.
+    const KEY: &[u8] = b"key";
+
+    /// A keeper of a store with one entry of the application at slot 128.
+    fn keeping(folder: &std::path::Path) -> Keeping {
+        let mut store = CheckpointStore::open(folder).unwrap();
+        store.apply(128, &[], vec![(KEY.into(), Some(Bytes::new()))], vec![]).unwrap();
+        let mut keeping = Keeping { store, events: unbounded_channel().0, snapshots: Vec::new(), window: 512 };
+        keeping.keep_snapshot(Sequence::new(128)).unwrap();
+        keeping
+    }
+
+    #[test]
+    fn what_no_part_can_begin_with_is_not_looked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keeping = keeping(folder.path());
+        let mut keys_after = |bytes: usize| {
+            let cursor = [&[cursor::APPLICATION][..], &vec![b'a'; bytes]].concat();
+            let part = keeping.part(Sequence::new(128), cursor.into()).unwrap()?;
+            Some(part.application.iter().map(|entry| entry.key.to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(keys_after(ENTRY_KEY_BYTES_MAX), Some(vec![KEY.to_vec()]));
+        // The last three are more than the store can compare with.
+        for bytes in [ENTRY_KEY_BYTES_MAX + 1, 65_534, 65_535, 65_536, 1 << 20] {
+            assert_eq!(keys_after(bytes), None, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn the_states_that_stay_readable_are_bounded_though_none_becomes_stable() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, _said) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window: 8 };
+        for sequence in (4..=40).step_by(4).map(Sequence::new) {
+            keeping.on_command(Keep::Apply { sequence, application: Vec::new(), protocol: Vec::new() }).unwrap();
+        }
+        let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect();
+        assert_eq!(kept, [32, 36, 40]);
+    }
 }

@@ -1,13 +1,32 @@
 //! A replica's account of itself, as `quorate status` shows it.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quorate_protocol::number::ReplicaId;
 use quorate_protocol::replica::Mode;
 use serde::Serialize;
 
 use super::Host;
 use crate::transport::LinkPhase;
+
+/// How long an account is given to whoever asks: to make one takes longer than to ask for it.
+const REPORT_LIFE: Duration = Duration::from_millis(50);
+
+/// The account that was made last.
+#[derive(Debug, Default)]
+pub(super) struct LastReport(Option<(Instant, Bytes)>);
+
+impl LastReport {
+    /// The account, made anew only if the last one is old.
+    fn get(&mut self, now: Instant, make: impl FnOnce() -> Bytes) -> Bytes {
+        match &self.0 {
+            Some((made, report)) if now.duration_since(*made) < REPORT_LIFE => report.clone(),
+            _ => self.0.insert((now, make())).1.clone(),
+        }
+    }
+}
 
 /// What the host counts.
 #[derive(Debug, Default)]
@@ -20,8 +39,6 @@ pub(super) struct Counters {
     pub(super) busy: u64,
     pub(super) view_changes: u64,
     pub(super) is_disk_full: bool,
-    /// Proofs kept, by whom they accuse. Bound: one a member.
-    pub(super) evidence: BTreeMap<ReplicaId, usize>,
 }
 
 /// One link as `quorate status` shows it.
@@ -98,8 +115,11 @@ pub struct Report {
 
 impl Host {
     /// The account, as JSON.
-    pub(super) fn report(&self) -> String {
-        serde_json::to_string(&self.account()).unwrap_or_default()
+    pub(super) fn report(&mut self) -> Bytes {
+        let mut last = std::mem::take(&mut self.last_report);
+        let report = last.get(Instant::now(), || serde_json::to_vec(&self.account()).unwrap_or_default().into());
+        self.last_report = last;
+        report
     }
 
     fn account(&self) -> Report {
@@ -135,7 +155,7 @@ impl Host {
             unwanted: counters.unwanted,
             disk_full: counters.is_disk_full,
             links: self.links(),
-            evidence: counters.evidence.keys().map(|id| id.value()).collect(),
+            evidence: self.evidence.accused().map(ReplicaId::value).collect(),
             refusals: machine.refusals().iter().map(|(refusal, count)| (format!("{refusal:?}"), *count)).collect(),
         }
     }
@@ -154,5 +174,18 @@ impl Host {
             last_error: status.last_error.map(|error| error.to_string()),
         };
         self.peers.links().into_iter().map(link).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_made_no_more_often_than_it_grows_old() {
+        let (mut last, start) = (LastReport::default(), Instant::now());
+        assert_eq!(last.get(start, || Bytes::from_static(b"first")), "first");
+        assert_eq!(last.get(start + REPORT_LIFE / 2, || Bytes::from_static(b"second")), "first");
+        assert_eq!(last.get(start + REPORT_LIFE, || Bytes::from_static(b"second")), "second");
     }
 }

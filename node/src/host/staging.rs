@@ -96,13 +96,14 @@ impl Staging {
         Ok(())
     }
 
-    /// Cuts a part that belongs to a refused state, or leads elsewhere than to where its entries end: it brings nothing
-    /// and is the last. The core finds then that its source lied.
+    /// Cuts a part that belongs to a refused state, leads elsewhere than to where its entries end, or holds keys that are
+    /// longer than any: what follows those could not be asked for. It then brings nothing and is the last, so that the core
+    /// finds that its source lied.
     pub(super) fn cut(&self, part: &mut Part) {
         let end = cursor::after(cursor::APPLICATION, &part.application)
             .or_else(|| cursor::after(cursor::PROTOCOL, &part.protocol));
         let is_astray = part.next.is_some() && part.next != end;
-        if self.is_refused || is_astray {
+        if self.is_refused || is_astray || !part.is_within_bounds() {
             (part.protocol, part.application, part.next) = (List::empty(), List::empty(), None);
         }
     }
@@ -110,6 +111,7 @@ impl Staging {
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::message::ENTRY_KEY_BYTES_MAX;
     use quorate_protocol::number::Sequence;
 
     use super::*;
@@ -173,6 +175,16 @@ mod tests {
         assert_eq!(cut(&staging, next.clone()), part(&[], &[], None));
         staging.begin();
         assert_eq!(cut(&staging, next.clone()), next);
+    }
+
+    #[test]
+    fn a_part_with_a_key_that_is_too_long_to_go_on_after_is_the_last() {
+        let staging = Staging::new(1 << 20);
+        let key = |bytes| "k".repeat(bytes);
+        let ending_with = |key: &str| part(&[], &[key], Some(&format!("a{key}")));
+        let longest = ending_with(&key(ENTRY_KEY_BYTES_MAX));
+        assert_eq!(cut(&staging, longest.clone()), longest);
+        assert_eq!(cut(&staging, ending_with(&key(ENTRY_KEY_BYTES_MAX + 1))), part(&[], &[], None));
     }
 
     #[test]

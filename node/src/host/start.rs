@@ -1,5 +1,7 @@
 //! Starting a replica: folder, log, state, sockets, threads; and its orderly end.
 
+use std::fs;
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,29 +10,37 @@ use std::time::Instant;
 use anyhow::{Context as _, bail};
 use quorate_crypto::Digest;
 use quorate_protocol::application::Application;
-use quorate_protocol::configuration::Configuration;
+use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use tokio::sync::mpsc;
 
+use super::backlog::Backlog;
 use super::clients::Clients;
+use super::conduct::Conduct;
 use super::damage::advise;
+use super::evidence::EvidenceFolder;
 use super::executor::Executor;
+use super::inbox::Inbox;
 use super::keeper::Keeper;
-use super::report::Counters;
+use super::report::{Counters, LastReport};
 use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::ReplicaConfiguration;
+use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
-use crate::transport::{ClientEvent, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork, PeerOptions};
+use crate::transport::{
+    AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
+    PeerOptions, preferred,
+};
 
 /// Events of peers that wait for the host.
-const PEER_EVENTS_MAX: usize = 16_384;
+pub(super) const PEER_EVENTS_MAX: usize = 16_384;
 
 /// Events of clients that wait for the host.
 const CLIENT_EVENTS_MAX: usize = 65_536;
@@ -63,6 +73,8 @@ struct Opened {
     checkpoint: Option<DurableCheckpoint>,
     records: Vec<(RecordNumber, Recovered)>,
     first_record: RecordNumber,
+    /// The log never held a record.
+    is_log_new: bool,
 }
 
 /// Runs a replica until `stop` ends. `ready` is called once its state is recovered and its sockets are bound.
@@ -72,7 +84,7 @@ struct Opened {
 pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
     let ReplicaOptions { configuration, build } = options;
     let data = &configuration.data;
-    std::fs::create_dir_all(data).with_context(|| format!("making {}", data.display()))?;
+    make_durably(data).with_context(|| format!("making {}", data.display()))?;
     let lock = FolderLock::acquire(data)?;
     let (events, own) = mpsc::unbounded_channel();
     let configuration = Arc::new(configuration);
@@ -88,6 +100,13 @@ pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready:
     Ok(())
 }
 
+/// Makes a folder, and its name durable: a log that power takes away with it would be lost votes.
+fn make_durably(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    fs::File::open(parent)?.sync_all()
+}
+
 /// Reads back what was durable. Blocks.
 fn open(
     configuration: &ReplicaConfiguration,
@@ -100,7 +119,7 @@ fn open(
     let first_record = RecordNumber::new(next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
-    Ok(Opened { log, store, application, checkpoint, records, first_record })
+    Ok(Opened { log, store, application, checkpoint, records, first_record, is_log_new: next.is_none() })
 }
 
 /// The store's own threads inherit the priority of the one that opens it.
@@ -211,15 +230,18 @@ fn assemble(
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<(Host, Sources)> {
-    let Opened { log, store, application, checkpoint, records, first_record } = opened;
+    let Opened { log, store, application, checkpoint, records, first_record, is_log_new } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
     let taken = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
-    let keeper = Keeper::start(store, events.clone())?;
+    let keeper = Keeper::start(store, configuration.parameters().window, events.clone())?;
     let executor = Executor::start(build, application, taken, keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
+    let folder = files.data.join("evidence");
+    let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
+        .with_context(|| format!("listing {}", folder.display()))?;
     let clock = Clock { start: Instant::now() };
     let start = Start {
         id: files.id,
@@ -230,6 +252,9 @@ fn assemble(
         first_record,
     };
     let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    if is_log_new && taken > Sequence::ZERO {
+        return Err(lost_log(files, taken).into());
+    }
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -237,15 +262,35 @@ fn assemble(
         clock,
         peers,
         log,
-        unqueued: std::collections::VecDeque::new(),
+        backlog: Backlog::default(),
         executor,
         staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
         rule: Zip215::default(),
+        inbox: Inbox::default(),
+        conduct: Conduct::default(),
         counters: Counters::default(),
-        data: files.data.clone(),
+        last_report: LastReport::default(),
+        evidence,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Nobody gets to a checkpoint without having signed anything. (PROTOCOL §9)
+fn lost_log(files: &ReplicaConfiguration, taken: Sequence) -> Problem {
+    let (log, state) = (files.data.join("log"), state_folder(files));
+    Problem::failed(
+        format!(
+            "{} holds no record, and {} a state at slot {taken}. What this replica signed is lost, so it must not vote again \
+             under its key",
+            log.display(),
+            state.display()
+        ),
+        format!(
+            "put the log that belongs to that state back into {}; without it leave the replica stopped",
+            log.display()
+        ),
+    )
 }
 
 /// A state without the protocol's own part is a damaged one.
@@ -266,10 +311,9 @@ fn start_peers(
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
-    let members = members
-        .map(|(id, member)| Ok(Member { id, key: member.key, address: resolve(&member.peer_address)? }))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let listen = resolve(&files.listen_peer)?;
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.peer_address.clone() }).collect();
+    let listen = resolve(&files.listen_peer, "listen.peer")?;
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
@@ -282,32 +326,48 @@ fn start_clients(
 ) -> anyhow::Result<(ClientServer, mpsc::Receiver<ClientEvent>)> {
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
-    let listen = resolve(&files.listen_client)?;
-    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster);
+    let listen = resolve(&files.listen_client, "listen.client")?;
+    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
+    if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
+        options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());
+    }
     options.mtu_upper_bound = files.resources.mtu_max;
     let server = ClientServer::start(options, events).with_context(|| format!("listening for clients on {listen}"))?;
     Ok((server, received))
 }
 
-/// The first address that a `host:port` stands for.
-fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = address.to_socket_addrs().with_context(|| format!("resolving {address}"))?;
-    found.next().with_context(|| format!("{address} stands for no address"))
+/// Where to listen. Whoever dials looks the members' names up when it does; of a replica's own it has to be known now.
+fn resolve(address: &str, key: &str) -> anyhow::Result<SocketAddr> {
+    let found = address.to_socket_addrs().and_then(preferred);
+    found.map_err(|error| {
+        let what = format!("cannot look up {address}, where this replica is to listen: {error}");
+        let mend = format!("set `{key}` in replica.toml to an address of this machine, for example \"0.0.0.0:4100\"");
+        Problem::failed(what, mend).into()
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::future::pending;
+    use std::time::Duration;
 
     use bytes::Bytes;
+    use quorate_crypto::SigningKey;
+    use quorate_protocol::codec::List;
+    use quorate_protocol::configuration::Parameters;
     use quorate_protocol::kv::Store;
     use tempfile::TempDir;
+    use tokio::time::timeout;
 
     use super::*;
     use crate::configuration::network::{Network, Plan};
     use crate::error::Report;
     use crate::storage::checkpoint::Change;
+    use crate::transport::{ConnectionRefusal, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions};
+
+    /// Longest wait for anything.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     /// What replica 0 says of the state that `damage` leaves behind. Without that state, it starts.
     async fn refused(damage: impl FnOnce(&Path)) -> Report {
@@ -348,6 +408,15 @@ mod tests {
         assert!(mend.starts_with("move ") && mend.contains("data/state away, keep the log"), "{report}");
     }
 
+    #[test]
+    fn a_replica_that_does_not_know_where_to_listen_says_what_to_mend() {
+        let listens = resolve("localhost:4100", "listen.peer").unwrap();
+        assert!(listens.is_ipv4(), "whoever dials that name prefers IPv4, too: {listens}");
+        let report = Report::new(&resolve("nowhere.invalid:4100", "listen.peer").unwrap_err());
+        assert!(report.error.contains("nowhere.invalid:4100"), "{report}");
+        assert!(report.mend.is_some_and(|mend| mend.contains("set `listen.peer` in replica.toml")));
+    }
+
     #[tokio::test]
     async fn a_state_of_rotten_files_is_to_be_moved_away() {
         let report = refused(|folder| {
@@ -367,9 +436,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_state_whose_log_is_gone_is_not_started_from() {
+        let root = tempfile::tempdir().unwrap();
+        let net = root.path().join("net");
+        Network::create(&net, Plan::on_loopback(4, 4100)).unwrap();
+        let clock = (Bytes::from_static(b"t"), Some(Bytes::from_static(&[0; 8])));
+        write(&net.join("replica-0/data/state"), vec![], vec![clock]);
+        let report = Report::new(&start(&root).await.unwrap_err());
+        assert!(report.error.contains("replica-0/data/log holds no record"), "{report}");
+        assert!(report.error.contains("must not vote again"), "{report}");
+        assert!(report.mend.is_some_and(|mend| mend.starts_with("put the log")));
+    }
+
+    #[tokio::test]
     async fn a_state_without_the_protocols_own_part_is_to_be_moved_away() {
         let report = refused(|folder| write(folder, vec![], vec![])).await;
         assert!(report.error.contains("does not hold a state of the protocol"), "{report}");
         assert_advises_to_move_the_state(&report);
+    }
+
+    /// The links of a client with that key to a replica.
+    fn dial(key: &SigningKey, member: Member, cluster: [u8; 32]) -> ReplicaLinks {
+        let local = "127.0.0.1:0".parse().unwrap();
+        let limits = ReplicaLinkLimits::for_requests(1 << 10);
+        let options = ReplicaLinksOptions::new(key.clone(), local, vec![member], cluster, limits);
+        ReplicaLinks::start(options, mpsc::channel(1024).0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn where_clients_are_listed_nobody_else_is_connected() {
+        let root = tempfile::tempdir().unwrap();
+        let [listed, other] = [1, 2].map(|seed| SigningKey::from_seed([seed; 32]));
+        let clients = ClientPolicy::Listed(List::new(vec![listed.public_key()]).unwrap());
+        let parameters = Parameters { clients, ..Parameters::default() };
+        let plan = Plan { parameters, ..Plan::on_loopback(4, 4100) };
+        let mut files = Network::create(&root.path().join("net"), plan).unwrap().replicas().unwrap().remove(0);
+        "127.0.0.1:0".clone_into(&mut files.listen_client);
+        let configuration = files.genesis.configuration();
+        let (server, mut events) = start_clients(&files, configuration).unwrap();
+        let address = server.listen_addr().unwrap().to_string();
+        let member = Member { id: files.id, key: files.key.public_key(), address };
+        let cluster = *configuration.cluster().digest().as_bytes();
+        let connections = timeout(PATIENCE, async {
+            let _refused = dial(&other, member.clone(), cluster);
+            while server.refused(ConnectionRefusal::UnknownKey) == 0 {
+                tokio::task::yield_now().await;
+            }
+            let _accepted = dial(&listed, member, cluster);
+            events.recv().await
+        });
+        let connected = connections.await.unwrap();
+        let is_listed = matches!(&connected, Some(ClientEvent::Connected { key, .. }) if *key == listed.public_key());
+        assert!(is_listed, "{connected:?}");
     }
 }

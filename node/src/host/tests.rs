@@ -1,4 +1,4 @@
-//! The host against peers that lie in a state transfer, over real sockets.
+//! The host against peers that lie in a state transfer, or send what counts for nothing, over real sockets.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::kv::Store;
-use quorate_protocol::message::{Entry, Fetch, Part, Status, to_frame};
+use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Fetch, Part, Status, to_frame};
 use quorate_protocol::number::{Epoch, View};
 use quorate_protocol::statement::{Checkpoint, Vote};
 use tokio::sync::oneshot;
@@ -19,7 +20,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{ReplicaConfiguration, Size};
-use crate::transport::{Lane, Member, PeerOptions};
+use crate::transport::{HOST_CODE_FIRST, Lane, LinkError, Member, PeerLimits, PeerOptions};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -80,8 +81,8 @@ fn status() -> Status {
     }
 }
 
-/// Plays a replica that is at [`STABLE`], and tells of every part that it is asked for.
-async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, asked: mpsc::UnboundedSender<Asked>) {
+/// Starts the network of a replica that the test plays.
+fn join(own: ReplicaConfiguration) -> (PeerNetwork, mpsc::Receiver<PeerEvent>) {
     let configuration = own.genesis.configuration();
     let members = configuration.replicas().zip(configuration.members());
     let member = |(id, member): (_, &quorate_protocol::configuration::Member)| Member {
@@ -92,9 +93,15 @@ async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, as
     let listen = own.listen_peer.parse().unwrap();
     let cluster = *configuration.cluster().digest().as_bytes();
     let options = PeerOptions::new(own.id, own.key, listen, members.map(member).collect(), cluster);
-    let (sender, mut events) = mpsc::channel(BULK_MAX);
-    let network = PeerNetwork::start(options, sender).unwrap();
-    let send = |message| network.send(HOST, Lane::Bulk, to_frame(&message).unwrap()).unwrap();
+    let (sender, events) = mpsc::channel(BULK_MAX);
+    (PeerNetwork::start(options, sender).unwrap(), events)
+}
+
+/// Plays a replica that is at [`STABLE`], and tells of every part that it is asked for.
+async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, asked: mpsc::UnboundedSender<Asked>) {
+    let id = own.id;
+    let (network, mut events) = join(own);
+    let send = |message| network.send(HOST, carry_out::lane(&message), to_frame(&message).unwrap()).unwrap();
     let mut parts = 0;
     while let Some(event) = events.recv().await {
         match event {
@@ -105,7 +112,7 @@ async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, as
             PeerEvent::Frame { from: HOST, bytes, .. } => {
                 let Ok(Message::Fetch(Fetch::Part { cursor, .. })) = from_frame(&bytes) else { continue };
                 parts = if cursor.is_empty() { 1 } else { parts + 1 };
-                if asked.send((own.id, parts)).is_ok() {
+                if asked.send((id, parts)).is_ok() {
                     send(Message::Part(lie(cursor)));
                 }
             }
@@ -126,17 +133,81 @@ async fn assert_replaces_a_source_that_says(lie: Lie) {
     for replica in replicas {
         peers.spawn(play(replica, stable.clone(), lie, sender.clone()));
     }
-    let (stop, stopped) = oneshot::channel::<()>();
-    let options = ReplicaOptions { configuration: own, build: Arc::new(|| Box::new(Store::default())) };
-    let running = tokio::spawn(run(options, async { stopped.await.unwrap_or_default() }, || ()));
+    let running = Running::start(own);
     let mut sources = BTreeSet::new();
     while sources.len() < 2 {
         let (source, parts) = timeout(PATIENCE, asked.recv()).await.expect("asked in time").expect("the peers play");
         assert!(parts <= PARTS_MAX, "replica {source} is listened to for ever");
         sources.insert(source);
     }
-    drop(stop);
-    running.await.unwrap().unwrap();
+    running.end().await;
+}
+
+/// A replica that runs.
+struct Running {
+    stop: oneshot::Sender<()>,
+    host: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    fn start(configuration: ReplicaConfiguration) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        let options = ReplicaOptions { configuration, build: Arc::new(|| Box::new(Store::default())) };
+        Self { stop, host: tokio::spawn(run(options, async { stopped.await.unwrap_or_default() }, || ())) }
+    }
+
+    async fn end(self) {
+        drop(self.stop);
+        self.host.await.unwrap().unwrap();
+    }
+}
+
+/// A peer that sends nothing but `message` is disconnected, each time it comes back.
+async fn assert_disconnects_who_sends(message: impl Fn(&ReplicaConfiguration) -> (Lane, Bytes)) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut replicas = Network::create(&folder.path().join("net"), plan()).unwrap().replicas().unwrap();
+    let (lane, frame) = message(&replicas[1]);
+    let (network, mut events) = join(replicas.remove(1));
+    let running = Running::start(replicas.remove(0));
+    let mut reasons = Vec::new();
+    let twice = async {
+        while reasons.len() < 2 {
+            match events.recv().await.expect("the network lives") {
+                PeerEvent::Up(HOST) if reasons.is_empty() => {
+                    (0..1_000).for_each(|_| network.send(HOST, lane, frame.clone()).unwrap_or_default());
+                }
+                PeerEvent::Down(HOST, reason) => reasons.push(reason),
+                _ => {}
+            }
+        }
+    };
+    timeout(PATIENCE, twice).await.expect("disconnected in time");
+    for reason in reasons {
+        let code = u64::from(HOST_CODE_FIRST) + u64::from(CODE_CONDUCT);
+        assert!(matches!(&reason, LinkError::ClosedByPeer { code: found, .. } if *found == code), "{reason}");
+    }
+    running.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_keeps_sending_forged_votes_is_disconnected() {
+    assert_disconnects_who_sends(|own| {
+        let statement = Checkpoint { epoch: Epoch::ZERO, sequence: STABLE, root: Digest::ZERO };
+        let mut vote = Vote::sign(statement, own.id, own.genesis.configuration().cluster(), &own.key);
+        vote.statement.root = Digest::from_bytes([7; 32]);
+        (Lane::Votes, to_frame(&Message::Checkpoint(vote)).unwrap())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_keeps_sending_what_is_no_message_is_disconnected() {
+    assert_disconnects_who_sends(|_| (Lane::Bulk, Bytes::from_static(&[7]))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_keeps_taking_the_wrong_lane_is_disconnected() {
+    assert_disconnects_who_sends(|_| (Lane::Bulk, to_frame(&Message::Status(status())).unwrap())).await;
 }
 
 fn part(cursor: Blob, entries: Vec<Entry>) -> Part {
@@ -163,6 +234,15 @@ async fn a_source_that_says_the_same_again_and_again_is_replaced() {
     assert_replaces_a_source_that_says(|cursor| part(cursor, vec![entry(1), entry(2)])).await;
 }
 
+/// What follows such a key cannot be asked for: the question would be larger than a frame of its lane.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_a_key_too_long_to_go_on_after_is_replaced() {
+    assert_replaces_a_source_that_says(|cursor| {
+        part(cursor, vec![Entry { key: vec![7; 70 << 10].into(), value: Blob::EMPTY }])
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_leads_nowhere_is_replaced() {
     assert_replaces_a_source_that_says(|cursor| Part {
@@ -170,4 +250,11 @@ async fn a_source_that_leads_nowhere_is_replaced() {
         ..part(cursor, vec![entry(1)])
     })
     .await;
+}
+
+#[test]
+fn the_longest_question_for_a_part_fits_into_a_frame_of_its_lane() {
+    let fetch = Fetch::Part { sequence: STABLE, cursor: vec![7; CURSOR_BYTES_MAX].into() };
+    let frame = to_frame(&Message::Fetch(fetch)).unwrap();
+    assert!(frame.len() <= PeerLimits::default().votes.frame_bytes_max as usize);
 }

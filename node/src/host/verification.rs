@@ -1,6 +1,7 @@
 //! Checking signatures off the host's task, in batches. (PROTOCOL §3: one rule, singly and in a batch)
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -17,11 +18,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::Event;
 use crate::transport::{ConnectionId, Permit};
 
-/// Jobs that wait for the pool; beyond that peers' messages are dropped (they are sent again) and clients told to come back.
-const JOBS_MAX: usize = 256;
+/// Messages of one peer that the pool has at once: what it sends beyond that waits, and keeps nobody else's from the pool.
+const CHECKS_PER_PEER_MAX: usize = 4;
 
 /// Requests that are checked together: the gain of a larger batch is small, and others wait meanwhile.
 pub(super) const REQUESTS_MAX: usize = 256;
+
+/// Jobs of requests that the pool has at once: those that wait meanwhile make the next one larger.
+const REQUEST_CHECKS_MAX: usize = 2;
 
 /// A pre-prepare of so few bytes holds so few signatures that checking it at once costs less than handing it over.
 const SMALL_BATCH_BYTES: usize = 1024;
@@ -63,10 +67,22 @@ enum Job {
 
 /// Threads that check signatures.
 pub(super) struct Pool {
-    jobs: SyncSender<Job>,
+    /// Bound: [`CHECKS_PER_PEER_MAX`] of each member, and [`REQUEST_CHECKS_MAX`] of clients.
+    jobs: Sender<Job>,
     threads: Vec<JoinHandle<()>>,
     /// Jobs with requests that are not back yet.
-    pub(super) requests_in_check: usize,
+    requests_in_check: usize,
+    /// Bound: one a member.
+    peers: BTreeMap<ReplicaId, OfPeer>,
+}
+
+/// What is checked for one peer.
+#[derive(Debug, Default)]
+struct OfPeer {
+    /// Its messages that are not back yet.
+    in_check: usize,
+    /// Those that wait. Bound: the peer's budget, of which each has its share.
+    waiting: VecDeque<(Message, Permit)>,
 }
 
 /// The ZIP 215 rule.
@@ -95,16 +111,6 @@ pub(super) fn is_small(message: &Message) -> bool {
     }
 }
 
-/// Checks a peer's message.
-pub(super) fn check(
-    from: ReplicaId,
-    message: Message,
-    configuration: &Configuration,
-    rule: &mut Zip215,
-) -> CheckedMessage {
-    verify(message, from, configuration, rule)
-}
-
 fn check_requests(received: Vec<Received>, configuration: &Configuration, rule: &mut Zip215) -> Vec<CheckedRequest> {
     let (origins, requests): (Vec<_>, Vec<_>) = received
         .into_iter()
@@ -122,7 +128,7 @@ impl Pool {
         configuration: &Arc<Configuration>,
         events: &UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
-        let (jobs, waiting) = sync_channel(JOBS_MAX);
+        let (jobs, waiting) = channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let threads = (0..count.max(1))
             .map(|index| {
@@ -132,28 +138,57 @@ impl Pool {
                 std::thread::Builder::new().name(format!("verify-{index}")).spawn(work)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { jobs, threads, requests_in_check: 0 })
+        Ok(Self { jobs, threads, requests_in_check: 0, peers: BTreeMap::new() })
     }
 
-    /// Hands a message over, or drops it if too much waits: its sender sends again what is missed.
-    pub(super) fn check_message(&self, from: ReplicaId, message: Message, permit: Permit) {
-        if self.jobs.try_send(Job::Message(from, message.into(), permit)).is_err() {
-            tracing::debug!(%from, "dropped a message: the verification pool is full");
+    /// Has a peer's message wait for its turn.
+    pub(super) fn put(&mut self, from: ReplicaId, message: Message, permit: Permit) {
+        self.peers.entry(from).or_default().waiting.push_back((message, permit));
+    }
+
+    /// The next message of a peer, if the pool takes another one of it.
+    pub(super) fn next(&mut self, from: ReplicaId) -> Option<(Message, Permit)> {
+        let of_peer = self.peers.get_mut(&from).filter(|of_peer| of_peer.in_check < CHECKS_PER_PEER_MAX)?;
+        of_peer.waiting.pop_front()
+    }
+
+    /// Hands a peer's message over.
+    ///
+    /// # Errors
+    /// The threads have ended.
+    pub(super) fn check_message(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
+        self.peers.entry(from).or_default().in_check += 1;
+        self.submit(Job::Message(from, message.into(), permit))
+    }
+
+    /// A message of a peer is back.
+    pub(super) fn on_message_checked(&mut self, from: ReplicaId) {
+        if let Some(of_peer) = self.peers.get_mut(&from) {
+            of_peer.in_check -= 1;
         }
     }
 
-    /// Hands requests over; gives them back if too much waits.
-    pub(super) fn check_requests(&mut self, requests: Vec<Received>) -> Result<(), Vec<Received>> {
-        match self.jobs.try_send(Job::Requests(requests)) {
-            Ok(()) => {
-                self.requests_in_check += 1;
-                Ok(())
-            }
-            Err(TrySendError::Full(Job::Requests(requests)) | TrySendError::Disconnected(Job::Requests(requests))) => {
-                Err(requests)
-            }
-            Err(_) => Err(Vec::new()),
-        }
+    /// Whether the pool takes more requests.
+    pub(super) fn takes_requests(&self) -> bool {
+        self.requests_in_check < REQUEST_CHECKS_MAX
+    }
+
+    /// Hands requests over.
+    ///
+    /// # Errors
+    /// The threads have ended.
+    pub(super) fn check_requests(&mut self, requests: Vec<Received>) -> anyhow::Result<()> {
+        self.requests_in_check += 1;
+        self.submit(Job::Requests(requests))
+    }
+
+    /// Requests are back.
+    pub(super) fn on_requests_checked(&mut self) {
+        self.requests_in_check -= 1;
+    }
+
+    fn submit(&self, job: Job) -> anyhow::Result<()> {
+        self.jobs.send(job).map_err(|_ended| anyhow::anyhow!("the verification threads have ended"))
     }
 
     /// Ends the threads after what they have begun.
@@ -174,12 +209,55 @@ fn work(waiting: &Mutex<Receiver<Job>>, configuration: &Configuration, events: &
         let Ok(job) = job else { return };
         let checked = match job {
             Job::Message(from, message, permit) => {
-                Checked::Message { from, message: check(from, *message, configuration, &mut rule).into(), permit }
+                Checked::Message { from, message: verify(*message, from, configuration, &mut rule).into(), permit }
             }
             Job::Requests(received) => Checked::Requests(check_requests(received, configuration, &mut rule)),
         };
         if events.send(Event::Checked(checked)).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_crypto::Signature;
+    use quorate_protocol::codec::Blob;
+    use quorate_protocol::message::SignedViewChange;
+
+    /// A pool of no threads, and what it was handed.
+    fn pool() -> (Pool, Receiver<Job>) {
+        let (jobs, handed) = channel();
+        (Pool { jobs, threads: Vec::new(), requests_in_check: 0, peers: BTreeMap::new() }, handed)
+    }
+
+    fn view_change() -> Message {
+        Message::ViewChange(SignedViewChange { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) })
+    }
+
+    /// Hands over what the pool takes of a peer; gives how many.
+    fn submit(pool: &mut Pool, from: ReplicaId) -> usize {
+        let mut count = 0;
+        while let Some((message, permit)) = pool.next(from) {
+            pool.check_message(from, message, permit).unwrap();
+            count += 1;
+        }
+        count
+    }
+
+    #[test]
+    fn a_peer_that_sends_much_to_check_keeps_nobody_from_the_pool() {
+        let (mut pool, handed) = pool();
+        let (greedy, other) = (ReplicaId::new(1), ReplicaId::new(2));
+        for from in [greedy; 100].into_iter().chain([other]) {
+            pool.put(from, view_change(), Permit::of_a_test());
+        }
+        assert_eq!(submit(&mut pool, greedy), CHECKS_PER_PEER_MAX);
+        assert_eq!(submit(&mut pool, other), 1);
+        assert!(pool.takes_requests());
+        assert_eq!(handed.try_iter().count(), CHECKS_PER_PEER_MAX + 1);
+        pool.on_message_checked(greedy);
+        assert_eq!(submit(&mut pool, greedy), 1, "what waits goes on as places become free");
     }
 }

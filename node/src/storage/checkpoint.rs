@@ -9,7 +9,7 @@
 //! ```text
 //! folder
 //!   state-<16 hexadecimal digits>    a database of fjall; the one with the highest number counts, others are removed
-//!   state.new                        a state being received; removed at the next start
+//!   state.new                        a state being received, or the first one being made; removed at the next start
 //!
 //! database
 //!   keyspace `state`: all that has to change together
@@ -148,9 +148,15 @@ impl CheckpointStore {
     /// [`FolderLock`](super::FolderLock) above it. Removes what an interrupted [`install`](Self::install) left behind.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|source| io_error("make", folder, source))?;
+        if let Some(parent) = folder.parent() {
+            sync_folder(parent)?;
+        }
         remove_folder(&folder.join(RECEIVED))?;
         let mut serials = list(folder)?;
-        let serial = serials.pop().unwrap_or(1);
+        let serial = match serials.pop() {
+            Some(latest) => latest,
+            None => begin(folder)?,
+        };
         for older in serials {
             remove_folder(&folder.join(state_name(older)))?;
         }
@@ -192,7 +198,8 @@ impl CheckpointStore {
         let mut changes: Vec<Change> =
             application.chain([latest_change(&latest)]).chain(changes_of(Map::Protocol, protocol)).collect();
         in_order(&mut changes, sequence)?;
-        let stored = if bytes >= self.large_bytes { self.state.ingest(changes) } else { self.state.commit(changes) };
+        let is_past_journal = bytes >= self.large_bytes && self.state.may_ingest()?;
+        let stored = if is_past_journal { self.state.ingest(changes) } else { self.state.commit(changes) };
         self.state.checked(stored)?;
         self.latest = Some(latest);
         Ok(())
@@ -218,17 +225,30 @@ impl CheckpointStore {
         let latest = Latest { sequence, meta: Bytes::copy_from_slice(meta) };
         received.finish(&latest)?;
         let serial = self.serial.saturating_add(1);
-        let (from, to) = (self.folder.join(RECEIVED), self.folder.join(state_name(serial)));
-        sync_tree(&from)?;
-        fs::rename(&from, &to).map_err(|source| io_error("rename", &from, source))?;
-        sync_folder(&self.folder)?;
-        let state = Arc::new(State::open(to)?);
+        put_in_place(&self.folder, serial)?;
+        let state = Arc::new(State::open(self.folder.join(state_name(serial)))?);
         self.state.obsolete.store(true, Ordering::Release);
         self.state = state;
         self.serial = serial;
         self.latest = Some(latest);
         Ok(())
     }
+}
+
+/// Makes the first state, which is empty. A crash on the way leaves none rather than a part of one.
+fn begin(folder: &Path) -> Result<u64, Error> {
+    const FIRST: u64 = 1;
+    drop(State::open(folder.join(RECEIVED))?);
+    put_in_place(folder, FIRST)?;
+    Ok(FIRST)
+}
+
+/// Makes what was received the state with the number `serial`, durably.
+fn put_in_place(folder: &Path, serial: u64) -> Result<(), Error> {
+    let received = folder.join(RECEIVED);
+    sync_tree(&received)?;
+    fs::rename(&received, folder.join(state_name(serial))).map_err(|source| io_error("rename", &received, source))?;
+    sync_folder(folder)
 }
 
 /// The changes of a map as changes of the whole state.

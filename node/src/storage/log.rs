@@ -46,7 +46,8 @@ pub struct Options {
     pub identity: Identity,
     /// Length of a segment, in bytes: a multiple of 4096 from `SEGMENT_BYTES_MIN` to `SEGMENT_BYTES_MAX`.
     pub segment_bytes: u64,
-    /// Most bytes of all files of the log, spare segments among them: at least three segments.
+    /// Most bytes of all files of the log, spare segments among them: at least three segments. One of them is used only
+    /// once the log is full.
     pub disk_bytes_max: u64,
     /// Most records queued or being written.
     pub queue_records_max: usize,
@@ -173,8 +174,9 @@ pub enum Event {
     Durable(u64),
     /// A cut was carried out: whole segments of records before this number are on their way out, or to be used again.
     Cut(u64),
-    /// There is no room for another segment ([`Error::Full`]). Said once; records wait in the queue, none is lost, and
-    /// room is looked for five times a second.
+    /// There is no room for the segment after the present one ([`Error::Full`]). Said once, and early: what is appended
+    /// after is written as long as the present segment and the last one within `disk_bytes_max` have room, a cut among it.
+    /// Beyond that records wait in the queue, none is lost, and room is looked for five times a second.
     Full(Error),
     /// There is room again; said once after `Full`.
     Room,

@@ -111,13 +111,15 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for commands and takes them all; `None` when the queue is closed and empty.
-    pub(super) fn take(&self) -> Option<VecDeque<Command>> {
-        let state = self.lock();
+    /// Waits for commands, at most for `patience` if it is given, and takes them all; `None` when the queue is closed and
+    /// empty.
+    pub(super) fn take(&self, patience: Option<Duration>) -> Option<VecDeque<Command>> {
         let idle = |state: &mut QueueState| state.commands.is_empty() && !state.closed;
-        let mut state = self.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        let patience = patience.unwrap_or(Duration::MAX);
+        let waited = self.changed.wait_timeout_while(self.lock(), patience, idle);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
         let commands = std::mem::take(&mut state.commands);
-        (!commands.is_empty()).then_some(commands)
+        (!commands.is_empty() || !state.closed).then_some(commands)
     }
 
     /// So much of what was taken is done.

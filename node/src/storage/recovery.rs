@@ -142,7 +142,9 @@ pub(super) fn recover(
         }
     }
     account(options, &listing, blank, &mut ground)?;
-    disk.sync_folder(&options.folder).map_err(|source| Error::io("sync", &options.folder, source))?;
+    for folder in options.folder.parent().into_iter().chain([options.folder.as_path()]) {
+        disk.sync_folder(folder).map_err(|source| Error::io("sync", folder, source))?;
+    }
     Ok((Recovery { next: expected, ..recovery }, ground))
 }
 

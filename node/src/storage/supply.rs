@@ -25,7 +25,11 @@ pub(super) struct Spare {
 #[derive(Debug)]
 pub(super) enum Order {
     /// A spare segment of so many bytes. Each such order has one answer.
-    Prepare(u64),
+    Prepare {
+        bytes: u64,
+        /// What has to stay free beside it, in bytes.
+        reserve: u64,
+    },
     /// This segment holds nothing any more.
     Retire(Spare),
 }
@@ -50,28 +54,30 @@ impl Preparer {
     pub(super) fn run(mut self, orders: Receiver<Order>, answers: Sender<Result<Spare, Error>>) {
         for order in orders {
             match order {
-                Order::Prepare(bytes) => {
+                Order::Prepare { bytes, reserve } => {
                     // When the writer is gone nobody wants it; orders to retire may still follow.
-                    answers.send(self.prepare(bytes)).ok();
+                    answers.send(self.prepare(bytes, reserve)).ok();
                 }
                 Order::Retire(retired) => {
                     let path = retired.path.clone();
-                    if let Err(error) = self.retire(retired) {
-                        // It stays on the disk and in the account; the next start finds and counts it.
-                        tracing::warn!(path = %path.display(), %error, "a cut segment of the log could not be taken back");
+                    if let Err(source) = self.retire(retired) {
+                        // Were a newer segment taken back while this one stays, the next start would find the gap between
+                        // them and take it for lost votes. So this is the last answer: nothing else is taken back or made.
+                        answers.send(Err(Error::io("take back", &path, source))).ok();
+                        return;
                     }
                 }
             }
         }
     }
 
-    fn prepare(&mut self, bytes: u64) -> Result<Spare, Error> {
+    fn prepare(&mut self, bytes: u64, reserve: u64) -> Result<Spare, Error> {
         if bytes == self.segment_bytes
             && let Some(spare) = self.spares.pop()
         {
             return Ok(spare);
         }
-        while self.used.saturating_add(bytes) > self.disk_bytes_max {
+        while self.used.saturating_add(bytes).saturating_add(reserve) > self.disk_bytes_max {
             let Some(spare) = self.spares.pop() else {
                 return Err(Error::Full { folder: self.folder.clone(), bytes, source: None });
             };
@@ -135,19 +141,38 @@ impl Supply {
         Self { orders, answers, ordered: false, ready: None, segment_bytes }
     }
 
-    /// Sees to it that a segment is ready or being prepared.
+    /// Sees to it that a segment is ready or being prepared. The last one that the log may take is not made ahead: it is
+    /// for what has to be written after the log has said that it is full.
     pub(super) fn order_ahead(&mut self) {
         if self.ready.is_none() && !self.ordered {
-            self.ordered = self.orders.send(Order::Prepare(self.segment_bytes)).is_ok();
+            let (bytes, reserve) = (self.segment_bytes, self.segment_bytes);
+            self.ordered = self.orders.send(Order::Prepare { bytes, reserve }).is_ok();
         }
+    }
+
+    /// Whether a segment is ready, as far as is known without waiting.
+    ///
+    /// # Errors
+    /// [`Error::Full`], once for each order ahead: there was no room. Others: as [`Supply::take`].
+    pub(super) fn is_ready(&mut self) -> Result<bool, Error> {
+        if self.ordered
+            && let Ok(answer) = self.answers.try_recv()
+        {
+            self.ordered = false;
+            self.ready = Some(answer?);
+        }
+        Ok(self.ready.is_some())
     }
 
     /// A segment of `bytes`, the one made ahead if it fits. Waits for it to be made.
     pub(super) fn take(&mut self, bytes: u64) -> Result<Spare, Error> {
         if self.ordered {
             self.ordered = false;
-            // What went wrong ahead of time is asked for again, and counts then.
-            self.ready = self.answer().ok();
+            self.ready = match self.answer() {
+                // It left a reserve, which may be used now.
+                Err(Error::Full { .. }) => None,
+                answer => Some(answer?),
+            };
         }
         if bytes == self.segment_bytes
             && let Some(spare) = self.ready.take()
@@ -159,7 +184,7 @@ impl Supply {
             self.retire(spare);
         }
         // A failed send shows in the missing answer.
-        self.orders.send(Order::Prepare(bytes)).ok();
+        self.orders.send(Order::Prepare { bytes, reserve: 0 }).ok();
         self.answer()
     }
 

@@ -60,6 +60,7 @@ pub(super) fn start(
         torn: ground.torn,
         synced_before: ground.synced_before,
         group: Group::default(),
+        is_full: false,
     };
     let writing = move || {
         writer.supply.order_ahead();
@@ -91,6 +92,8 @@ struct Writer {
     /// Every record before this one is durable.
     synced_before: u64,
     group: Group,
+    /// Whether the log was said to be full.
+    is_full: bool,
 }
 
 /// The segment being written.
@@ -116,8 +119,14 @@ impl Active {
 
 impl Writer {
     fn run(&mut self) -> Result<(), Error> {
-        while let Some(commands) = self.queue.take() {
-            if let Err(error) = self.carry_out(commands) {
+        loop {
+            let taken = self.look_for_room().map(|patience| self.queue.take(patience));
+            let done = match taken {
+                Ok(None) => return Ok(()),
+                Ok(Some(commands)) => self.carry_out(commands),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
                 self.queue.stop();
                 // A log ends full only when it is closed: what is on the disk is known, and the rest was never durable.
                 if matches!(error, Error::Full { .. }) {
@@ -127,7 +136,32 @@ impl Writer {
                 return Err(Error::Stopped);
             }
         }
-        Ok(())
+    }
+
+    /// Says that the log is full as soon as the next segment can't be made ahead, while there is still room in the present
+    /// one: for what is under way, and for what has to be written again before a cut, which alone may give room. Says, too,
+    /// when there is room again. Gives the time after which to look again, if it has to be.
+    fn look_for_room(&mut self) -> Result<Option<Duration>, Error> {
+        let is_ready = match self.supply.is_ready() {
+            Err(error @ Error::Full { .. }) => {
+                self.say_full(error);
+                false
+            }
+            is_ready => is_ready?,
+        };
+        if is_ready && self.is_full {
+            self.is_full = false;
+            (self.on_event)(Event::Room);
+        }
+        self.supply.order_ahead();
+        Ok((!is_ready).then_some(ROOM_RETRY))
+    }
+
+    fn say_full(&mut self, error: Error) {
+        if !self.is_full {
+            self.is_full = true;
+            (self.on_event)(Event::Full(error));
+        }
     }
 
     fn carry_out(&mut self, commands: VecDeque<Command>) -> Result<(), Error> {
@@ -159,12 +193,8 @@ impl Writer {
 
     /// Writes and syncs as many of `appends` as the segment has room for; for the first of them it has.
     fn store_group(&mut self, appends: &mut VecDeque<Append>) -> Result<(), Error> {
-        let active = self.active.as_mut().expect("a segment was opened for the first record of the group");
-        self.group.clear();
-        if active.position == 0 {
-            let first = appends.front().map_or(0, |append| append.number);
-            self.group.push(&header(self.identity, self.mark, &self.torn, active.ordinal, first).encode());
-        }
+        self.begin_segment(appends.front().map_or(0, |append| append.number))?;
+        let active = self.active.as_ref().expect("a segment was opened for the first record of the group");
         let (mut records, mut bytes, mut next) = (0, 0, self.synced_before);
         while let Some(append) = appends.front() {
             let position = active.position + self.group.bytes;
@@ -179,15 +209,7 @@ impl Writer {
             appends.pop_front();
         }
         assert!(records > 0, "a group holds the record that it was begun for");
-        let mut slices = self.group.slices();
-        let written = self.disk.write(&active.file, active.position, &mut slices);
-        written.map_err(|source| Error::io("write to", &active.path, source))?;
-        self.disk.sync(&active.file).map_err(|source| Error::io("sync", &active.path, source))?;
-        if active.position == 0 {
-            self.torn = 0..0;
-        }
-        active.position = (active.position + self.group.bytes).next_multiple_of(BLOCK_BYTES);
-        self.group.clear();
+        self.write_group()?;
         self.synced_before = next;
         self.queue.done(records, bytes);
         (self.on_event)(Event::Durable(next - 1));
@@ -195,7 +217,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins the next segment, with room for a frame of `frame` bytes.
+    /// The header of a segment leads its first group. One that remembers what an earlier write tore goes ahead of it: with a
+    /// whole frame of the group and no header, the next start would take what was torn for durable and lost.
+    fn begin_segment(&mut self, first: u64) -> Result<(), Error> {
+        let Some(active) = self.active.as_ref().filter(|active| active.position == 0) else { return Ok(()) };
+        self.group.push(&header(self.identity, self.mark, &self.torn, active.ordinal, first).encode());
+        if self.torn.is_empty() { Ok(()) } else { self.write_group() }
+    }
+
+    /// Writes the group and makes it durable.
+    fn write_group(&mut self) -> Result<(), Error> {
+        let active = self.active.as_mut().expect("a group is written to a segment that was opened for it");
+        let written = self.disk.write(&active.file, active.position, &mut self.group.slices());
+        written.map_err(|source| Error::io("write to", &active.path, source))?;
+        self.disk.sync(&active.file).map_err(|source| Error::io("sync", &active.path, source))?;
+        if active.position == 0 {
+            self.torn = 0..0;
+        }
+        active.position = (active.position + self.group.bytes).next_multiple_of(BLOCK_BYTES);
+        self.group.clear();
+        Ok(())
+    }
+
+    /// Opens the next segment, with room for a frame of `frame` bytes.
     fn roll(&mut self, frame: u64) -> Result<(), Error> {
         let bytes = (BLOCK_BYTES + frame).next_multiple_of(BLOCK_BYTES).max(self.supply.segment_bytes);
         let spare = self.find_room(bytes)?;
@@ -211,24 +255,14 @@ impl Writer {
     }
 
     fn find_room(&mut self, bytes: u64) -> Result<Spare, Error> {
-        let mut full = false;
         loop {
             match self.supply.take(bytes) {
-                Ok(spare) => {
-                    if full {
-                        (self.on_event)(Event::Room);
-                    }
-                    return Ok(spare);
-                }
                 Err(error @ Error::Full { .. }) if self.queue.is_closed_within(Duration::ZERO) => return Err(error),
                 Err(error @ Error::Full { .. }) => {
-                    if !full {
-                        (self.on_event)(Event::Full(error));
-                    }
-                    full = true;
+                    self.say_full(error);
                     self.queue.is_closed_within(ROOM_RETRY);
                 }
-                Err(error) => return Err(error),
+                found => return found,
             }
         }
     }

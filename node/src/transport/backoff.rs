@@ -1,7 +1,9 @@
-//! How long to wait before the next dial: exponential, with jitter, so that a cluster that restarts does not dial in
+//! How long to wait before the next connection: exponential, with jitter, so that a cluster that restarts does not dial in
 //! step. Pure: the caller hands in the randomness.
 
 use std::time::Duration;
+
+use crate::transport::close::LinkError;
 
 /// The first wait is at most this long.
 pub const BACKOFF_FLOOR: Duration = Duration::from_millis(50);
@@ -33,9 +35,12 @@ impl Backoff {
     }
 
     /// Starts over, if the link that just ended had lived for longer than any wait. One that ends sooner counts as a
-    /// failed attempt, or a peer that accepts and closes would be dialled without pause.
-    pub fn on_link_ended(&mut self, lived: Duration) {
-        if lived >= BACKOFF_CAP {
+    /// failed attempt, or a peer that accepts and closes would be dialled without pause. Whom the host closed is met
+    /// again after the longest wait.
+    pub fn on_link_ended(&mut self, lived: Duration, why: &LinkError) {
+        if matches!(why, LinkError::ClosedHere(_)) {
+            self.ceiling = BACKOFF_CAP;
+        } else if lived >= BACKOFF_CAP {
             *self = Self::default();
         }
     }
@@ -49,6 +54,7 @@ pub(crate) fn jitter() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::CloseReason;
 
     #[test]
     fn waits_double_up_to_the_cap_and_stay_within_their_jitter() {
@@ -69,9 +75,17 @@ mod tests {
         for _attempt in 0..8 {
             backoff.next_wait(0);
         }
-        backoff.on_link_ended(Duration::from_millis(10));
+        backoff.on_link_ended(Duration::from_millis(10), &LinkError::TimedOut);
         assert_eq!(backoff.next_wait(0), BACKOFF_CAP / 2);
-        backoff.on_link_ended(BACKOFF_CAP);
+        backoff.on_link_ended(BACKOFF_CAP, &LinkError::TimedOut);
         assert_eq!(backoff.next_wait(0), BACKOFF_FLOOR / 2);
+    }
+
+    #[test]
+    fn whom_the_host_closed_is_met_again_after_the_longest_wait() {
+        let mut backoff = Backoff::default();
+        let reason = CloseReason { code: 1, text: "it sends nonsense".into() };
+        backoff.on_link_ended(BACKOFF_CAP * 10, &LinkError::ClosedHere(reason));
+        assert_eq!(backoff.next_wait(0), BACKOFF_CAP / 2);
     }
 }

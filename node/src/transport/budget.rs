@@ -17,6 +17,15 @@ pub struct Permit {
     _shared: Option<OwnedSemaphorePermit>,
 }
 
+#[cfg(test)]
+impl Permit {
+    /// One that is of nobody's budget.
+    pub(crate) fn of_a_test() -> Self {
+        let own = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("nobody else takes it");
+        Self { _own: own, _shared: None }
+    }
+}
+
 /// The budget of one lane of one link.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {

@@ -37,6 +37,10 @@ const SEND_WINDOW_BYTES: u32 = 1 << 20;
 /// Least share of the event queue that each connection has: one frame, and its `Connected` and `Closed`.
 const EVENTS_PER_CONNECTION_MIN: usize = 3;
 
+/// What a client's frame may hold beside a request: its signature and what encodes both; and room for the messages that
+/// hold none, such as the question for a proof.
+const REQUEST_OVERHEAD_BYTES: u32 = 64 << 10;
+
 /// One connection of a client; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -64,25 +68,35 @@ pub struct ClientLimits {
     pub idle: Duration,
 }
 
-impl Default for ClientLimits {
-    fn default() -> Self {
+impl ClientLimits {
+    /// The default bounds, for requests of up to `request_bytes_max` bytes.
+    pub fn for_requests(request_bytes_max: u32) -> Self {
+        let frame_bytes_max = request_frame_bytes_max(request_bytes_max);
+        // While the host holds one of the largest, the next one is read.
+        let held_bytes_max = frame_bytes_max.saturating_mul(2).max(1 << 20);
         Self {
-            request_bytes_max: 320 << 10,
+            request_bytes_max: frame_bytes_max,
             reply_bytes_max: 1 << 20,
             queue_bytes_max: 4 << 20,
             queue_frames_max: 8192,
-            held_bytes_max: 1 << 20,
+            held_bytes_max,
             held_bytes_total_max: 128 << 20,
             admission: AdmissionLimits {
                 connections_max: 1024,
                 per_source_max: 256,
                 half_open_max: 256,
+                half_open_per_source_max: 16,
                 half_open_before_retry: 64,
             },
             deadlines: Deadlines::default(),
             idle: Duration::from_secs(30),
         }
     }
+}
+
+/// Largest frame of a client whose requests have up to so many bytes.
+pub(crate) fn request_frame_bytes_max(request_bytes_max: u32) -> u32 {
+    request_bytes_max.saturating_add(REQUEST_OVERHEAD_BYTES)
 }
 
 /// What a replica's endpoint for clients starts from.
@@ -103,10 +117,9 @@ pub struct ClientServerOptions {
 }
 
 impl ClientServerOptions {
-    /// Options with the default limits, for clients with any key.
-    pub fn new(key: SigningKey, listen: SocketAddr, cluster: [u8; 32]) -> Self {
-        let (accepted, limits) = (AcceptedKeys::Any, ClientLimits::default());
-        Self { key, listen, accepted, cluster, limits, mtu_upper_bound: MTU_DEFAULT }
+    /// Options for clients with any key.
+    pub fn new(key: SigningKey, listen: SocketAddr, cluster: [u8; 32], limits: ClientLimits) -> Self {
+        Self { key, listen, accepted: AcceptedKeys::Any, cluster, limits, mtu_upper_bound: MTU_DEFAULT }
     }
 }
 
@@ -282,7 +295,7 @@ impl Shared {
     async fn serve(self: Arc<Self>, arrival: Arrival) {
         let Some(link) = self.new_link(&arrival) else { return };
         let _registered = Registered::new(&self, &link);
-        link.run(&arrival.connection).await;
+        drop(link.run(&arrival.connection).await);
     }
 
     fn new_link(&self, arrival: &Arrival) -> Option<Arc<ClientLink>> {

@@ -7,7 +7,7 @@ pub const HOST_CODE_FIRST: u32 = 0x100;
 /// Longest text of the other side that is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 256;
 
-/// A reason of the host's to close a client's connection: what the client is told.
+/// A reason of the host's to close a connection: what the other side is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseReason {
     /// The host's own number; [`HOST_CODE_FIRST`] is added to it on the wire.
@@ -121,6 +121,14 @@ pub enum LinkError {
         /// What QUIC says.
         text: String,
     },
+    /// Where the other side is could not be found out.
+    #[error("the name in {address} cannot be looked up: {text}")]
+    LookUp {
+        /// The address as it is configured.
+        address: String,
+        /// What the operating system says.
+        text: String,
+    },
     /// Nothing was heard from the other side for the idle bound or during the handshake.
     #[error("timed out")]
     TimedOut,
@@ -148,6 +156,7 @@ impl LinkError {
             Self::ClosedByPeer { .. }
             | Self::RefusedByPeer { .. }
             | Self::Failed { .. }
+            | Self::LookUp { .. }
             | Self::TimedOut
             | Self::Reset
             | Self::Shutdown => 0x0,

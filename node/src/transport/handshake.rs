@@ -40,8 +40,7 @@ pub(crate) async fn accept_all<F, S>(
                 let (refusals, settle) = (Arc::clone(&refusals), settle.clone());
                 handshakes.spawn(async move {
                     let mut ticket = ticket;
-                    let Some(arrival) = greet(incoming, patience, &refusals).await else { return };
-                    ticket.on_established();
+                    let Some(arrival) = greet(incoming, patience, &mut ticket, &refusals).await else { return };
                     settle(arrival).await;
                 });
             }
@@ -67,17 +66,28 @@ fn admit(gate: &Arc<Gate>, refusals: &Refusals, incoming: quinn::Incoming) -> Op
 }
 
 /// Finishes a handshake. The verifier of TLS has checked the key against those accepted by then.
-async fn greet(incoming: quinn::Incoming, patience: Duration, refusals: &Refusals) -> Option<Arrival> {
-    let refusal = match timeout(patience, incoming).await {
-        Ok(Ok(connection)) => match of_peer(&connection) {
-            Some(key) => return Some(Arrival { connection, key }),
+async fn greet(
+    incoming: quinn::Incoming,
+    patience: Duration,
+    ticket: &mut Ticket,
+    refusals: &Refusals,
+) -> Option<Arrival> {
+    let finished = tokio::select! {
+        biased;
+        finished = timeout(patience, incoming) => finished.ok(),
+        () = ticket.gives_way() => None,
+    };
+    let refusal = match finished {
+        Some(Ok(connection)) => match of_peer(&connection) {
+            Some(key) if ticket.try_settle() => return Some(Arrival { connection, key }),
+            Some(_key) => ConnectionRefusal::HandshakeDeadline,
             None => ConnectionRefusal::InvalidKey,
         },
-        Ok(Err(error)) => {
+        Some(Err(error)) => {
             tracing::debug!(%error, "handshake failed");
             ConnectionRefusal::HandshakeFailed
         }
-        Err(_elapsed) => ConnectionRefusal::HandshakeDeadline,
+        None => ConnectionRefusal::HandshakeDeadline,
     };
     refusals.count(refusal);
     None

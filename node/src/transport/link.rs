@@ -94,8 +94,8 @@ impl<E: LinkEvents> Link<E> {
         sent
     }
 
-    /// Lives on a connection until it ends, and closes it with the reason.
-    pub(crate) async fn run(self: &Arc<Self>, connection: &Connection) {
+    /// Lives on a connection until it ends, and closes it with the reason that it gives.
+    pub(crate) async fn run(self: &Arc<Self>, connection: &Connection) -> LinkError {
         self.state.on_connection(connection);
         let greeted = match timeout(self.deadlines.handshake, self.greet(connection)).await {
             Ok(greeted) => greeted,
@@ -108,7 +108,8 @@ impl<E: LinkEvents> Link<E> {
                 if matches!(error, LinkError::Violation(_)) {
                     self.refusals.count(ConnectionRefusal::Hello);
                 }
-                self.state.on_down(error);
+                self.state.on_down(error.clone());
+                error
             }
         }
     }
@@ -137,7 +138,7 @@ impl<E: LinkEvents> Link<E> {
     }
 
     /// Up, frames, down.
-    async fn live(self: &Arc<Self>, connection: &Connection, streams: Streams) {
+    async fn live(self: &Arc<Self>, connection: &Connection, streams: Streams) -> LinkError {
         self.state.on_up();
         self.outgoing.iter().for_each(|lane| lane.queue.open());
         let mut error = LinkError::Shutdown;
@@ -150,7 +151,8 @@ impl<E: LinkEvents> Link<E> {
         tracing::debug!(remote = %connection.remote_address(), %error, "link down");
         self.state.on_down(error.clone());
         // An error says that the host is gone, which needs no answer.
-        drop(self.events.send(self.host.down(error)).await);
+        drop(self.events.send(self.host.down(error.clone())).await);
+        error
     }
 
     /// Carries frames in both directions until one of the lanes, or the connection, ends.

@@ -6,20 +6,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, Endpoint};
 use quorate_crypto::SigningKey;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
+use crate::transport::address::look_up;
 use crate::transport::admission::{AdmissionLimits, Gate};
+use crate::transport::backoff::{Backoff, jitter};
 use crate::transport::budget::{Budget, Permit};
-use crate::transport::close::{LinkError, Violation};
+use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
+use crate::transport::flaps::Flaps;
 use crate::transport::frame::StreamRole;
 use crate::transport::handshake::{Arrival, accept_all};
 use crate::transport::identity::Identity;
@@ -34,6 +38,8 @@ use crate::transport::{Member, ReplicaId};
 const ARRIVALS_MAX: usize = 4;
 /// How long a shutdown waits for the other sides to hear of it.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How often it is looked up where the members that dial come from.
+const LOOK_UP_INTERVAL: Duration = Duration::from_secs(30);
 /// Frames are never so few that a lane stands still: at least so many of each lane fit into the event queue.
 const FRAMES_PER_LANE_MIN: usize = 2;
 
@@ -91,6 +97,7 @@ impl Default for PeerLimits {
                 connections_max: 512,
                 per_source_max: 256,
                 half_open_max: 256,
+                half_open_per_source_max: 16,
                 half_open_before_retry: 64,
             },
             deadlines: Deadlines::default(),
@@ -150,12 +157,22 @@ pub enum PeerEvent {
 /// Tells the host what one peer does.
 struct PeerHost {
     peer: ReplicaId,
+    flaps: Mutex<Flaps>,
+}
+
+impl PeerHost {
+    fn flaps(&self) -> MutexGuard<'_, Flaps> {
+        self.flaps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl LinkEvents for PeerHost {
     type Event = PeerEvent;
 
     fn up(&self, _binding: ChannelBinding) -> PeerEvent {
+        if let Some(short_lived_before) = self.flaps().on_up(Instant::now()) {
+            tracing::info!(peer = %self.peer, short_lived_before, "link up");
+        }
         PeerEvent::Up(self.peer)
     }
 
@@ -165,6 +182,9 @@ impl LinkEvents for PeerHost {
     }
 
     fn down(&self, error: LinkError) -> PeerEvent {
+        if let Some(short_lived_before) = self.flaps().on_down(Instant::now()) {
+            tracing::info!(peer = %self.peer, reason = %error, short_lived_before, "link down");
+        }
         PeerEvent::Down(self.peer, error)
     }
 }
@@ -189,7 +209,7 @@ impl PeerNetwork {
         let identity = Identity::new(&options.key)?;
         let refusals = Arc::new(Refusals::default());
         let transport = transport_config(&tuning(&options))?;
-        let peers: Vec<Member> = options.members.iter().filter(|member| member.id != options.id).copied().collect();
+        let peers: Vec<Member> = options.members.iter().filter(|member| member.id != options.id).cloned().collect();
         let keys = AcceptedKeys::Listed(peers.iter().map(|member| member.key).collect());
         let mut server = server_config(tls::server(&identity, ALPN_PEER, keys, &refusals)?, Arc::clone(&transport));
         // A member has one address, the table's or the one it dialled from.
@@ -198,6 +218,7 @@ impl PeerNetwork {
         let frames_max = frames_per_lane(events.max_capacity(), peers.len())?;
 
         let mut network = Self { endpoint, links: BTreeMap::new(), refusals, tasks: JoinSet::new() };
+        let gate = Gate::new(options.limits.admission);
         let mut arrivals = BTreeMap::new();
         for peer in peers {
             let link = Arc::new(new_link(&options, peer.id, frames_max, &events, &network.refusals)?);
@@ -212,15 +233,20 @@ impl PeerNetwork {
                 let (sender, receiver) = mpsc::channel(ARRIVALS_MAX);
                 arrivals.insert(*peer.key.as_bytes(), sender);
                 network.tasks.spawn(serve(link, receiver));
+                network.tasks.spawn(expect(Arc::clone(&gate), peer.id, peer.address));
             }
         }
-        network.accept(&options, arrivals);
+        network.accept(&options, gate, arrivals);
         Ok(network)
     }
 
     /// Hands each finished handshake to the link of the member whose key it was.
-    fn accept(&mut self, options: &PeerOptions, arrivals: BTreeMap<[u8; 32], mpsc::Sender<Connection>>) {
-        let gate = Gate::new(options.limits.admission);
+    fn accept(
+        &mut self,
+        options: &PeerOptions,
+        gate: Arc<Gate>,
+        arrivals: BTreeMap<[u8; 32], mpsc::Sender<Connection>>,
+    ) {
         let patience = options.limits.deadlines.handshake;
         let refusals = Arc::clone(&self.refusals);
         let arrivals = Arc::new(arrivals);
@@ -234,6 +260,16 @@ impl PeerNetwork {
     /// Queues a frame for a member, or drops and counts it. Never waits.
     pub fn send(&self, to: ReplicaId, lane: Lane, frame: Bytes) -> Result<(), Dropped> {
         self.links.get(&to).map_or(Err(Dropped::Unknown), |link| link.send(lane.role(), frame))
+    }
+
+    /// Closes the link to a member, who gets the reason; the host gets a `Down`. The member is not met again before half
+    /// of [`BACKOFF_CAP`] has passed. No effect where there is no connection.
+    ///
+    /// [`BACKOFF_CAP`]: crate::transport::BACKOFF_CAP
+    pub fn close(&self, peer: ReplicaId, reason: CloseReason) {
+        if let Some(link) = self.links.get(&peer) {
+            link.state.close(LinkError::ClosedHere(reason));
+        }
     }
 
     /// All links, in the order of the members.
@@ -325,7 +361,7 @@ fn new_link(
             incoming(StreamRole::Bulk, limits.bulk, frames_max)?,
         ],
         deadlines: limits.deadlines,
-        host: PeerHost { peer },
+        host: PeerHost { peer, flaps: Mutex::default() },
         events: events.clone(),
         refusals: Arc::clone(refusals),
         state: LinkState::default(),
@@ -343,6 +379,16 @@ pub(crate) fn incoming(role: StreamRole, limits: LaneLimits, frames_max: u32) ->
     at_least("the budget of received bytes of a lane", held, frame)?;
     let budget = Budget::new(limits.held_bytes_max, frames_max);
     Ok(Incoming { role, frame_bytes_max: limits.frame_bytes_max, budget })
+}
+
+/// Keeps the gate informed of where a member comes from: it dials from where it listens.
+async fn expect(gate: Arc<Gate>, member: ReplicaId, address: String) {
+    loop {
+        if let Ok(found) = look_up(&address).await {
+            gate.expect(member, found);
+        }
+        sleep(LOOK_UP_INTERVAL).await;
+    }
 }
 
 /// Gives an authenticated connection to its link; refuses members that should have waited.
@@ -363,37 +409,45 @@ fn settle(arrivals: &BTreeMap<[u8; 32], mpsc::Sender<Connection>>, refusals: &Re
     arrival.connection.close(code, text.as_bytes());
 }
 
-/// Lives on the newest connection of a member that dials.
+/// Lives on the newest connection of a member that dials. Between its connections it waits as if this side dialled, so
+/// that one who comes again and again is no more work than one who is dialled in vain.
 async fn serve(link: Arc<PeerLink>, mut arrivals: mpsc::Receiver<Connection>) {
+    let mut backoff = Backoff::default();
     let mut next = arrivals.recv().await;
     while let Some(connection) = next {
-        next = serve_until_replaced(&link, &connection, &mut arrivals).await;
+        let began = Instant::now();
+        let replace = || link.state.close(LinkError::Replaced);
+        let (why, newest) = newest_until(link.run(&connection), &mut arrivals, None, replace).await;
+        backoff.on_link_ended(began.elapsed(), &why);
+        let wait = sleep(backoff.next_wait(jitter()));
+        let ((), newest) = newest_until(wait, &mut arrivals, newest, || ()).await;
+        next = match newest {
+            Some(newest) => Some(newest),
+            None => arrivals.recv().await,
+        };
     }
 }
 
-/// Gives the connection that comes after this one.
-async fn serve_until_replaced(
-    link: &Arc<PeerLink>,
-    connection: &Connection,
+/// Waits until `work` is done, and gives the newest connection that came by then, if not `newest`.
+pub(super) async fn newest_until<T>(
+    work: impl Future<Output = T>,
     arrivals: &mut mpsc::Receiver<Connection>,
-) -> Option<Connection> {
-    let running = link.run(connection);
-    tokio::pin!(running);
-    let mut newest: Option<Connection> = None;
+    mut newest: Option<Connection>,
+    on_arrival: impl Fn(),
+) -> (T, Option<Connection>) {
+    tokio::pin!(work);
     loop {
         tokio::select! {
-            () = &mut running => break,
+            // Work that was not polled yet does not hear of an arrival.
+            biased;
+            done = &mut work => return (done, newest),
             Some(newer) = arrivals.recv() => {
-                link.state.close(LinkError::Replaced);
+                on_arrival();
                 if let Some(older) = newest.replace(newer) {
                     let (code, text) = LinkError::Replaced.farewell();
                     older.close(code, text.as_bytes());
                 }
             }
         }
-    }
-    match newest {
-        Some(newest) => Some(newest),
-        None => arrivals.recv().await,
     }
 }

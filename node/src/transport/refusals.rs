@@ -12,11 +12,11 @@ pub enum ConnectionRefusal {
     UnknownKey,
     /// The handshake failed otherwise; every refused key leads to one of these as well.
     HandshakeFailed,
-    /// The handshake was not finished in time.
+    /// The handshake was not finished in time, or before others needed its place.
     HandshakeDeadline,
     /// A member that must wait for being dialled dialled.
     WrongDirection,
-    /// Too many connections, or unfinished handshakes, in total.
+    /// Too many connections in total.
     TooManyConnections,
     /// Too many connections from one source.
     TooManyFromSource,

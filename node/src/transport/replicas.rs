@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::transport::budget::Permit;
+use crate::transport::clients::request_frame_bytes_max;
 use crate::transport::close::LinkError;
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, transport_config};
@@ -44,11 +45,12 @@ pub struct ReplicaLinkLimits {
     pub idle: Duration,
 }
 
-impl Default for ReplicaLinkLimits {
-    fn default() -> Self {
+impl ReplicaLinkLimits {
+    /// The default bounds, for requests of up to `request_bytes_max` bytes.
+    pub fn for_requests(request_bytes_max: u32) -> Self {
         Self {
             requests: LaneLimits {
-                frame_bytes_max: 320 << 10,
+                frame_bytes_max: request_frame_bytes_max(request_bytes_max),
                 queue_bytes_max: 16 << 20,
                 queue_frames_max: 16_384,
                 held_bytes_max: 0,
@@ -84,9 +86,15 @@ pub struct ReplicaLinksOptions {
 }
 
 impl ReplicaLinksOptions {
-    /// Options with the default limits.
-    pub fn new(key: SigningKey, local: SocketAddr, members: Vec<Member>, cluster: [u8; 32]) -> Self {
-        Self { key, local, members, cluster, limits: ReplicaLinkLimits::default(), mtu_upper_bound: MTU_DEFAULT }
+    /// Options with the default size of packets.
+    pub fn new(
+        key: SigningKey,
+        local: SocketAddr,
+        members: Vec<Member>,
+        cluster: [u8; 32],
+        limits: ReplicaLinkLimits,
+    ) -> Self {
+        Self { key, local, members, cluster, limits, mtu_upper_bound: MTU_DEFAULT }
     }
 }
 
@@ -171,7 +179,7 @@ impl ReplicaLinks {
             let tls = tls::client(&identity, ALPN_CLIENT, member.key, &links.refusals)?;
             let mut config = ClientConfig::new(Arc::new(tls));
             config.transport_config(Arc::clone(&transport));
-            let target = Target { endpoint: links.endpoint.clone(), config, address: member.address };
+            let target = Target { endpoint: links.endpoint.clone(), config, address: member.address.clone() };
             links.tasks.spawn(keep_connected(link, target));
         }
         Ok(links)

@@ -5,6 +5,7 @@ mod clients;
 mod hostile;
 mod peers;
 mod restart;
+mod staller;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ fn loopback() -> SocketAddr {
 }
 
 fn member(number: u8, address: SocketAddr) -> Member {
-    Member { id: ReplicaId(number), key: key(number).public_key(), address }
+    Member { id: ReplicaId(number), key: key(number).public_key(), address: address.to_string() }
 }
 
 /// A member of a cluster and what it was told.
@@ -104,7 +105,7 @@ fn start_peers(count: u8, adjust: impl Fn(&mut PeerOptions)) -> Vec<Peer> {
         let mut options = options(number, &members);
         adjust(&mut options);
         let peer = Peer::start(options);
-        members[usize::from(number)].address = peer.address();
+        members[usize::from(number)].address = peer.address().to_string();
         peers.insert(0, peer);
     }
     peers
@@ -122,6 +123,33 @@ fn unreachable() -> SocketAddr {
     ([127, 0, 0, 1], 9).into()
 }
 
+/// Two addresses that no other test and no other process has: on a host of the loopback for each test of each process, at
+/// ports below those that the system gives to whoever asks for any.
+fn own_addresses(test: u8) -> [SocketAddr; 2] {
+    let octet = |number: u32| u8::try_from(number % 250).expect("it is below 250") + 1;
+    let process = std::process::id();
+    [21_000, 21_001].map(|port| ([127, octet(process / 250), octet(process), test], port).into())
+}
+
+/// An endpoint with the key of that number, and how to dial who has the key of the other.
+fn dialler(own: u8, expected: u8, alpn: &[u8]) -> (Endpoint, ClientConfig) {
+    let identity = Identity::new(&key(own)).expect("the key is usable");
+    let refusals = Arc::new(Refusals::default());
+    let tls = tls::client(&identity, alpn, key(expected).public_key(), &refusals).expect("TLS is there");
+    let tuning = Tuning {
+        mtu_upper_bound: MTU_DEFAULT,
+        streams: 4,
+        stream_window_bytes: 64 << 10,
+        receive_window_bytes: 64 << 10,
+        send_window_bytes: 8 << 20,
+        keep_alive: Some(Duration::from_millis(500)),
+        idle: PATIENCE,
+    };
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport_config(&tuning).expect("the settings are in range"));
+    (bind(loopback(), &identity, MTU_DEFAULT, None).expect("loopback is there"), config)
+}
+
 /// A dialler that follows only those rules that a test wants.
 struct Raw {
     _endpoint: Endpoint,
@@ -131,21 +159,7 @@ struct Raw {
 impl Raw {
     /// Dials with the key of that number, expecting the key of the other.
     async fn dial(own: u8, expected: u8, address: SocketAddr, alpn: &[u8]) -> Result<Self, ConnectionError> {
-        let identity = Identity::new(&key(own)).expect("the key is usable");
-        let refusals = Arc::new(Refusals::default());
-        let tls = tls::client(&identity, alpn, key(expected).public_key(), &refusals).expect("TLS is there");
-        let tuning = Tuning {
-            mtu_upper_bound: MTU_DEFAULT,
-            streams: 4,
-            stream_window_bytes: 64 << 10,
-            receive_window_bytes: 64 << 10,
-            send_window_bytes: 8 << 20,
-            keep_alive: Some(Duration::from_millis(500)),
-            idle: PATIENCE,
-        };
-        let mut config = ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport_config(&tuning).expect("the settings are in range"));
-        let endpoint = bind(loopback(), &identity, MTU_DEFAULT, None).expect("loopback is there");
+        let (endpoint, config) = dialler(own, expected, alpn);
         let connection = endpoint.connect_with(config, address, "raw").expect("the address is fine").await?;
         Ok(Self { _endpoint: endpoint, connection })
     }

@@ -41,6 +41,7 @@ impl Replica {
         if let Some(own) = self.checkpoints.own.get_mut(&sequence) {
             own.is_durable = true;
         }
+        self.checkpoints.durable = sequence;
         self.announce_stable();
         self.try_vote_checkpoint(sequence);
         self.try_cut();
@@ -110,7 +111,9 @@ impl Replica {
         if sequence <= self.log.low() {
             return;
         }
-        self.outbox.append(Record::Stable(certificate.clone()));
+        if !self.is_log_full() {
+            self.outbox.append(Record::Stable(certificate.clone()));
+        }
         self.log.advance(certificate, self.execution.executed);
         for votes in &mut self.checkpoints.votes {
             votes.retain(|vote| vote.statement.sequence > sequence);
@@ -147,18 +150,22 @@ impl Replica {
         }
     }
 
-    /// Cuts the log on disk below what a start would still need: slots above the stable checkpoint or above the last
-    /// durable state, and the view. (PROTOCOL §5)
+    /// Cuts the log on disk below what a start would still need: the view, the slots above the stable checkpoint, and those
+    /// below it that the durable state has yet to reach and that lie within a window. (PROTOCOL §5)
     pub(super) fn try_cut(&mut self) {
         let Some(stable) = self.log.stable().cloned() else { return };
         let low = stable.statement.sequence;
-        let is_durable = self.checkpoints.own.get(&low).is_some_and(|own| own.is_durable);
-        if !is_durable || self.execution.is_diverged {
+        // What a state that went astray is followed by is of no use: another state takes its place.
+        let reached = if self.execution.is_diverged { Sequence::ZERO } else { self.checkpoints.durable };
+        let up_to = reached.min(low).max(low.saturating_sub(self.parameters().window));
+        // A log without room would collect what each cut says again.
+        if up_to <= self.checkpoints.cut || !self.outbox.is_durable(self.checkpoints.cut_record) {
             return;
         }
-        self.first_records = self.first_records.split_off(&low.saturating_add(1));
+        self.first_records = self.first_records.split_off(&up_to.saturating_add(1));
+        self.checkpoints.cut = up_to;
         let essentials = self.outbox.append(Record::Stable(stable));
-        self.append_view();
+        self.checkpoints.cut_record = self.append_view().unwrap_or(essentials);
         let before = self.first_records.values().min().copied().unwrap_or(essentials).min(essentials);
         if before > RecordNumber::ZERO {
             self.outbox.push(Output::Cut { before });

@@ -53,6 +53,7 @@ impl Replica {
     /// The slot is decided.
     fn decide(&mut self, certificate: CommittedCertificate, batch: Option<Batch>) {
         let Commit { sequence, digest, .. } = certificate.statement;
+        let is_log_full = self.is_log_full();
         let slot = self.log.entry(sequence);
         if let Some(decided) = slot.decided() {
             assert!(decided == digest, "two quorums decided differently: more than f replicas are faulty");
@@ -62,10 +63,11 @@ impl Replica {
         }
         let is_new = slot.committed.is_none();
         if is_new {
-            slot.committed = Some(certificate.clone());
+            slot.decide(certificate.clone());
         }
         let unlogged = slot.decided_batch().filter(|batch| !slot.is_logged(&batch.digest())).cloned();
         let record = match unlogged {
+            _ if is_log_full => None,
             Some(batch) => {
                 slot.add_batch(batch.clone(), Logged::Yes);
                 Some(Record::Learned(certificate, batch))

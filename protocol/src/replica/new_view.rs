@@ -12,9 +12,9 @@ use crate::certificate::StableCertificate;
 use crate::codec::{List, encode};
 use crate::message::{
     CheckedNewView, Fetch, Message, NamedViewChange, NewView, Proposal, SharedNewView, SharedViewChange, SignedNewView,
-    new_view_digest,
+    SignedViewChange, new_view_digest, view_change_digest,
 };
-use crate::number::{Sequence, View};
+use crate::number::{ReplicaId, Sequence, View};
 use crate::output::{Notice, Output};
 use crate::record::{NewViewRecord, Record};
 use crate::refusal::Refusal;
@@ -56,7 +56,7 @@ impl Replica {
     /// As the primary of the view that it asks for, with a quorum of view changes for exactly that view, begins it.
     pub(super) fn try_new_view(&mut self) {
         let Mode::ViewChange { to } = self.mode else { return };
-        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) {
+        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) || self.is_log_full() {
             return;
         }
         let of_view = self.view_changes.latest.iter().flatten().filter(|latest| latest.content.view == to);
@@ -86,23 +86,40 @@ impl Replica {
         CheckedNewView { content, signed: SignedNewView { body: body.into(), signature }, digest }
     }
 
-    pub(super) fn on_new_view(&mut self, new_view: SharedNewView) {
+    pub(super) fn on_new_view(&mut self, from: ReplicaId, new_view: SharedNewView) {
         let view = new_view.content.view;
-        if view < self.wanted_view() || view <= self.view {
-            return self.refuse(Refusal::OldView);
-        }
-        let primary = self.configuration.primary(view);
-        if primary == self.id {
-            return self.refuse(Refusal::Duplicate);
-        }
-        let held = &self.view_changes.incomplete[primary.index()];
-        if held.as_ref().is_some_and(|held| held.new_view.content.view >= view) {
-            return self.refuse(Refusal::Duplicate);
+        if let Some(refusal) = self.refuse_claimed_new_view(from, view) {
+            return self.refuse(refusal);
         }
         let view_changes = new_view.content.view_changes.iter().map(|named| self.known_view_change(named)).collect();
-        self.view_changes.incomplete[primary.index()] = Some(Incomplete { new_view, view_changes, asked: None });
-        self.try_complete(primary.index());
+        self.view_changes.incomplete[from.index()] = Some(Incomplete { new_view, view_changes, asked: None });
+        self.try_complete(from.index());
         self.fetch_view_changes();
+    }
+
+    /// Why a new view of that view counts for nothing if `from` sends it, whatever else it says.
+    pub(super) fn refuse_claimed_new_view(&self, from: ReplicaId, view: View) -> Option<Refusal> {
+        if view < self.wanted_view() || view <= self.view {
+            return Some(Refusal::OldView);
+        }
+        let held = self.view_changes.incomplete.get(from.index()).and_then(Option::as_ref);
+        let is_held = held.is_some_and(|held| held.new_view.content.view >= view);
+        (self.configuration.primary(view) == self.id || is_held).then_some(Refusal::Duplicate)
+    }
+
+    /// Whether a new view that is held names this view change and lacks it: it may be older than the latest of its sender.
+    pub(super) fn is_view_change_awaited(&self, signed: &SignedViewChange) -> bool {
+        let missing = || {
+            self.view_changes.incomplete.iter().flatten().flat_map(|incomplete| {
+                let named = incomplete.new_view.content.view_changes.iter().zip(&incomplete.view_changes);
+                named.filter(|(_, held)| held.is_none()).map(|(named, _)| named.digest)
+            })
+        };
+        // A digest of a long body is not for nothing.
+        missing().next().is_some() && {
+            let digest = view_change_digest(self.configuration.cluster(), &signed.body);
+            missing().any(|named| named == digest)
+        }
     }
 
     fn known_view_change(&self, named: &NamedViewChange) -> Option<SharedViewChange> {
@@ -128,9 +145,19 @@ impl Replica {
         }
     }
 
+    /// Does so for all that wait.
+    pub(super) fn try_complete_all(&mut self) {
+        for index in 0..self.view_changes.incomplete.len() {
+            self.try_complete(index);
+        }
+    }
+
     /// Checks a new view whose view changes are all here, and enters it if they lead to its proposals. (PROTOCOL §7.4)
     fn try_complete(&mut self, index: usize) {
         let Some(incomplete) = &self.view_changes.incomplete[index] else { return };
+        if self.is_log_full() {
+            return;
+        }
         let view_changes: Option<Vec<SharedViewChange>> = incomplete.view_changes.iter().cloned().collect();
         let Some(view_changes) = view_changes else { return };
         let new_view = Arc::clone(&incomplete.new_view);
@@ -150,14 +177,14 @@ impl Replica {
         self.enter(new_view, view_changes, conclusion);
     }
 
-    /// Asks for view changes that a new view names and that are not here: first of its primary, then of others in turn.
+    /// Asks for view changes that a new view names and that are not here: first of who sent it, then of others in turn.
     pub(super) fn fetch_view_changes(&mut self) {
         let now = self.now.monotonic;
         let retry = self.parameters().heartbeat();
         let others = self.others();
         let mut wanted = Vec::new();
-        let of_primaries = self.configuration.replicas().zip(&mut self.view_changes.incomplete);
-        for (primary, incomplete) in of_primaries {
+        let by_sender = self.configuration.replicas().zip(&mut self.view_changes.incomplete);
+        for (sender, incomplete) in by_sender {
             let Some(incomplete) = incomplete else { continue };
             let times = match incomplete.asked {
                 Some((asked, _)) if now.since(asked) < retry => continue,
@@ -165,7 +192,7 @@ impl Replica {
                 None => 0,
             };
             incomplete.asked = Some((now, times.saturating_add(1)));
-            let to = others.turn(primary, times);
+            let to = others.turn(sender, times);
             let named = incomplete.new_view.content.view_changes.iter().zip(&incomplete.view_changes);
             let missing = named.filter(|(_, held)| held.is_none()).map(|(named, _)| named.digest);
             wanted.extend(missing.map(|digest| (to, digest)));
@@ -242,7 +269,7 @@ impl Replica {
         let Some(slot) = self.log.slot(sequence) else { return };
         let Some(digest) = slot.awaited else { return };
         let Some(batch) = slot.batch(&digest).cloned() else { return };
-        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) {
+        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full() {
             return;
         }
         for request in batch.requests() {
@@ -269,7 +296,7 @@ mod tests {
     use crate::certificate::PreparedCertificate;
     use crate::codec::Blob;
     use crate::message::{CheckedViewChange, SignedViewChange, ViewChange};
-    use crate::number::{Epoch, ReplicaId};
+    use crate::number::Epoch;
     use crate::statement::Checkpoint;
 
     const EMPTY: Digest = Digest::from_bytes([0; 32]);

@@ -24,6 +24,8 @@ impl Replica {
             } else if refusal == Refusal::Conflict {
                 // Both votes are signed: the primary is caught. (PROTOCOL §4.3)
                 self.count_prepare(vote);
+            } else if refusal == Refusal::LogFull {
+                self.note_proposal(vote, batch);
             }
             return;
         }
@@ -67,7 +69,15 @@ impl Replica {
         if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
             return Some(Refusal::Clock);
         }
-        None
+        self.is_log_full().then_some(Refusal::LogFull)
+    }
+
+    /// The primary did its part, though this replica can't: the batch is here should the others decide it.
+    fn note_proposal(&mut self, vote: Vote<Prepare>, batch: Batch) {
+        self.suspicion.last_proposal = self.now.monotonic;
+        self.log.entry(vote.statement.sequence).add_batch(batch, Logged::No);
+        self.count_prepare(vote);
+        self.try_execute();
     }
 
     /// Votes for `batch`, whose bytes are here, in its slot.

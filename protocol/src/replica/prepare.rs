@@ -37,7 +37,7 @@ impl Replica {
 
     /// With a prepared certificate of its view, a replica makes the certificate durable, then commits.
     pub(super) fn try_prepare(&mut self, sequence: Sequence) {
-        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) {
+        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full() {
             return;
         }
         let (view, quorum) = (self.view, self.configuration.quorum());

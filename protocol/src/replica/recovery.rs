@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
+use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
 use crate::batch::Batch;
 use crate::certificate::{CommittedCertificate, StableCertificate};
@@ -74,6 +75,18 @@ pub enum StartError {
         /// What is wrong with it.
         source: CodecError,
     },
+    /// A vote above the watermarks that the log itself gives. The certificate that let it be cast was written before it: it
+    /// is lost, and so may be other votes.
+    #[error(
+        "record {number} of the log is a vote on slot {sequence}, above the watermarks: records before it are missing, \
+         and votes may be lost"
+    )]
+    AboveWatermarks {
+        /// The record's number.
+        number: RecordNumber,
+        /// The vote's slot.
+        sequence: Sequence,
+    },
 }
 
 impl Replica {
@@ -95,6 +108,11 @@ impl Replica {
             if let Recovered::Whole(Record::Stable(certificate)) = recovered {
                 replica.recover_stable(certificate);
             }
+        }
+        let high = replica.log.high();
+        let voted = records.iter().filter_map(|(number, recovered)| Some((*number, voted_slot(recovered)?)));
+        if let Some((number, sequence)) = voted.into_iter().find(|(_, sequence)| *sequence > high) {
+            return Err(StartError::AboveWatermarks { number, sequence });
         }
         let mut lost = None;
         for (number, recovered) in records {
@@ -129,7 +147,13 @@ impl Replica {
                 in_execution: VecDeque::new(),
                 is_diverged: false,
             },
-            checkpoints: Checkpoints { own: BTreeMap::new(), votes: (0..members).map(|_| Vec::new()).collect() },
+            checkpoints: Checkpoints {
+                own: BTreeMap::new(),
+                votes: (0..members).map(|_| Vec::new()).collect(),
+                durable: Sequence::ZERO,
+                cut: Sequence::ZERO,
+                cut_record: RecordNumber::ZERO,
+            },
             view_changes: ViewChanges {
                 latest: none(members),
                 incomplete: (0..members).map(|_| None).collect(),
@@ -153,6 +177,7 @@ impl Replica {
             outbox: Outbox::new(first_record),
             timers: Timers::default(),
             first_records: BTreeMap::new(),
+            shortage: Shortage::default(),
             refusals: BTreeMap::new(),
             now,
             configuration,
@@ -247,7 +272,7 @@ impl Replica {
         if let Some(batch) = batch {
             slot.add_batch(batch, Logged::Yes);
         }
-        slot.committed = Some(certificate);
+        slot.decide(certificate);
     }
 
     fn recover_new_view(&mut self, number: RecordNumber, view: View, record: NewViewRecord) -> Result<(), CodecError> {
@@ -300,5 +325,25 @@ impl Replica {
         self.try_execute();
         self.send_status();
         self.refresh_timers();
+    }
+}
+
+/// The slot on which a record is this replica's vote.
+fn voted_slot(recovered: &Recovered) -> Option<Sequence> {
+    match recovered {
+        Recovered::Whole(Record::Accepted(vote, _)) | Recovered::AcceptedWithoutBatch(vote) => {
+            Some(vote.statement.sequence)
+        }
+        Recovered::Whole(Record::Prepared(_, vote)) => Some(vote.statement.sequence),
+        Recovered::Whole(
+            Record::Committed(_)
+            | Record::Learned(..)
+            | Record::Stable(_)
+            | Record::ViewChange(..)
+            | Record::NewView(..),
+        )
+        | Recovered::LearnedWithoutBatch(_)
+        | Recovered::ViewChangeLost(_)
+        | Recovered::NewViewLost(_) => None,
     }
 }

@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use super::{Mode, Replica};
 use crate::batch::{Batch, ParsedRequest, SignedRequest};
 use crate::message::{Message, Outcome, PrePrepare, Reply};
-use crate::number::{RequestNumber, Session};
+use crate::number::{ReplicaId, RequestNumber, Session};
 use crate::output::Output;
+use crate::queue::{Amount, BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::sessions::Lookup;
 use crate::statement::Prepare;
@@ -17,10 +18,18 @@ use crate::verify::Verified;
 /// few batches carry many requests, and a single request still never waits. Full batches have the whole pipeline.
 const PARTIAL_IN_FLIGHT_MAX: usize = 2;
 
-/// Most requests, and bytes of them, that a backup passes on at once to the primary of a new view; what is beyond is passed
-/// on when its client repeats it.
-const PASSED_ON_MAX: usize = 1024;
-const PASSED_ON_BYTES_MAX: usize = 4 << 20;
+/// What a backup passes on at once to the primary of a new view, or after half of the deadline; what is beyond is passed on
+/// when its client repeats it.
+const PASSED_ON_MAX: Amount = Amount { requests: 1024, bytes: 4 << 20 };
+
+/// What one client's requests may take of the bytes that wait: one part in so many, at a primary together with what all
+/// backups passed on.
+const SHARE_OF_BYTES: usize = 2;
+
+const _: () = assert!(
+    BYTES_MAX / SHARE_OF_BYTES / ReplicaId::COUNT_MAX > 2 << 20,
+    "the largest request fits into the share of its client at each replica"
+);
 
 impl Replica {
     /// A client's request, from the client itself.
@@ -29,7 +38,7 @@ impl Replica {
             return self.refuse(Refusal::Epoch);
         }
         let request = verified.into_content();
-        if let Some(refusal) = self.refuse_request(&request) {
+        if let Some(refusal) = self.refuse_request(&request, self.share()) {
             self.refuse(refusal);
             if self.queue.contains(&request.request.id()) {
                 // The client repeats itself: what was passed on before may be lost.
@@ -53,13 +62,19 @@ impl Replica {
 
     /// What a backup expects, the primary of a view just entered may never have had.
     pub(super) fn pass_on_queue(&mut self) {
-        let mut bytes = 0;
-        let within = |request: &&ParsedRequest| {
-            bytes += request.bytes_in_batch();
-            bytes <= PASSED_ON_BYTES_MAX
-        };
-        let requests: Vec<_> =
-            self.queue.iter().take_while(within).take(PASSED_ON_MAX).map(|request| request.signed.clone()).collect();
+        self.pass_on_all(self.queue.first(PASSED_ON_MAX));
+    }
+
+    /// What waited for half of the deadline may be lost, or found no room at the primary: there is time to try again.
+    pub(super) fn pass_on_late(&mut self) {
+        let Some(arrived) = self.half_late() else { return };
+        if self.mode == Mode::Normal && !self.is_primary() {
+            let requests = self.queue.repeat(arrived, PASSED_ON_MAX);
+            self.pass_on_all(requests);
+        }
+    }
+
+    fn pass_on_all(&mut self, requests: Vec<SignedRequest>) {
         for signed in requests {
             self.pass_on(signed);
         }
@@ -70,13 +85,22 @@ impl Replica {
         if !self.is_primary() {
             return self.refuse(Refusal::NotThePrimary);
         }
-        match self.refuse_request(&request) {
+        // Whatever a backup took in of a client's, and expects from now on, finds room here.
+        let Amount { requests, bytes } = self.share();
+        let size = self.configuration.size();
+        match self.refuse_request(&request, Amount { requests: requests * size, bytes: bytes * size }) {
             Some(refusal) => self.refuse(refusal),
             None => self.queue.push(request, self.now.monotonic),
         }
     }
 
-    fn refuse_request(&self, request: &ParsedRequest) -> Option<Refusal> {
+    /// What the requests of one client may take that it hands in itself.
+    fn share(&self) -> Amount {
+        let requests = 2 * self.parameters().outstanding_max as usize;
+        Amount { requests, bytes: BYTES_MAX / SHARE_OF_BYTES / self.configuration.size() }
+    }
+
+    fn refuse_request(&self, request: &ParsedRequest, share: Amount) -> Option<Refusal> {
         if self.queue.contains(&request.request.id()) {
             return Some(Refusal::Duplicate);
         }
@@ -88,8 +112,7 @@ impl Replica {
             // The session may open in a slot that this replica has not executed yet.
             Lookup::Open | Lookup::SessionAhead => {}
         }
-        let share_max = 2 * self.parameters().outstanding_max as usize;
-        if self.queue.has_room(request, share_max) { None } else { Some(Refusal::Busy) }
+        if self.queue.has_room(request, share) { None } else { Some(Refusal::Busy) }
     }
 
     fn answer_refused(&mut self, request: &ParsedRequest, refusal: Refusal) {
@@ -138,7 +161,7 @@ impl Replica {
 
     fn is_time_to_propose(&self) -> bool {
         let waiting = self.queue.unproposed_count();
-        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) {
+        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) || self.is_log_full() {
             return false;
         }
         let in_flight = &self.proposer.in_flight;

@@ -281,10 +281,11 @@ impl Replica {
         }
     }
 
-    /// Whether the new view of exactly this view is here and waits for view changes. One of another view, which a liar may
-    /// have signed, says nothing about it.
-    fn is_being_completed(&self, view: View) -> bool {
-        self.view_changes.incomplete.iter().flatten().any(|incomplete| incomplete.new_view.content.view == view)
+    /// Whether the new view of exactly this view came of exactly this peer and waits for view changes. One of another view,
+    /// or of somebody else, says nothing about it: a liar may have signed several.
+    fn is_being_completed(&self, view: View, of: ReplicaId) -> bool {
+        let incomplete = self.view_changes.incomplete[of.index()].as_ref();
+        incomplete.is_some_and(|incomplete| incomplete.new_view.content.view == view)
     }
 
     /// Peers that are in a higher view than this replica asks for are asked for its new view.
@@ -298,7 +299,7 @@ impl Replica {
             .replicas()
             .filter_map(|id| {
                 let status = self.peers[id.index()].status.as_ref()?;
-                (ahead(status) && !self.is_being_completed(status.view)).then_some((id, status.view))
+                (ahead(status) && !self.is_being_completed(status.view, id)).then_some((id, status.view))
             })
             .collect();
         if in_higher.is_empty() {

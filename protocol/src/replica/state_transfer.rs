@@ -1,9 +1,12 @@
 //! Getting past slots that nobody hands out any more: a whole checkpoint, checked against its certificate. (PROTOCOL §9)
 //!
 //! Parts are staged beside the state, and only when the root of the whole is the certified one do they become the state.
-//! A source that lies is found at the end and named; one that does not answer is replaced.
+//! A source that lies is found at the end and named; one that does not answer is replaced by another, which goes on where it
+//! stopped. Begun anew is a transfer that lied, that nobody serves any more, or that takes too long: a source that hands out
+//! an entry now and then would hold this replica up for ever.
 
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use quorate_crypto::Digest;
 
@@ -22,11 +25,15 @@ use crate::time::{Time, WallTime};
 /// The key under which the time of the last slot stands among the protocol's own entries; clients' keys are longer.
 const CLOCK_KEY: &[u8] = b"t";
 
+/// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
+const TRANSFER_FACTOR: u32 = 2;
+
 /// A state transfer under way.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
     target: Checkpoint,
-    /// How often a source was late with the first part: nobody may be able to read this state any more.
+    began: Time,
+    /// How often in a row a source was late: nobody may be able to read this state any more.
     late: usize,
     source: ReplicaId,
     /// Whether all parts came from one source: only then is it known who lied if the whole is wrong.
@@ -69,18 +76,17 @@ impl Transfer {
 impl Replica {
     /// Begins the transfer of the stable checkpoint, if this replica is behind it or diverged from it.
     pub(super) fn begin_transfer(&mut self) {
-        let last = self.catching_up.transfer.as_ref().map(|transfer| transfer.source);
-        self.begin_transfer_after(last);
-    }
-
-    fn begin_transfer_after(&mut self, last: Option<ReplicaId>) {
-        let Some(target) = self.log.stable().map(|certificate| certificate.statement) else { return };
-        if target.sequence > self.execution.executed || self.execution.is_diverged {
-            self.begin_transfer_to(target, last);
+        if let Some(target) = self.stable_target() {
+            self.begin_transfer_to(target, self.id);
         }
     }
 
-    fn begin_transfer_to(&mut self, target: Checkpoint, last: Option<ReplicaId>) {
+    fn stable_target(&self) -> Option<Checkpoint> {
+        let is_ahead = |target: &Checkpoint| target.sequence > self.execution.executed || self.execution.is_diverged;
+        self.log.stable().map(|certificate| certificate.statement).filter(is_ahead)
+    }
+
+    fn begin_transfer_to(&mut self, target: Checkpoint, last: ReplicaId) {
         if !self.execution.in_execution.is_empty() {
             return;
         }
@@ -88,8 +94,9 @@ impl Replica {
         let sequence = target.sequence;
         let now = self.now.monotonic;
         self.catching_up.transfer = Some(Transfer {
-            late: 0,
             target,
+            began: now,
+            late: 0,
             source,
             has_one_source: true,
             cursor: Blob::EMPTY,
@@ -113,7 +120,7 @@ impl Replica {
     }
 
     /// The next peer, after `last`, that says this checkpoint is its stable one, or voted for it.
-    fn next_holder(&self, target: &Checkpoint, last: Option<ReplicaId>) -> Option<ReplicaId> {
+    fn next_holder(&self, target: &Checkpoint, last: ReplicaId) -> Option<ReplicaId> {
         let sequence = target.sequence;
         let holds = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();
@@ -121,40 +128,71 @@ impl Replica {
             status.is_some_and(|status| status.stable == sequence && status.executed >= sequence)
                 || votes.iter().any(|vote| vote.statement == *target)
         };
-        self.others().after(last.unwrap_or(self.id)).find(holds)
+        self.others().after(last).find(holds)
     }
 
-    /// Replaces a source that does not answer: the next one goes on where it stopped. Begins anew if nobody holds the
-    /// target any more.
+    /// Begins anew, if there is anything else to begin with: the stable checkpoint if it is a newer one; the same state from
+    /// another source, if it `may_stay`; a vouched one; and if that was the target, the stable one again.
+    fn begin_anew(&mut self, may_stay: bool) -> bool {
+        let Some(Transfer { target, source, .. }) = self.catching_up.transfer else { return false };
+        let stable = self.stable_target();
+        let newer = stable.filter(|stable| stable.sequence > target.sequence);
+        let is_elsewhere = self.next_holder(&target, source).is_some_and(|next| next != source);
+        let same = Some(target).filter(|_| may_stay && is_elsewhere);
+        let other = [self.vouched_checkpoint(), stable].map(|other| other.filter(|other| *other != target));
+        let candidates = [newer, same].into_iter().chain(other).flatten();
+        let readable = candidates.into_iter().find(|candidate| self.next_holder(candidate, source).is_some());
+        if let Some(target) = readable {
+            self.begin_transfer_to(target, source);
+        }
+        readable.is_some()
+    }
+
+    /// Replaces a source that does not answer: the next one goes on where it stopped. Begins anew if the target can't be had
+    /// any more, or the whole takes too long.
     pub(super) fn watch_transfer(&mut self) {
         let now = self.now.monotonic;
         let Some(transfer) = &self.catching_up.transfer else { return };
         let is_late = now.since(transfer.last_part) >= self.fetch_patience();
-        if !matches!(transfer.stage, Stage::Fetching) || !is_late {
+        let is_over = now.since(transfer.began) >= self.transfer_bound();
+        if !matches!(transfer.stage, Stage::Fetching) || !(is_late || is_over) {
             return;
         }
-        let (target, late) = (transfer.target, transfer.source);
-        let sequence = target.sequence;
-        let is_unreadable = transfer.cursor.is_empty() && transfer.late >= self.configuration.size();
-        if let Some(vouched) = self.vouched_checkpoint().filter(|vouched| is_unreadable && *vouched != target) {
-            return self.begin_transfer_to(vouched, None);
+        let source = transfer.source;
+        let next = self.next_holder(&transfer.target, source);
+        let is_superseded = self.log.low() > transfer.target.sequence && next.is_none_or(|next| next == source);
+        let are_all_late = transfer.late >= self.configuration.size();
+        let is_unreadable = is_late && (is_superseded || are_all_late);
+        // Where nobody answers, more time would change nothing.
+        if is_over && !are_all_late && !transfer.cursor.is_empty() {
+            self.catching_up.slow_transfers = self.catching_up.slow_transfers.saturating_add(1);
         }
-        let Some(next) = self.next_holder(&target, Some(late)) else {
-            if self.log.low() > sequence {
-                self.begin_transfer();
-            }
-            return;
-        };
+        if (is_over || is_unreadable) && self.begin_anew(is_over) {
+            return self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: false }));
+        }
+        if let Some(next) = next.filter(|_| is_late) {
+            self.go_on_with(next);
+        }
+    }
+
+    fn go_on_with(&mut self, next: ReplicaId) {
         let Some(transfer) = &mut self.catching_up.transfer else { return };
+        let late = transfer.source;
         transfer.late += 1;
         transfer.has_one_source &= next == late || transfer.cursor.is_empty();
         transfer.source = next;
-        transfer.last_part = now;
-        let cursor = transfer.cursor.clone();
+        transfer.last_part = self.now.monotonic;
+        let (sequence, cursor) = (transfer.target(), transfer.cursor.clone());
         if next != late {
             self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: late, lied: false }));
         }
         self.send(next, Message::Fetch(Fetch::Part { sequence, cursor }));
+    }
+
+    /// How long a transfer may take.
+    fn transfer_bound(&self) -> Duration {
+        let factor = 1_u32.checked_shl(self.catching_up.slow_transfers).unwrap_or(u32::MAX);
+        (self.parameters().deadline_cap() * TRANSFER_FACTOR).saturating_mul(factor)
     }
 
     pub(super) fn on_part(&mut self, from: ReplicaId, part: Part) {
@@ -165,6 +203,7 @@ impl Replica {
             return self.refuse(Refusal::Unasked);
         }
         transfer.last_part = now;
+        transfer.late = 0;
         let (protocol, application) = (part.protocol.into_vec(), part.application.into_vec());
         let is_empty = protocol.is_empty() && application.is_empty();
         self.outbox.push(Output::StageEntries { protocol, application });
@@ -203,8 +242,9 @@ impl Replica {
         let Some(transfer) = &self.catching_up.transfer else { return };
         let (source, lied) = (transfer.source, transfer.has_one_source);
         self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied }));
-        let before = core::mem::take(&mut self.catching_up.transfer);
-        self.begin_transfer_after(before.map(|transfer| transfer.source));
+        if !self.begin_anew(true) {
+            self.catching_up.transfer = None;
+        }
     }
 
     pub(super) fn on_state_installed(&mut self, sequence: Sequence) {
@@ -220,6 +260,7 @@ impl Replica {
         self.adopt_checkpoint(sequence, state.root);
         self.catching_up.asked = None;
         self.catching_up.stuck = None;
+        self.catching_up.slow_transfers = 0;
         self.forget_answered();
         self.outbox.push(Output::Notice(Notice::TransferEnded { sequence }));
         self.on_checkpoint_durable(sequence);

@@ -27,6 +27,7 @@ impl Replica {
     pub(super) fn send_status(&mut self) {
         self.catching_up.last_status = Some(self.now.monotonic);
         self.reconsider_suspicion();
+        self.pass_on_late();
         for peer in &mut self.peers {
             peer.budget_bytes = BUDGET_BYTES;
         }

@@ -80,6 +80,13 @@ impl Replica {
         self.backed_off(adapted.max(self.parameters().ordering_deadline() * DEADLINE_FLOOR_FACTOR))
     }
 
+    /// What arrived up to then has waited for half of the deadline in this view; `None` while nothing can have.
+    pub(super) fn half_late(&self) -> Option<Time> {
+        let half = self.ordering_deadline() / 2;
+        let now = self.now.monotonic;
+        (now.since(self.suspicion.since) >= half).then(|| now.before(half))
+    }
+
     fn silence_bound(&self) -> Duration {
         self.backed_off(self.parameters().ordering_deadline())
     }

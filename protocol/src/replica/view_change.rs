@@ -9,7 +9,7 @@ use crate::codec::{List, encode};
 use crate::message::{
     Cast, CheckedViewChange, Message, SharedViewChange, SignedViewChange, ViewChange, view_change_digest,
 };
-use crate::number::View;
+use crate::number::{RecordNumber, ReplicaId, View};
 use crate::output::{Notice, Output, Suspicion};
 use crate::record::{NewViewRecord, Record};
 use crate::refusal::Refusal;
@@ -19,6 +19,9 @@ impl Replica {
     /// byte, never rebuilt.
     pub(super) fn start_view_change(&mut self, to: View, reason: Suspicion) {
         assert!(to > self.wanted_view(), "a replica asks for a view once");
+        if self.is_log_full() {
+            return;
+        }
         self.mode = Mode::ViewChange { to };
         self.suspicion.attempts = self.suspicion.attempts.saturating_add(1);
         self.suspicion.since = self.now.monotonic;
@@ -81,14 +84,22 @@ impl Replica {
     pub(super) fn on_view_change(&mut self, view_change: SharedViewChange) {
         // One that a new view names may be older than the latest of its sender.
         self.complete_new_views(&view_change);
-        if view_change.content.replica == self.id {
-            return self.refuse(Refusal::Duplicate);
+        match self.refuse_claimed_view_change(view_change.content.replica, view_change.content.view) {
+            Some(refusal) => self.refuse(refusal),
+            None => self.count_view_change(view_change),
         }
-        let latest = &self.view_changes.latest[view_change.content.replica.index()];
-        match latest.as_ref().map(|latest| latest.content.view.cmp(&view_change.content.view)) {
-            Some(core::cmp::Ordering::Greater) => self.refuse(Refusal::Outdated),
-            Some(core::cmp::Ordering::Equal) => self.refuse(Refusal::Duplicate),
-            Some(core::cmp::Ordering::Less) | None => self.count_view_change(view_change),
+    }
+
+    /// Why a view change of that member and view counts for nothing, whatever else it says.
+    pub(super) fn refuse_claimed_view_change(&self, replica: ReplicaId, view: View) -> Option<Refusal> {
+        if replica == self.id {
+            return Some(Refusal::Duplicate);
+        }
+        let latest = self.view_changes.latest.get(replica.index())?.as_ref()?;
+        match latest.content.view.cmp(&view) {
+            core::cmp::Ordering::Greater => Some(Refusal::Outdated),
+            core::cmp::Ordering::Equal => Some(Refusal::Duplicate),
+            core::cmp::Ordering::Less => None,
         }
     }
 
@@ -102,7 +113,7 @@ impl Replica {
     }
 
     /// Moves at once to the highest view that a weak quorum asks for or exceeds. (PROTOCOL §6)
-    fn try_join(&mut self) {
+    pub(super) fn try_join(&mut self) {
         let mut asked: Vec<View> =
             self.view_changes.latest.iter().flatten().map(|view_change| view_change.content.view).collect();
         asked.sort_unstable_by(|left, right| right.cmp(left));
@@ -126,18 +137,21 @@ impl Replica {
         self.view_changes.latest[self.id.index()].as_ref().is_some_and(|own| own.content.view == to)
     }
 
-    /// Appends what a start needs to take up the view again: at a cut, older records leave.
-    pub(super) fn append_view(&mut self) {
+    /// Appends what a start needs to take up the view again: at a cut, older records leave. Gives the number of the last
+    /// record, if there is any.
+    pub(super) fn append_view(&mut self) -> Option<RecordNumber> {
+        let mut last = None;
         if let Some((new_view, view_changes)) = &self.view_changes.entered {
             let view_changes = view_changes.iter().map(|view_change| view_change.signed.clone()).collect();
             let view_changes = List::new(view_changes).expect("a quorum is at most the number of members");
             let record = NewViewRecord { new_view: new_view.signed.clone(), view_changes };
-            self.outbox.append(Record::NewView(new_view.content.view, record));
+            last = Some(self.outbox.append(Record::NewView(new_view.content.view, record)));
         }
-        let Mode::ViewChange { to } = self.mode else { return };
+        let Mode::ViewChange { to } = self.mode else { return last };
         if let Some(own) = &self.view_changes.own {
             let record = Record::ViewChange(to, own.signed.clone());
-            self.outbox.append(record);
+            last = Some(self.outbox.append(record));
         }
+        last
     }
 }

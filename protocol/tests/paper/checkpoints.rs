@@ -197,8 +197,28 @@ fn decided_slots_below_the_low_watermark_are_still_handed_out() {
     assert_eq!(slots, [1, 2, 3, 4, 5, 6]);
 }
 
-/// "The log on disk is cut only when the own state at the stable checkpoint is durable. The records of the view and the
-/// latest stable certificate are written again above the cut." (§5)
+/// "A replica's own vote counts, for itself too, only when it is durable and sent." (§3): one that became durable and was
+/// cut before it was said would be said without being held.
+#[test]
+fn a_vote_whose_record_was_cut_is_not_said() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let proposals = (1..=8).map(|sequence| (0, group.pre_prepare(0, 0, sequence, &group.batch(1))));
+    assert_eq!(backup.hear_all(proposals.collect::<Vec<_>>()).len(), 8);
+    let outputs = backup.hear(2, Message::Stable(group.stable(12, digest(7), &[0, 2, 3])));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Cut { .. })), "a window below: {outputs:?}");
+    let slots: Vec<u64> = said(&backup.sync())
+        .iter()
+        .filter_map(|message| match message {
+            Message::Prepare(vote) => Some(vote.statement.sequence.value()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(slots, [5, 6, 7, 8]);
+}
+
+/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. ... The records of the
+/// view and the latest stable certificate are written again above the cut." (§5)
 #[test]
 fn the_log_is_cut_only_when_the_own_state_is_durable() {
     let mut backup = Subject::of_four(1);
@@ -227,6 +247,49 @@ fn the_log_is_cut_only_when_the_own_state_is_durable() {
     assert_eq!(outputs.iter().filter(|output| is_cut(output)).collect::<Vec<_>>(), [&Output::Cut { before }]);
     let state = StateRoot { application: application_root(slot(4)), protocol: protocol_digest(&backup) };
     assert!(outputs.contains(&Output::CheckpointStable { certificate, root: state }));
+}
+
+/// Where the records of slot `sequence` begin.
+fn first_record_of(subject: &Subject, sequence: u64) -> RecordNumber {
+    let of_slot = subject.records.iter().find_map(|(number, record)| match record {
+        Record::Accepted(vote, _) if vote.statement.sequence == slot(sequence) => Some(*number),
+        _ => None,
+    });
+    of_slot.expect("the slot was accepted")
+}
+
+fn cuts(outputs: &[Output]) -> Vec<RecordNumber> {
+    let cuts = outputs.iter().filter_map(|output| match output {
+        Output::Cut { before } => Some(*before),
+        _ => None,
+    });
+    cuts.collect()
+}
+
+/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got." (§5)
+#[test]
+fn a_replica_that_lags_cuts_its_log_below_its_own_durable_state_and_starts_from_the_rest() {
+    let mut behind = at_slot(6);
+    let group = behind.group.clone();
+    let before = first_record_of(&behind, 5);
+    assert_eq!(cuts(&behind.hear(2, Message::Stable(group.stable(8, digest(8), &[0, 2, 3])))), [before]);
+    behind.records.retain(|(number, _)| *number >= before);
+    let mut again = behind.restart();
+    assert_eq!(executed(&again.outputs()), [5, 6]);
+    assert_eq!(again.replica.stable(), slot(8));
+}
+
+/// "Slots a window below it are cut in any case" (§5)
+#[test]
+fn a_replica_that_falls_further_and_further_behind_keeps_a_log_of_two_windows_at_most() {
+    let mut behind = at_slot(6);
+    let group = behind.group.clone();
+    behind.hear(2, Message::Stable(group.stable(8, digest(8), &[0, 2, 3])));
+    behind.decide(0, 12, &group.batch(12));
+    behind.decide(0, 13, &group.batch(13));
+    let before = first_record_of(&behind, 13);
+    let outputs = behind.hear(2, Message::Stable(group.stable(20, digest(20), &[0, 2, 3])));
+    assert_eq!(cuts(&outputs), [before]);
 }
 
 /// The second part of the root, found by the first part and the whole.

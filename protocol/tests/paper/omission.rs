@@ -2,7 +2,7 @@
 
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::input::StagedState;
-use quorate_protocol::message::{Decided, Fetch, Message, Part, Progress};
+use quorate_protocol::message::{Decided, Entry, Fetch, Message, Part, Progress};
 use quorate_protocol::output::Notice;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::{Input, Output};
@@ -200,6 +200,161 @@ fn a_source_whose_state_has_another_root_is_named_and_replaced() {
     );
     assert!(replaced, "{outputs:?}");
     assert_eq!(behind.replica.executed(), slot(0));
+}
+
+/// The status of a member whose stable checkpoint is at slot `stable`, and who can hand out nothing below `executed`.
+fn status_at(stable: u64, executed: u64) -> Message {
+    let mut status = idle_status(0);
+    (status.stable, status.executed, status.decided_from) = (slot(stable), slot(executed), slot(executed + 1));
+    Message::Status(status)
+}
+
+/// The parts that are asked for among `outputs`: whom, of which checkpoint, and whether it is the first part.
+fn parts_asked(outputs: &[Output]) -> Vec<(u8, u64, bool)> {
+    let asked = outputs.iter().filter_map(|output| match output {
+        Output::Send { to, message: Message::Fetch(Fetch::Part { sequence, cursor }) } => {
+            Some((to.value(), sequence.value(), cursor.is_empty()))
+        }
+        _ => None,
+    });
+    asked.collect()
+}
+
+/// One part with one entry, which leads to a next.
+fn short_part(number: u8, cursor: Blob) -> (Message, Blob) {
+    let next = Blob::from(&[number][..]);
+    let entry = Entry { key: next.clone(), value: Blob::EMPTY };
+    let part = Part {
+        sequence: slot(4),
+        cursor,
+        protocol: List::empty(),
+        application: List::new(vec![entry]).expect("one"),
+        next: Some(next.clone()),
+    };
+    (Message::Part(part), next)
+}
+
+/// A member that is behind slot 4 and asked member 2 for its state, and got the first part of it.
+fn in_transfer(holders: &[u8]) -> (Subject, Blob) {
+    let (_, mut behind) = behind_a_checkpoint();
+    behind.hear_all(holders.iter().map(|id| (*id, status_at(4, 4))));
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        if asked.is_empty() {
+            asked = parts_asked(&behind.pass_with_primary_alive(100));
+        }
+    }
+    assert_eq!(asked, [(2, 4, true)]);
+    let (part, cursor) = short_part(1, Blob::EMPTY);
+    assert_eq!(parts_asked(&behind.hear(2, part)), [(2, 4, false)]);
+    (behind, cursor)
+}
+
+/// "A transfer begins anew, of the newest stable checkpoint, ... when every source was late in turn." (§9): the one that fell
+/// silent after its first part says for ever that it holds the old one.
+#[test]
+fn a_transfer_turns_to_the_newer_checkpoint_when_only_a_silent_source_holds_the_old_one() {
+    let (mut behind, _) = in_transfer(&[2]);
+    let group = behind.group.clone();
+    behind.hear(3, Message::Stable(group.stable(8, digest(8), &[0, 2, 3])));
+    behind.hear_all([(0, status_at(8, 8)), (3, status_at(8, 8))]);
+    let mut outputs = Vec::new();
+    for _ in 0..5 {
+        outputs.extend(behind.hear_all([(0, status_at(8, 8)), (2, status_at(4, 4))]));
+        outputs.extend(behind.pass(100));
+    }
+    assert_eq!(parts_asked(&outputs).last(), Some(&(3, 8, true)));
+}
+
+/// "If nobody can read the stable state any more ..., a later checkpoint that `w` members voted for will do" (§9)
+#[test]
+fn a_transfer_turns_to_a_vouched_checkpoint_when_no_source_goes_on() {
+    let (mut behind, _) = in_transfer(&[2]);
+    let group = behind.group.clone();
+    for id in [0, 3] {
+        behind.hear(id, group.checkpoint(id, 8, digest(8)));
+    }
+    let mut outputs = Vec::new();
+    for _ in 0..18 {
+        outputs.extend(behind.hear_all([0, 2, 3].map(|id| (id, status_at(4, 8)))));
+        outputs.extend(behind.pass(100));
+    }
+    let asked = parts_asked(&outputs);
+    assert_eq!(asked[..4], [(3, 4, false), (0, 4, false), (2, 4, false), (3, 4, false)], "first it asks all");
+    assert!(matches!(asked[4], (0 | 3, 8, true)), "{asked:?}");
+}
+
+/// For so many milliseconds, the source of a transfer hands out an entry every 100 ms, from `cursor` on if it was asked for
+/// that. Gives when each transfer began anew, and with whom.
+fn drip(behind: &mut Subject, mut source: u8, mut cursor: Blob, milliseconds: u64) -> Vec<(u64, u8)> {
+    let mut began = Vec::new();
+    for number in (0..=u8::MAX).cycle().take(usize::try_from(milliseconds / 100).expect("few")) {
+        let mut outputs = behind.hear_all([0, 2, 3].map(|id| (id, status_at(4 * u64::from(id != 0), 4))));
+        let (part, next) = short_part(number, cursor);
+        cursor = next;
+        outputs.extend(behind.hear(source, part));
+        outputs.extend(behind.pass(100));
+        if let Some((to, _, _)) = parts_asked(&outputs).into_iter().find(|(_, _, is_first)| *is_first) {
+            (source, cursor) = (to, Blob::EMPTY);
+            began.push((behind.now_ms, to));
+        }
+    }
+    began
+}
+
+/// "A transfer begins anew ... when it takes too long (twice the cap of the bounds, doubled each time)" (§9): a source that
+/// hands out an entry now and then does not keep a replica for ever, nothing that it handed out is used, and one that is slow
+/// without wanting to has more time when its turn comes again.
+#[test]
+fn a_transfer_that_takes_too_long_begins_anew_with_another_source() {
+    let (mut behind, cursor) = in_transfer(&[2, 3]);
+    let start = behind.now_ms;
+    let bound = 2 * u64::from(behind.group.0.parameters().deadline_cap_ms);
+    let began = drip(&mut behind, 2, cursor, 4 * bound);
+    let [(first, 3), (second, 2)] = began[..] else { panic!("{began:?}") };
+    assert!((bound..=bound + 300).contains(&(first - start)), "{began:?}");
+    assert!((2 * bound..=2 * bound + 300).contains(&(second - first)), "{began:?}");
+}
+
+/// The same: a replica that nobody answers for minutes gives no source more time afterwards.
+#[test]
+fn a_transfer_has_no_more_time_after_one_in_which_nobody_answered() {
+    let (mut behind, _) = in_transfer(&[2]);
+    let bound = 2 * u64::from(behind.group.0.parameters().deadline_cap_ms);
+    behind.pass(20 * bound);
+    assert_eq!(parts_asked(&behind.hear(3, status_at(4, 4))), [(3, 4, true)]);
+    let start = behind.now_ms;
+    let began = drip(&mut behind, 3, Blob::EMPTY, 2 * bound);
+    assert!((bound - 300..=bound + 300).contains(&(began[0].0 - start)), "{began:?}");
+}
+
+/// "a source that lies is named and replaced" (§9): of a vouched checkpoint too, whoever else vouches for it.
+#[test]
+fn a_source_that_lies_about_a_vouched_checkpoint_is_replaced_by_another_that_vouches() {
+    let (mut behind, _) = in_transfer(&[2]);
+    let group = behind.group.clone();
+    for id in [0, 3] {
+        behind.hear(id, group.checkpoint(id, 8, digest(8)));
+    }
+    let mut asked = Vec::new();
+    while asked.last().is_none_or(|(_, sequence, _)| *sequence != 8) {
+        let mut outputs = behind.hear_all([0, 2, 3].map(|id| (id, status_at(4, 8))));
+        outputs.extend(behind.pass(100));
+        asked.extend(parts_asked(&outputs));
+        assert!(asked.len() < 20);
+    }
+    let liar = asked.last().map(|(to, _, _)| *to).expect("one was asked");
+    let whole = Part {
+        sequence: slot(8),
+        cursor: Blob::EMPTY,
+        protocol: List::empty(),
+        application: List::empty(),
+        next: None,
+    };
+    behind.hear(liar, Message::Part(whole));
+    let staged = StagedState { sequence: slot(8), application_root: Some(digest(66)), protocol: vec![] };
+    let outputs = behind.step(Input::StateStaged(staged));
+    assert_eq!(parts_asked(&outputs), [(3 - liar, 8, true)]);
 }
 
 /// "answers only to what was asked" (§3, table)

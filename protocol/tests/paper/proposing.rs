@@ -160,11 +160,11 @@ fn a_copy_that_is_passed_on_is_unwanted() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
     let copy = Message::Request(group.opening(client(0), 1));
-    assert!(primary.replica.is_wanted(&copy));
+    assert!(primary.replica.is_wanted(replica(1), &copy));
     primary.hear(2, copy.clone());
-    assert!(!primary.replica.is_wanted(&copy));
-    assert!(primary.replica.is_wanted(&Message::Request(group.opening(client(0), 2))));
-    assert!(!Subject::of_four(1).replica.is_wanted(&Message::Request(group.opening(client(0), 2))));
+    assert!(!primary.replica.is_wanted(replica(1), &copy));
+    assert!(primary.replica.is_wanted(replica(1), &Message::Request(group.opening(client(0), 2))));
+    assert!(!Subject::of_four(1).replica.is_wanted(replica(2), &Message::Request(group.opening(client(0), 2))));
 }
 
 /// "each request is answered" (§4.5): again, if it is asked again.
@@ -235,4 +235,45 @@ fn a_client_beyond_its_share_is_told_to_come_back() {
     let outputs = backup.ask(ask(share + 1));
     assert!(matches!(outputs[..], [Output::Busy { client: of, .. }] if of == client(0)), "{outputs:?}");
     assert_eq!(said(&backup.ask(group.opening(client(1), 1))).len(), 1);
+}
+
+/// "For what backups pass on of one client a primary has room for as much as all of them may expect" (§12)
+#[test]
+fn a_primary_has_room_for_what_all_backups_expect_of_one_client() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    let share = 2 * u64::from(group.0.parameters().outstanding_max);
+    for number in 1..=share {
+        primary.ask(group.opening(client(0), number));
+    }
+    let outputs = primary.ask(group.opening(client(0), share + 1));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Busy { .. })));
+    let busy = |primary: &Subject| primary.replica.refusals().get(&Refusal::Busy).copied().unwrap_or_default();
+    assert_eq!(busy(&primary), 1);
+    let mut number = share;
+    for backup in 1..4 {
+        for _ in 0..share {
+            number += 1;
+            primary.hear(backup, Message::Request(group.opening(client(0), number)));
+        }
+    }
+    assert_eq!((busy(&primary), primary.replica.queue_length() as u64), (1, 4 * share));
+    primary.hear(1, Message::Request(group.opening(client(0), number + 1)));
+    assert_eq!(busy(&primary), 2, "no backup expects as many");
+}
+
+/// "and passes it on once more at half of that" (§4.6)
+#[test]
+fn a_request_that_waits_for_half_of_the_deadline_is_passed_on_once_more_in_each_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let passed_on = |outputs: &[Output], to: u8| {
+        let is_passed_on = |output: &&Output| matches!(output, Output::Send { to: of, message: Message::Request(_) } if of.value() == to);
+        outputs.iter().filter(is_passed_on).count()
+    };
+    assert_eq!(passed_on(&backup.ask(group.opening(client(0), 1)), 0), 1);
+    let half = u64::from(group.0.parameters().ordering_deadline_ms);
+    assert_eq!(passed_on(&backup.pass_with_primary_alive(half - 100), 0), 0);
+    assert_eq!(passed_on(&backup.pass_with_primary_alive(100), 0), 1);
+    assert_eq!(passed_on(&backup.pass_with_primary_alive(300), 0), 0);
 }

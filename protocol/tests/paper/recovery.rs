@@ -1,5 +1,7 @@
 //! §9, after a crash: what was durable is taken up, and nothing is said that contradicts it.
 
+use std::sync::Arc;
+
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::decode;
@@ -7,10 +9,10 @@ use quorate_protocol::message::{Message, Progress, ViewChange};
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::output::Suspicion;
 use quorate_protocol::record::{Record, Recovered};
-use quorate_protocol::replica::Mode;
+use quorate_protocol::replica::{Mode, Replica, Start, StartError};
 
-use crate::support::subject::{Subject, appended, executed, idle_status, said, wanted};
-use crate::support::{Group, commit, prepare, slot, view};
+use crate::support::subject::{Subject, appended, executed, idle_status, now, said, wanted};
+use crate::support::{Group, START_MS, commit, digest, prepare, replica, slot, view};
 
 /// Starts again with each record as `damage` gives it back.
 fn restart_damaged(subject: &Subject, damage: impl Fn(&Record) -> Recovered) -> Subject {
@@ -116,6 +118,47 @@ fn votes_that_stand_before_the_certificate_of_their_watermark_count() {
     let outputs = again.leave();
     let content = view_change(&outputs);
     assert_eq!(content.cast.iter().map(|cast| cast.sequence).collect::<Vec<Sequence>>(), [slot(12)]);
+}
+
+/// "so it does if a vote lies above the watermarks that the log gives" (§9): the certificate that let it be cast was written
+/// before it, and other votes may be lost with that.
+#[test]
+fn a_vote_above_the_watermarks_that_the_log_gives_is_a_loss_of_votes() {
+    let group = Group::of_four();
+    let batch = group.batch(1);
+    let start = |sequence: u64, record: Recovered, stable: Option<u64>| {
+        let stable = stable.map(|at| Recovered::Whole(Record::Stable(group.stable(at, digest(1), &[0, 1, 2]))));
+        let records = core::iter::once(record).chain(stable).zip(50..);
+        let start = Start {
+            id: replica(1),
+            configuration: Arc::clone(&group.0),
+            signer: Arc::new(group.signer(1)),
+            checkpoint: None,
+            records: records.map(|(record, number)| (RecordNumber::new(number), record)).collect(),
+            first_record: RecordNumber::new(60),
+        };
+        match Replica::start(start, now(START_MS)) {
+            Ok(_) => true,
+            Err(error) => {
+                let expected = StartError::AboveWatermarks { number: RecordNumber::new(50), sequence: slot(sequence) };
+                assert_eq!(error, expected);
+                false
+            }
+        }
+    };
+    for (sequence, stable, is_possible) in
+        [(8, None, true), (9, None, false), (12, Some(4), true), (13, Some(4), false)]
+    {
+        let vote = group.vote(1, prepare(0, sequence, batch.digest()));
+        let certificate = group.prepared(0, sequence, batch.digest(), &[0, 1, 2]);
+        for record in [
+            Recovered::Whole(Record::Accepted(vote, Some(batch.clone()))),
+            Recovered::AcceptedWithoutBatch(vote),
+            Recovered::Whole(Record::Prepared(certificate, group.vote(1, commit(0, sequence, batch.digest())))),
+        ] {
+            assert_eq!(start(sequence, record, stable), is_possible, "slot {sequence}");
+        }
+    }
 }
 
 fn view_change(outputs: &[Output]) -> ViewChange {

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::Signature;
+use quorate_crypto::{Item, Signature};
 use quorate_protocol::Input;
 use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
-use quorate_protocol::codec::{CodecError, List, encode};
+use quorate_protocol::codec::{Blob, CodecError, List, encode};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
-    Cast, Decided, FetchedBatch, Message, PrePrepare, SignedViewChange, ViewChange, view_change_digest,
+    CURSOR_BYTES_MAX, Cast, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
+    SignedViewChange, ViewChange, view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
-use quorate_protocol::verify::{Invalid, Payload, Verified, verify, verify_requests};
+use quorate_protocol::verify::{Invalid, Payload, Verified, Verifier, verify, verify_requests};
 
 use crate::support::subject::{Subject, idle_status};
 use crate::support::{Group, StandInVerifier, client, digest, prepare, replica, slot, view};
@@ -46,6 +47,33 @@ fn what_is_signed_whole_counts_from_anyone() {
     assert!(check(&group, 3, Message::ViewChange(group.empty_view_change(0, 1))).is_ok());
     assert!(check(&group, 3, Message::Request(group.opening(client(0), 1))).is_ok());
     assert!(check(&group, 3, Message::Stable(group.stable(4, digest(1), &[0, 1, 2]))).is_ok());
+}
+
+/// Each bound on what a message may hold: a part begins after a key, and keys are bounded. (§9)
+#[test]
+fn keys_and_cursors_longer_than_any_count_for_nothing() {
+    let group = Group::of_four();
+    let blob = |bytes| Blob::from(vec![7; bytes]);
+    let fetch = |cursor| Message::Fetch(Fetch::Part { sequence: slot(4), cursor: blob(cursor) });
+    let part = |cursor, protocol, application, next| {
+        let entries = |key| List::new(vec![Entry { key: blob(key), value: blob(1 << 20) }]).unwrap();
+        let (protocol, application) = (entries(protocol), entries(application));
+        Message::Part(Part { sequence: slot(4), cursor: blob(cursor), protocol, application, next: Some(blob(next)) })
+    };
+    let (cursor, key) = (CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX);
+    for longest in [fetch(cursor), part(cursor, key, key, cursor)] {
+        assert!(check(&group, 1, longest).is_ok());
+    }
+    let too_long = Err(Invalid::Codec(CodecError::Malformed("a key longer than any of a state")));
+    for longer in [
+        fetch(cursor + 1),
+        part(cursor + 1, key, key, cursor),
+        part(cursor, key + 1, key, cursor),
+        part(cursor, key, key + 1, cursor),
+        part(cursor, key, key, cursor + 1),
+    ] {
+        assert_eq!(check(&group, 1, longer), too_long);
+    }
 }
 
 #[test]
@@ -233,7 +261,7 @@ fn a_view_change_out_of_form_is_refused_whole() {
 #[test]
 fn bytes_that_mean_nothing_are_refused() {
     let group = Group::of_four();
-    let body = quorate_protocol::codec::Blob::from(&b"nonsense"[..]);
+    let body = Blob::from(&b"nonsense"[..]);
     let request = SignedRequest { body: body.clone(), signature: FORGED };
     assert!(matches!(check(&group, 2, Message::Request(request)), Err(Invalid::Batch(InvalidBatch::Codec(_)))));
     let view_change = SignedViewChange { body: body.clone(), signature: FORGED };
@@ -357,4 +385,33 @@ fn requests_are_checked_together_and_judged_one_by_one() {
     let kinds: Vec<Option<bool>> =
         results.iter().map(|result| result.as_ref().err().map(|error| *error == Invalid::Signature)).collect();
     assert_eq!(kinds, [None, Some(true), Some(false), None, Some(true), None]);
+}
+
+/// What clients send may all be bad: finding out costs a few checks of each, not one of all for each.
+#[test]
+fn many_bad_requests_cost_little_more_than_good_ones() {
+    struct Counting(usize);
+    impl Verifier for Counting {
+        fn verify(&mut self, items: &[Item]) -> Result<(), usize> {
+            self.0 += items.len();
+            StandInVerifier.verify(items)
+        }
+    }
+    let group = Group::of_four();
+    let checked = |forged: &[u8]| {
+        let mut requests: Vec<SignedRequest> = (0..64).map(|index| group.opening(client(index), 1)).collect();
+        for index in forged {
+            requests[usize::from(*index)].signature = FORGED;
+        }
+        let mut verifier = Counting(0);
+        let results = verify_requests(requests, &group.0, &mut verifier);
+        for (index, result) in (0..).zip(&results) {
+            assert_eq!(result.is_err(), forged.contains(&index), "request {index}");
+        }
+        verifier.0
+    };
+    assert_eq!(checked(&[]), 64);
+    for forged in [&(0..64).collect::<Vec<u8>>()[..], &[63], &[0, 1, 62, 63], &[0]] {
+        assert!(checked(forged) <= 2 * 64, "{forged:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
-use quorate_protocol::codec::decode;
+use quorate_protocol::codec::{Blob, decode};
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{
     Cast, Fetch, FetchedBatch, Message, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
@@ -414,6 +414,32 @@ fn a_named_view_change_counts_though_its_sender_went_on() {
     assert_eq!(backup.replica.view(), view(1));
 }
 
+/// What a view change or new view claims to be says whether it can matter; only then are its hundreds of signatures checked.
+#[test]
+fn view_changes_and_new_views_that_cannot_matter_are_not_wanted() {
+    let group = Group::of_four();
+    let mut backup = Subject::of_four(2);
+    let claims = |id, to| Message::ViewChange(group.empty_view_change(id, to));
+    backup.hear(0, claims(0, 3));
+    for (id, to, is_wanted) in [(0, 4, true), (0, 3, false), (0, 2, false), (1, 1, true), (2, 9, false)] {
+        assert_eq!(backup.replica.is_wanted(replica(1), &claims(id, to)), is_wanted, "of member {id} for view {to}");
+    }
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    let begins = |to| Message::NewView(new_view(&group, to, &rests_on, &[]));
+    assert!(backup.replica.is_wanted(replica(1), &begins(1)));
+    backup.hear(1, begins(1));
+    assert!(!backup.replica.is_wanted(replica(1), &begins(1)), "it is held already");
+    assert!(backup.replica.is_wanted(replica(3), &begins(1)), "another may pass on one that can be completed");
+    assert!(backup.replica.is_wanted(replica(1), &claims(0, 1)), "the new view names it though its sender went on");
+    assert!(!backup.replica.is_wanted(replica(1), &claims(0, 2)));
+    hear_view_changes(&mut backup, &rests_on);
+    assert_eq!(backup.replica.view(), view(1));
+    assert!(!backup.replica.is_wanted(replica(1), &begins(1)) && !backup.replica.is_wanted(replica(1), &claims(0, 1)));
+    let mut nonsense = group.empty_view_change(0, 9);
+    nonsense.body = Blob::EMPTY;
+    assert!(backup.replica.is_wanted(replica(1), &Message::ViewChange(nonsense)), "so that it is known who sends such");
+}
+
 /// "The new view is durable, with its view changes whole" (§7.4): so whoever entered can hand them out.
 #[test]
 fn who_entered_hands_out_the_view_changes_and_the_new_view() {
@@ -541,24 +567,24 @@ fn a_new_view_that_names_nothing_real_does_not_keep_a_replica_from_the_views_of_
     assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(4) })));
 }
 
-/// "`NewView`: the highest a member" (§3, table), while it waits for view changes.
+/// "`NewView`: the highest of each who hands it on" (§3, table), while it waits for view changes.
 #[test]
-fn one_new_view_that_waits_is_kept_for_each_primary() {
+fn one_new_view_that_waits_is_kept_of_each_sender() {
     let mut backup = Subject::of_four(2);
     let group = backup.group.clone();
     let incomplete = |of_view| {
         let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
         Message::NewView(new_view(&group, of_view, &rests_on, &[]))
     };
-    let of_view = |turn: u64, primary: u64| 4 * turn + primary;
+    let of_view = |turn: u64, sender: u8| 4 * turn + u64::from(sender);
     for turn in [1, 2, 9, 5, 9] {
-        for primary in [0, 1, 3] {
-            backup.hear(3, incomplete(of_view(turn, primary)));
+        for sender in [0, 1, 3] {
+            backup.hear(sender, incomplete(of_view(turn, sender)));
         }
     }
     assert_eq!(backup.replica.refusals()[&Refusal::Duplicate], 6, "those that were not the highest");
     let mut asked: Vec<_> = said(&backup.pass(100)).into_iter().filter(is_fetch_of_view_change).collect();
-    let named = [0, 1, 3].into_iter().flat_map(|primary| view_changes(&group, of_view(9, primary), &[0, 1, 3]));
+    let named = [0, 1, 3].into_iter().flat_map(|sender| view_changes(&group, of_view(9, sender), &[0, 1, 3]));
     let expected = named.map(|(_, signed)| {
         Message::Fetch(Fetch::ViewChange { digest: view_change_digest(group.cluster(), &signed.body) })
     });
@@ -626,4 +652,62 @@ fn however_many_votes_come_a_slot_keeps_one_of_each_member() {
     let outside = (20 - window) * 3 * (50 + 49);
     assert_eq!(backup.replica.refusals()[&Refusal::OutsideWatermarks], outside as u64);
     assert_eq!(backup.replica.refusals()[&Refusal::Outdated], (window * 3 * (49 + 48)) as u64, "all but the first");
+}
+
+/// "It keeps a batch that it voted for until the slot is decided or stable, since a certificate that only a liar holds may
+/// name it many views later" (§4.3)
+#[test]
+fn what_was_voted_for_in_any_view_is_handed_out_until_the_slot_is_decided() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let voted_in = [0, 1, 3, 4, 5, 7, 8, 9];
+    for of_view in voted_in {
+        if of_view > 0 {
+            let rests_on = view_changes(&group, of_view, &[0, 1, 3]);
+            hear_view_changes(&mut backup, &rests_on);
+            let primary = group.0.primary(view(of_view)).value();
+            backup.hear(primary, Message::NewView(new_view(&group, of_view, &rests_on, &[])));
+        }
+        let primary = group.0.primary(view(of_view)).value();
+        let batch = group.batch(u8::try_from(of_view).expect("small"));
+        assert_eq!(appended(&backup.hear(primary, group.pre_prepare(primary, of_view, 1, &batch))).len(), 1);
+    }
+    let handed_out = |subject: &mut Subject| -> Vec<u64> {
+        subject.pass(100);
+        let is_answered = |of_view: &u64| {
+            let digest = group.batch(u8::try_from(*of_view).expect("small")).digest();
+            let outputs = subject.hear(3, Message::Fetch(Fetch::Batch { sequence: slot(1), digest }));
+            said(&outputs).iter().any(|message| matches!(message, Message::Batch(_)))
+        };
+        voted_in.into_iter().filter(is_answered).collect()
+    };
+    assert_eq!(handed_out(&mut backup), voted_in);
+    assert_eq!(handed_out(&mut backup.restart()), voted_in);
+    let batch = group.batch(9);
+    backup.hear_all([0, 1, 3].map(|id| (id, group.commit(id, 9, 1, batch.digest()))));
+    assert_eq!(handed_out(&mut backup), [9]);
+    assert_eq!(handed_out(&mut backup.restart()), [9]);
+}
+
+/// "`NewView` ... the highest of each who hands it on" (§3, table): a primary that shows one replica another new view, of this
+/// view or of one to come, with view changes that nobody has, keeps it from no view that others are in.
+#[test]
+fn a_second_new_view_of_a_lying_primary_keeps_nobody_from_the_one_that_others_entered() {
+    let group = Group::of_four();
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    let nobody_has =
+        [0, 1, 3].map(|id| (id, group.view_change(id, 1, Some(group.stable(4, digest(4), &[0, 1, 3])), vec![])));
+    let of_a_later_view = view_changes(&group, 5, &[0, 1, 3]);
+    for lie in [new_view(&group, 1, &nobody_has, &[]), new_view(&group, 5, &of_a_later_view, &[])] {
+        let mut backup = Subject::new(&group, 2);
+        backup.hear(1, Message::NewView(lie));
+        backup.pass_with_primary_alive(200);
+        let outputs = backup.hear(3, Message::Status(crate::support::subject::idle_status(1)));
+        assert!(said(&outputs).contains(&Message::Fetch(Fetch::NewView { view: view(1) })));
+        let outputs = backup.hear(3, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+        let is_asked = |output: &&Output| matches!(output, Output::Send { to, message: Message::Fetch(Fetch::ViewChange { .. }) } if *to == replica(3));
+        assert_eq!(outputs.iter().filter(is_asked).count(), 3, "{outputs:?}");
+        hear_view_changes(&mut backup, &rests_on);
+        assert_eq!(backup.replica.view(), view(1));
+    }
 }

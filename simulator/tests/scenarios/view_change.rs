@@ -174,3 +174,28 @@ fn of_two_batches_prepared_for_a_slot_the_one_of_the_later_view_is_proposed_agai
     assert!(cluster.highest_view() >= View::new(2));
     expect_recovery(&mut cluster)
 }
+
+/// Replica 0 is faulty: alone it holds a prepared certificate, shows it when it is too late, and hands out no batch.
+#[test]
+fn a_batch_that_a_late_certificate_names_is_had_from_those_who_voted_for_it_many_views_ago() -> Result<(), Failure> {
+    let mut cluster = Cluster::new(4, 25);
+    cluster.run_for(SECOND)?;
+    let executed = cluster.executed(1);
+    cluster.drop_messages(|from, _, message| from.index() == 0 && matches!(message, Message::Batch(_)));
+    // In each view another batch is voted for, and nobody else learns of the votes.
+    let filter = cluster.drop_messages(|_, to, message| match message {
+        Message::Prepare(_) => to.index() != 0,
+        Message::Commit(_) => true,
+        _ => false,
+    });
+    cluster.client(0).put("a", "1");
+    cluster.run_for(Duration::from_millis(20))?;
+    cluster.isolate(0);
+    cluster.run_until(|cluster| (1..4).all(|replica| cluster.view(replica) == 8), 5 * MINUTE)?;
+    // View 8 rests on the certificate.
+    cluster.remove_filter(filter);
+    cluster.isolate(3);
+    cluster.rejoin(0);
+    cluster.run_until(|cluster| [1, 2].iter().all(|replica| cluster.executed(*replica) > executed), MINUTE)?;
+    expect_recovery(&mut cluster)
+}

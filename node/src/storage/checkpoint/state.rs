@@ -19,7 +19,8 @@ const MEMTABLE_BYTES: u64 = LARGE_BYTES as u64;
 /// From so many bytes on a checkpoint goes into tables at once: it would fill what is kept in memory anyway.
 pub(super) const LARGE_BYTES: usize = 8 << 20;
 
-/// The store's own journal may grow to this before tables are written, in bytes. The least it takes.
+/// The store's own journal may grow to this before tables are written, in bytes. The least it takes, and what it is
+/// allocated with.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// The key of the record that names the checkpoint.
@@ -76,9 +77,17 @@ impl State {
         batch.durability(Some(PersistMode::SyncData)).commit()
     }
 
+    /// Whether changes may be stored past the journal. That empties the memory in which the store collects what stands in
+    /// its journal, and the store looks after the journal only when that memory fills up: so from time to time, it must.
+    pub(super) fn may_ingest(&self) -> Result<bool, Error> {
+        Ok(self.checked(self.database.journal_disk_space())? <= JOURNAL_BYTES_MAX)
+    }
+
     /// Stores changes in ascending order of their keys, no two of one key, as tables. These are synced, and then become part
     /// of the state together, by the durable replacement of the file that lists the tables.
     pub(super) fn ingest(&self, changes: Vec<Change>) -> fjall::Result<()> {
+        // A store whose own thread failed says so only to those who write to its journal.
+        self.database.persist(PersistMode::Buffer)?;
         let mut ingestion = self.keyspace.start_ingestion()?;
         for (key, value) in changes {
             match value {

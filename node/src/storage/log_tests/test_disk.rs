@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::super::disk::{Disk, FileSystem};
 
@@ -25,6 +25,10 @@ pub(super) struct TestDisk {
     pub(super) refuse_syncs: AtomicBool,
     pub(super) refuse_writes: AtomicBool,
     pub(super) refuse_space: AtomicBool,
+    /// Folders whose names were synced.
+    pub(super) synced_folders: Mutex<Vec<PathBuf>>,
+    /// Where the last write began.
+    pub(super) last_write: AtomicU64,
     /// While this is held by a test, syncs wait.
     pub(super) gate: Mutex<()>,
     pub(super) unsynced: Mutex<Vec<Unsynced>>,
@@ -40,6 +44,7 @@ impl Disk for TestDisk {
 
     fn write(&self, file: &File, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         self.writes.fetch_add(1, Ordering::SeqCst);
+        self.last_write.store(position, Ordering::SeqCst);
         if self.refuse_writes.load(Ordering::SeqCst) {
             return Err(io::Error::other("the test refuses writes"));
         }
@@ -63,6 +68,7 @@ impl Disk for TestDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.synced_folders.lock().unwrap().push(folder.to_owned());
         FileSystem.sync_folder(folder)
     }
 }

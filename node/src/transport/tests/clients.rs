@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::staller::{NO_MORE, Staller};
 use super::*;
 use crate::transport::{
     ALPN_CLIENT, AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, CloseReason, ConnectionId,
-    ConnectionRefusal, Deadlines, Dropped, HOST_CODE_FIRST, LinkError, ReplicaEvent, ReplicaLinks, ReplicaLinksOptions,
-    Violation,
+    ConnectionRefusal, Deadlines, Dropped, HOST_CODE_FIRST, LinkError, ReplicaEvent, ReplicaLinkLimits, ReplicaLinks,
+    ReplicaLinksOptions, Violation,
 };
+
+const REQUEST_BYTES_MAX: u32 = 256 << 10;
 
 /// A replica's side.
 struct Server {
@@ -18,14 +21,19 @@ struct Server {
 impl Server {
     /// Replica `number`, with what `adjust` changes.
     fn start(number: u8, adjust: impl Fn(&mut ClientServerOptions)) -> Self {
-        let mut options = ClientServerOptions::new(key(number), loopback(), CLUSTER);
+        let limits = ClientLimits::for_requests(REQUEST_BYTES_MAX);
+        let mut options = ClientServerOptions::new(key(number), loopback(), CLUSTER, limits);
         adjust(&mut options);
         let (sender, events) = mpsc::channel(EVENTS);
         Self { server: ClientServer::start(options, sender).expect("loopback is there"), events }
     }
 
+    fn address(&self) -> SocketAddr {
+        self.server.listen_addr().expect("the socket is open")
+    }
+
     fn member(&self, number: u8) -> Member {
-        member(number, self.server.listen_addr().expect("the socket is open"))
+        member(number, self.address())
     }
 
     async fn connected(&mut self) -> (ConnectionId, quorate_crypto::PublicKey, [u8; 32]) {
@@ -53,7 +61,8 @@ struct Client {
 impl Client {
     fn start(number: u8, members: &[Member]) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
-        let options = ReplicaLinksOptions::new(key(number), loopback(), members.to_vec(), CLUSTER);
+        let limits = ReplicaLinkLimits::for_requests(REQUEST_BYTES_MAX);
+        let options = ReplicaLinksOptions::new(key(number), loopback(), members.to_vec(), CLUSTER, limits);
         Self { links: ReplicaLinks::start(options, sender).expect("loopback is there"), events }
     }
 
@@ -74,7 +83,7 @@ impl Client {
 
 /// A client that opened its stream and does what the test wants.
 async fn raw_client(number: u8, server: &Server) -> (Raw, SendStream) {
-    let raw = Raw::dial(number, 0, server.member(0).address, ALPN_CLIENT).await.expect("any key is taken");
+    let raw = Raw::dial(number, 0, server.address(), ALPN_CLIENT).await.expect("any key is taken");
     let requests = raw.open(&hello(&CLUSTER, StreamRole::Requests)).await;
     (raw, requests)
 }
@@ -140,7 +149,7 @@ async fn connections_of_one_source_are_bounded() {
 #[tokio::test]
 async fn only_listed_keys_get_in_where_there_is_a_list() {
     let listed = AcceptedKeys::Listed(BTreeSet::from([key(50).public_key()]));
-    let server = Server::start(0, |options| options.accepted = listed.clone());
+    let mut server = Server::start(0, |options| options.accepted = listed.clone());
     let members = [server.member(0)];
     let mut listed = Client::start(50, &members);
     listed.up().await;
@@ -151,6 +160,24 @@ async fn only_listed_keys_get_in_where_there_is_a_list() {
         matches!(error, Some(LinkError::RefusedByPeer { text }) if text.contains("not the one that is expected"))
     })
     .await;
+    // One who writes at once, since his side of the handshake is finished first, is not read.
+    let (raw, mut requests) = raw_client(52, &server).await;
+    requests.write_all(&framed(b"a request of nobody's")).await.expect("he has not been refused yet");
+    assert!(matches!(raw.closed().await, ConnectionError::ConnectionClosed(_)));
+    server.connected().await;
+    assert!(server.events.try_recv().is_err(), "only the one that is listed was ever connected");
+    assert_eq!(server.server.connection_count(), 1);
+}
+
+#[tokio::test]
+async fn a_stranger_whose_handshakes_hang_keeps_no_client_out() {
+    let server = Server::start(1, |options| options.limits.deadlines.handshake = PATIENCE * 4);
+    let members = [server.member(1)];
+    let address = server.address();
+    let _staller = Staller::start(address.ip(), 1, address, ALPN_CLIENT).await;
+    let has_all = || NO_MORE.into_iter().any(|reason| server.server.refused(reason) > 20);
+    eventually("he has all that he gets", has_all).await;
+    Client::start(50, &members).up().await;
 }
 
 #[tokio::test]
@@ -235,7 +262,7 @@ async fn a_client_that_starts_a_frame_and_stops_is_cut_off() {
 #[tokio::test]
 async fn a_request_above_the_bound_is_refused_on_both_sides() {
     let mut server = Server::start(0, |_options| {});
-    let bytes_max = ClientLimits::default().request_bytes_max;
+    let bytes_max = ClientLimits::for_requests(REQUEST_BYTES_MAX).request_bytes_max;
     let mut client = Client::start(51, &[server.member(0)]);
     let (replica, _binding) = client.up().await;
     server.connected().await;

@@ -1,5 +1,6 @@
 //! What a stranger or a member that breaks the rules gets to hear.
 
+use super::staller::{NO_MORE, Staller};
 use super::*;
 use crate::transport::frame::FRAME_HEADER_BYTES;
 use crate::transport::{ALPN_CLIENT, ALPN_PEER, ConnectionRefusal, Deadlines, Lane, LinkError, Violation};
@@ -27,16 +28,36 @@ async fn down(victim: &mut Peer) -> LinkError {
 #[tokio::test]
 async fn a_stranger_is_refused_before_any_stream_is_read_and_learns_why() {
     let mut victim = victim(PeerLimits::default());
-    let error = match Raw::dial(66, 1, victim.address(), ALPN_PEER).await {
-        Ok(raw) => raw.closed().await,
-        Err(error) => error,
-    };
+    // His side of the handshake is finished first: what he sends then is at the victim before it knows his key.
+    let raw = Raw::dial(66, 1, victim.address(), ALPN_PEER).await.expect("he has not been refused yet");
+    let mut stream = raw.open(&hello(&CLUSTER, StreamRole::Votes)).await;
+    stream.write_all(&framed(b"a vote of nobody's")).await.expect("he has not been refused yet");
+    let error = raw.closed().await;
     let text = error.to_string();
     assert!(matches!(error, ConnectionError::ConnectionClosed(_)), "{text}");
     assert!(text.contains("this key is not the one that is expected here"), "{text}");
     eventually("it is counted", || victim.network.refused(ConnectionRefusal::HandshakeFailed) == 1).await;
     assert_eq!(victim.network.refused(ConnectionRefusal::UnknownKey), 1);
     assert!(victim.events.try_recv().is_err());
+    assert!(victim.network.links().iter().all(|link| link.bytes_in == 0 && link.remote.is_none()));
+}
+
+/// From the host of a member, as on a testnet: there strangers and members have one address, but not one port.
+#[tokio::test]
+async fn a_stranger_whose_handshakes_hang_keeps_no_member_out() {
+    let addresses = own_addresses(1);
+    let members = [member(0, addresses[0]), member(1, addresses[1])];
+    // Nothing ends a handshake that hangs for as long as this test lasts.
+    let deadlines = Deadlines { handshake: PATIENCE * 4, ..Deadlines::default() };
+    let limits = PeerLimits { deadlines, ..PeerLimits::default() };
+    let mut waiting = Peer::start(PeerOptions { listen: addresses[1], limits, ..options(1, &members) });
+    let _staller = Staller::start(addresses[0].ip(), 1, addresses[1], ALPN_PEER).await;
+    let has_all = || NO_MORE.into_iter().any(|reason| waiting.network.refused(reason) > 20);
+    eventually("he has all that he gets", has_all).await;
+    let mut dialler = Peer::start(PeerOptions { listen: addresses[0], ..options(0, &members) });
+    dialler.all_up(1).await;
+    waiting.all_up(1).await;
+    assert_eq!(dialler.network.links()[0].last_error, None, "it succeeded at once");
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! Members of a cluster among themselves.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::*;
-use crate::transport::{ConnectionRefusal, Dropped, Lane, LinkError, LinkPhase, StartError};
+use crate::transport::{
+    BACKOFF_CAP, CloseReason, ConnectionRefusal, Dropped, HOST_CODE_FIRST, Lane, LinkError, LinkPhase, StartError,
+};
 
 #[tokio::test]
 async fn two_members_exchange_frames_on_both_lanes() {
@@ -144,6 +148,38 @@ async fn a_full_queue_drops_the_new_frame_and_counts_it() {
     assert_eq!(network.send(ReplicaId(1), Lane::Votes, Bytes::new()), Err(Dropped::Size));
     assert_eq!(network.send(ReplicaId(9), Lane::Votes, vote), Err(Dropped::Unknown));
     assert_eq!(network.links()[0].drops, 2);
+}
+
+#[tokio::test]
+async fn a_member_that_the_host_closes_learns_why_and_is_not_dialled_again_at_once() {
+    let mut peers = start_peers(2, |_options| {});
+    for peer in &mut peers {
+        peer.all_up(1).await;
+    }
+    let reason = CloseReason { code: 3, text: "it sends nonsense".into() };
+    peers[0].network.close(ReplicaId(1), reason.clone());
+    let closed = Instant::now();
+    let down = peers[0].next().await;
+    assert!(matches!(&down, PeerEvent::Down(_, LinkError::ClosedHere(told)) if *told == reason), "{down:?}");
+    let told = peers[1].next().await;
+    let code = u64::from(HOST_CODE_FIRST) + 3;
+    let expected = LinkError::ClosedByPeer { code, text: reason.text };
+    assert!(matches!(&told, PeerEvent::Down(_, error) if *error == expected), "{told:?}");
+    peers[0].all_up(1).await;
+    assert!(closed.elapsed() >= BACKOFF_CAP / 2);
+}
+
+#[tokio::test]
+async fn a_member_that_the_host_closes_is_not_served_at_once_when_it_dials_again() {
+    let mut peers = start_peers(2, |_options| {});
+    for peer in &mut peers {
+        peer.all_up(1).await;
+    }
+    peers[1].network.close(ReplicaId(0), CloseReason { code: 3, text: "it sends nonsense".into() });
+    let closed = Instant::now();
+    assert!(matches!(peers[1].next().await, PeerEvent::Down(_, LinkError::ClosedHere(_))));
+    peers[1].all_up(1).await;
+    assert!(closed.elapsed() >= BACKOFF_CAP / 2);
 }
 
 #[tokio::test]

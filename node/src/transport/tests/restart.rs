@@ -1,7 +1,12 @@
 //! Members that go and come back.
 
+use std::cell::Cell;
+
+use tokio::sync::Notify;
+
 use super::*;
-use crate::transport::{Lane, LinkError};
+use crate::transport::peers::newest_until;
+use crate::transport::{ALPN_PEER, Lane, LinkError};
 
 /// Starts a peer as soon as its port is free.
 async fn restart(options: impl Fn() -> PeerOptions) -> Peer {
@@ -15,6 +20,28 @@ async fn restart(options: impl Fn() -> PeerOptions) -> Peer {
         }
     };
     timeout(PATIENCE, starting).await.expect("the port becomes free")
+}
+
+/// Else the link would not know yet that it is to be closed, and live on with a connection that is dead.
+#[tokio::test]
+async fn a_link_begins_with_its_connection_before_a_newer_one_interrupts_it() {
+    let victim = victim(PeerLimits::default());
+    let raw = Raw::dial(0, 1, victim.address(), ALPN_PEER).await.expect("the key is a member's");
+    let (sender, mut arrivals) = mpsc::channel(1);
+    for _attempt in 0..30 {
+        sender.send(raw.connection.clone()).await.expect("there is room");
+        let (is_begun, interrupted) = (Cell::new(false), Notify::new());
+        let work = async {
+            is_begun.set(true);
+            interrupted.notified().await;
+        };
+        let interrupt = || {
+            assert!(is_begun.get());
+            interrupted.notify_one();
+        };
+        let ((), newest) = newest_until(work, &mut arrivals, None, interrupt).await;
+        assert!(newest.is_some());
+    }
 }
 
 async fn exchange(from: u8, sender: &Peer, receiver: &mut Peer, to: u8) {

@@ -1,0 +1,116 @@
+//! What the core asks of the log and the log's queue has no room for yet: appends and cuts in the one order in which they
+//! were asked for.
+
+use std::collections::VecDeque;
+
+use quorate_protocol::number::RecordNumber;
+use quorate_protocol::record::Record;
+
+use crate::storage::log::{Error, Log};
+
+/// On its way to the log.
+#[derive(Debug)]
+enum Waiting {
+    Append { number: RecordNumber, head: bytes::Bytes, body: bytes::Bytes },
+    Cut { before: RecordNumber },
+}
+
+/// Appends and cuts that wait.
+///
+/// A cut waits behind the records that were appended before it: what it gives back they have to say again first. One that
+/// overtook them would leave a crash without the view and the watermark that bind this replica. (PROTOCOL §5)
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    /// Bound: what the core has outstanding, a few records for each slot of the window, and a cut for each checkpoint.
+    waiting: VecDeque<Waiting>,
+}
+
+impl Backlog {
+    pub(super) fn append(&mut self, number: RecordNumber, record: &Record) {
+        let record = record.encode();
+        self.waiting.push_back(Waiting::Append { number, head: record.head, body: record.body });
+    }
+
+    pub(super) fn cut(&mut self, before: RecordNumber) {
+        self.waiting.push_back(Waiting::Cut { before });
+    }
+
+    /// Hands over as far as the queue has room. What has none stays: it was accepted, and is not lost.
+    ///
+    /// # Errors
+    /// The log has stopped, or something is not a record that can follow.
+    pub(super) fn hand_over(&mut self, log: &Log) -> Result<(), Error> {
+        while let Some(first) = self.waiting.front() {
+            let handed = match first {
+                Waiting::Append { number, head, body } => log.append(number.value(), head.clone(), body.clone()),
+                Waiting::Cut { before } => log.cut(before.value()),
+            };
+            match handed {
+                Err(Error::QueueFull) => break,
+                handed => handed?,
+            }
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use quorate_crypto::Digest;
+    use quorate_protocol::certificate::StableCertificate;
+    use quorate_protocol::codec::List;
+    use quorate_protocol::number::{Epoch, Sequence};
+    use quorate_protocol::statement::Checkpoint;
+
+    use super::*;
+    use crate::storage::log::{Event, Identity, Options};
+
+    /// Longest wait for anything.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    fn record() -> Record {
+        let statement = Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(128), root: Digest::ZERO };
+        Record::Stable(StableCertificate { statement, votes: List::empty() })
+    }
+
+    #[test]
+    fn a_cut_never_overtakes_the_records_before_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Identity { cluster: [3; 32], replica: 0 };
+        let options = Options { queue_records_max: 1, ..Options::new(folder.path().join("log"), identity) };
+        let (events, said) = mpsc::channel();
+        let (go_on, is_to_go_on) = mpsc::channel::<()>();
+        let on_event = Box::new(move |event| {
+            events.send(event).unwrap();
+            is_to_go_on.recv().ok();
+        });
+        let (log, _) = Log::open(&options, &mut |_| (), on_event).unwrap();
+        let number = RecordNumber::new;
+        let mut backlog = Backlog::default();
+        backlog.append(number(1), &record());
+        backlog.hand_over(&log).unwrap();
+        // The log's thread waits: of what follows, its queue has room for one record.
+        assert!(matches!(said.recv_timeout(PATIENCE), Ok(Event::Durable(1))));
+        backlog.append(number(2), &record());
+        backlog.append(number(3), &record());
+        backlog.cut(number(3));
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            backlog.hand_over(&log).unwrap();
+            go_on.send(()).unwrap();
+            heard.push(match said.recv_timeout(PATIENCE).unwrap() {
+                Event::Durable(2) => "2",
+                Event::Durable(3) => "3",
+                Event::Cut(3) => "cut",
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(heard, ["2", "3", "cut"]);
+        drop(go_on);
+        log.close().unwrap();
+    }
+}
