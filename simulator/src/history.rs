@@ -206,24 +206,26 @@ impl Checking {
         }
         self.verdict.keys = by_key.len() as u64;
         for (key, calls) in by_key {
-            let mut maybe = unknown.remove(key).unwrap_or_default();
-            let mut held: Option<&str> = None;
-            for call in calls {
-                match explain(held, call, &maybe, GUESSES_MAX) {
-                    Some(used) => {
-                        for index in &used {
-                            held = after(held, maybe[*index]);
-                        }
-                        let mut used = used;
-                        used.sort_unstable();
-                        for index in used.iter().rev() {
-                            maybe.remove(*index);
-                        }
-                    }
-                    None => self.find(format!("{} found {}, where the key held {held:?}", name(call), found(call))),
-                }
+            self.replay_key(&calls, unknown.remove(key).unwrap_or_default());
+        }
+    }
+
+    fn replay_key<'a>(&mut self, calls: &[&'a Call], mut maybe: Vec<&'a Call>) {
+        let mut held: Option<&str> = None;
+        for call in calls {
+            let Some(mut used) = explain(held, call, &maybe, GUESSES_MAX) else {
+                self.find(format!("{} found {}, where the key held {held:?}", name(call), found(call)));
                 held = after(held, call);
+                continue;
+            };
+            for index in &used {
+                held = after(held, maybe[*index]);
             }
+            used.sort_unstable();
+            for index in used.into_iter().rev() {
+                maybe.remove(index);
+            }
+            held = after(held, call);
         }
     }
 }
@@ -267,11 +269,10 @@ fn is_right(held: Option<&str>, call: &Call) -> bool {
 /// What the key holds after `call` ran on `held`.
 fn after<'a>(held: Option<&'a str>, call: &'a Call) -> Option<&'a str> {
     match call.operation {
-        Kind::Get => held,
         Kind::Put => call.value.as_deref(),
         Kind::Delete => None,
         Kind::Cas if held == call.expect.as_deref() => call.value.as_deref(),
-        Kind::Cas => held,
+        Kind::Get | Kind::Cas => held,
     }
 }
 

@@ -66,9 +66,18 @@ struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct State {
     at: u64,
-    view: u64,
-    is_asking: bool,
-    is_down: bool,
+    stance: Stance,
+}
+
+/// How a replica stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stance {
+    /// It is in this view.
+    In(u64),
+    /// It asks for this view.
+    Asking(u64),
+    /// It is down.
+    Down,
 }
 
 #[derive(Serialize)]
@@ -133,7 +142,7 @@ impl Trace {
         }
         let sent = flight.sent.nanoseconds();
         // A lost message is drawn as if it had taken a millisecond.
-        let arrived = flight.arrived.map_or(sent.saturating_add(1_000_000), Time::nanoseconds);
+        let arrived = flight.arrived.map_or_else(|| sent.saturating_add(1_000_000), Time::nanoseconds);
         self.messages.push_back(Message {
             from: self.lane(flight.from),
             to: self.lane(flight.to),
@@ -156,9 +165,9 @@ impl Trace {
         self.events.push(Event { at: at.nanoseconds(), text });
     }
 
-    /// From now on a replica is in a view, or asks for one, or is down.
-    pub(crate) fn enter(&mut self, replica: ReplicaId, at: Time, view: u64, is_asking: bool, is_down: bool) {
-        let state = State { at: at.nanoseconds(), view, is_asking, is_down };
+    /// From now on a replica stands like this.
+    pub(crate) fn stand(&mut self, replica: ReplicaId, at: Time, stance: Stance) {
+        let state = State { at: at.nanoseconds(), stance };
         let states = self.states.entry(replica.index()).or_default();
         let is_new = states.last().is_none_or(|last| State { at: state.at, ..*last } != state);
         if is_new {
@@ -180,7 +189,7 @@ impl Trace {
             failure,
             end,
             focus: Some(focus),
-            lanes: self.heads(scenario),
+            lanes: Self::heads(scenario),
             bands: self.bands(end),
             messages: &self.messages,
             marks: &self.marks,
@@ -191,7 +200,7 @@ impl Trace {
         include_str!("trace/page.html").replace("/*DATA*/", &json.replace('<', "\\u003c"))
     }
 
-    fn heads(&self, scenario: &Scenario) -> Vec<LaneHead> {
+    fn heads(scenario: &Scenario) -> Vec<LaneHead> {
         let replica = |index: u8| {
             let attack = scenario.attackers.iter().find(|attacker| attacker.replica == index);
             let note = attack.map_or(String::new(), |attacker| attacker.attack.clone());
@@ -208,9 +217,12 @@ impl Trace {
                 lane: *lane,
                 from: state.at,
                 to,
-                view: state.view,
-                asking: state.is_asking,
-                down: state.is_down,
+                view: match state.stance {
+                    Stance::In(view) | Stance::Asking(view) => view,
+                    Stance::Down => 0,
+                },
+                asking: matches!(state.stance, Stance::Asking(_)),
+                down: state.stance == Stance::Down,
             };
             states.iter().zip(ends).map(band).collect::<Vec<_>>()
         };

@@ -35,7 +35,7 @@ use crate::host::{ApplicationMaker, Builder, Host, Standing};
 use crate::network::{Endpoint, Network};
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
-use crate::trace::Trace;
+use crate::trace::{Stance, Trace};
 
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
@@ -262,7 +262,7 @@ impl World {
         self.trace_with(|trace, now| {
             let text = format!("starts: executed {executed}, {records} records in its log");
             trace.mark(replica, now, "start", None, text);
-            trace.enter(replica, now, 0, false, false);
+            trace.stand(replica, now, Stance::In(0));
         });
         let subject = (self.builder)(boot, now)?;
         self.hosts[replica.index()].subject = Some(subject);
@@ -279,7 +279,7 @@ impl World {
         self.note(|| format!("{replica} crashes"));
         self.trace_with(|trace, now| {
             trace.mark(replica, now, "crash", None, "crashes: what is not on its disk is gone".to_owned());
-            trace.enter(replica, now, 0, false, true);
+            trace.stand(replica, now, Stance::Down);
         });
     }
 

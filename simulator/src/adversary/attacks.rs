@@ -16,10 +16,8 @@ struct Known {
 }
 
 /// All attacks, in alphabetical order.
-const KNOWN: &[Known] = &[
-    Known { name: "equivocate", make: || Box::new(Equivocate::default()) },
-    Known { name: "silent", make: || Box::new(Silent) },
-];
+const KNOWN: &[Known] =
+    &[Known { name: "equivocate", make: || Box::new(Equivocate) }, Known { name: "silent", make: || Box::new(Silent) }];
 
 /// The names of all attacks.
 pub fn names() -> Vec<&'static str> {

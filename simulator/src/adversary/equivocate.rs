@@ -10,7 +10,7 @@ use quorate_protocol::time::WallTime;
 use super::{Body, Strategy};
 
 /// Shows each backup one of up to three batches: the real one, the same requests with another stamp, and the empty one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Equivocate;
 
 impl Strategy for Equivocate {

@@ -70,7 +70,7 @@ fn run(command: &mut Command, what: &str) -> Fallible<String> {
 }
 
 fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
 }
 
 fn read(path: &Path) -> Fallible<String> {
@@ -253,17 +253,14 @@ fn hunt_all() -> Fallible<bool> {
     let mut taken = Vec::new();
     say(&format!("{:<28} {:>6}  {:<18} bug", "plant", "seeds", "found by"));
     for plant in &plants {
-        let (seeds, by) = match hunt(&scratch, plant, wanted.base)? {
-            Some(found) => {
-                taken.push(found.seeds);
-                is_good &= found.is_expected || found.invariant == "Assertion";
-                let mark = if found.is_expected { "" } else { " (unexpected)" };
-                (found.seeds.to_string(), format!("{}{mark}", found.invariant))
-            }
-            None => {
-                is_good = false;
-                ("-".to_owned(), "NOT FOUND".to_owned())
-            }
+        let (seeds, by) = if let Some(found) = hunt(&scratch, plant, wanted.base)? {
+            taken.push(found.seeds);
+            is_good &= found.is_expected || found.invariant == "Assertion";
+            let mark = if found.is_expected { "" } else { " (unexpected)" };
+            (found.seeds.to_string(), format!("{}{mark}", found.invariant))
+        } else {
+            is_good = false;
+            ("-".to_owned(), "NOT FOUND".to_owned())
         };
         say(&format!("{:<28} {seeds:>6}  {by:<18} {}", plant.name, plant.bug));
     }

@@ -14,7 +14,7 @@ use crate::disk::checkpoints::Stored;
 use crate::host::{Done, Work};
 use crate::network::{Endpoint, Passage};
 use crate::scenario::rule::{Kind, place_of};
-use crate::trace::{Flight, Lane};
+use crate::trace::{Flight, Lane, Stance};
 
 impl World {
     pub(super) fn carry_out(&mut self, id: ReplicaId, output: Output) {
@@ -243,11 +243,11 @@ impl World {
         self.trace_with(|trace, now| match notice {
             Notice::ViewEntered { view } => {
                 trace.mark(id, now, "enter", None, format!("enters view {view}"));
-                trace.enter(id, now, view.value(), false, false);
+                trace.stand(id, now, Stance::In(view.value()));
             }
             Notice::ViewWanted { view, reason } => {
                 trace.mark(id, now, "other", None, format!("asks for view {view}: {reason:?}"));
-                trace.enter(id, now, view.value(), true, false);
+                trace.stand(id, now, Stance::Asking(view.value()));
             }
             Notice::PrimarySuspected { view, reason } => {
                 trace.mark(id, now, "suspect", None, format!("suspects the primary of view {view}: {reason:?}"));
