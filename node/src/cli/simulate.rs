@@ -153,25 +153,26 @@ fn play_seeds(seeds: Range<u64>, choice: &Choice, jobs: Option<usize>) -> anyhow
     let (next, is_over) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let total = Mutex::new((Summary::default(), Failures::new()));
     let bar = progress(seeds.end - seeds.start);
+    let work = || {
+        while !is_over.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            let scenario = draw(seed, choice);
+            let Ok(outcome) = play(&scenario, Watch::default()) else { return };
+            let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+            if outcome.failure.is_some() {
+                is_over.store(true, Ordering::Relaxed);
+                total.1.push((scenario.clone(), outcome.clone()));
+            }
+            total.0.add(seed, &scenario, outcome);
+            bar.inc(1);
+        }
+    };
     std::thread::scope(|scope| {
         for _job in 0..jobs {
-            scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    let scenario = draw(seed, choice);
-                    let Ok(outcome) = play(&scenario, Watch::default()) else { return };
-                    let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-                    if outcome.failure.is_some() {
-                        is_over.store(true, Ordering::Relaxed);
-                        total.1.push((scenario.clone(), outcome.clone()));
-                    }
-                    total.0.add(seed, &scenario, outcome);
-                    bar.inc(1);
-                }
-            });
+            scope.spawn(work);
         }
     });
     bar.finish_and_clear();
