@@ -132,7 +132,7 @@ enum End {
 }
 
 async fn supervise(arguments: &Arguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let mut signals = StopSignals::listen_with_hangup().context("cannot listen for signals")?;
+    let mut signals = StopSignals::listen_to_all().context("cannot listen for signals")?;
     for attempt in 1.. {
         let home = Home::open(arguments.dir.as_deref(), || arguments.plan())?;
         check_agreement(arguments, home.network())?;
