@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::output::{Output, OutputError};
-use crate::error::{Exit, Report};
+use crate::error::{Exit, Problem, Report};
 
 /// A replicated key-value store that stays correct while up to a third of its replicas lie.
 #[derive(Debug, Parser)]
@@ -94,9 +94,10 @@ enum Command {
 
 /// Runs the program with `arguments`, the first of which is its own name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let Arguments { global, command } = match Arguments::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Arguments { global, command } = match Arguments::try_parse_from(&arguments) {
         Ok(arguments) => arguments,
-        Err(error) => return explain(&error),
+        Err(error) => return explain(&error, arguments.iter().any(|argument| argument == "--json")),
     };
     logging::start(&global);
     let mut output = Output::stdout(global.json);
@@ -117,11 +118,19 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     outcome.unwrap_or_else(|error| report(&error, &mut output)).into()
 }
 
-/// Help and version go to stdout, wrong usage to stderr; who stopped reading has what he wanted.
-fn explain(error: &clap::Error) -> ExitCode {
-    let wrong_usage = error.use_stderr();
+/// Help and version go to stdout, wrong usage to stderr and, where JSON is asked for, as an object to stdout; who stopped
+/// reading has what he wanted.
+fn explain(error: &clap::Error, is_json: bool) -> ExitCode {
     error.print().ok();
-    if wrong_usage { Exit::Usage.into() } else { Exit::Done.into() }
+    if !error.use_stderr() {
+        return Exit::Done.into();
+    }
+    let text = error.to_string();
+    let what: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let what = what.join(" ");
+    let problem = Problem::usage(what.strip_prefix("error: ").unwrap_or(&what), "see --help");
+    Output::stdout(is_json).show_json(&Report::new(&problem.into())).ok();
+    Exit::Usage.into()
 }
 
 /// A path as a word of a command that can be pasted into a shell.
@@ -155,6 +164,14 @@ mod tests {
     #[test]
     fn the_definition_of_the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_value_may_be_a_negative_number() {
+        for arguments in [&["put", "n", "-5"][..], &["cas", "n", "--expect", "-5", "--set", "-6"]] {
+            let line = ["quorate", "kv", "--net", "net/client"].iter().chain(arguments);
+            assert!(Arguments::try_parse_from(line).is_ok(), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -29,5 +29,5 @@ pub use client::ClientConfiguration;
 pub use file_error::FileError;
 pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
-pub use quantity::{QuantityError, Size, parse_duration};
+pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
 pub use replica::{ReplicaConfiguration, Resources};

@@ -3,12 +3,15 @@
 //! Errors travel up as `anyhow::Error`, each level adding what it was doing. Here the whole chain becomes one line
 //! `error:` and, where one of the errors in it knows a way out, one line `mend:`.
 
-use std::fmt;
+use std::error::Error;
 use std::process::ExitCode;
+use std::{fmt, io};
 
 use serde::Serialize;
 
+use crate::client::OpenError;
 use crate::configuration::FileError;
+use crate::storage::lock::LockError;
 
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +78,49 @@ impl Report {
     pub fn new(error: &anyhow::Error) -> Self {
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         let problem = error.chain().find_map(|cause| cause.downcast_ref::<Problem>());
-        let file = error.chain().find_map(|cause| cause.downcast_ref::<FileError>());
-        let mend = problem.map(|problem| problem.mend.clone()).or_else(|| file.and_then(FileError::mend));
+        let mend = error.chain().find_map(mend);
         Self { error: chain.join(": "), mend, exit: problem.map_or(Exit::Failed, |problem| problem.exit) }
     }
 
     /// How the program ends after this report.
     pub fn exit(&self) -> Exit {
         self.exit
+    }
+}
+
+/// What the reader can do about one of the errors that led to the end.
+fn mend(cause: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(problem) = cause.downcast_ref::<Problem>() {
+        return Some(problem.mend.clone());
+    }
+    if let Some(error) = cause.downcast_ref::<FileError>() {
+        return error.mend();
+    }
+    if let Some(LockError::Held { .. }) = cause.downcast_ref() {
+        return Some("let that process go on, or end it before you start another on its folder".to_owned());
+    }
+    if let Some(OpenError::Address { .. }) = cause.downcast_ref() {
+        return Some("correct the name, or see that this machine can look it up".to_owned());
+    }
+    cause.downcast_ref().and_then(mend_io).map(str::to_owned)
+}
+
+/// What the reader can do about what the system said, where that is known.
+fn mend_io(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Some("check that path: a file or folder of it is missing"),
+        io::ErrorKind::PermissionDenied => {
+            Some("run as a user who may do that, such as the owner of the file or folder")
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("free some space on that disk"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("choose a place that can be written to"),
+        io::ErrorKind::NotADirectory => Some("check that path: a part of it is a file, not a folder"),
+        io::ErrorKind::IsADirectory => Some("name a file: this is a folder"),
+        io::ErrorKind::AddrInUse => {
+            Some("end the program that listens there, or set another in [listen] of replica.toml")
+        }
+        io::ErrorKind::AddrNotAvailable => Some("set an address of this machine in [listen] of replica.toml"),
+        _ => None,
     }
 }
 
@@ -118,8 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_system_said_has_a_way_out_of_its_own_unless_a_file_knows_a_better_one() {
+        let report = |error: anyhow::Error| Report::new(&error.context("outside"));
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        assert!(report(missing().into()).mend.is_some_and(|mend| mend.starts_with("check that path")));
+        let file = FileError::Io { action: "open", path: "net/genesis.toml".into(), source: missing() };
+        assert!(report(file.into()).mend.is_some_and(|mend| mend.contains("net/genesis.toml")));
+        let held = LockError::Held { folder: "net/replica-0/data".into(), process: Some(7) };
+        assert!(report(held.into()).mend.is_some());
+        let address = OpenError::Address { address: "nowhere:1".to_owned(), source: io::Error::other("unknown") };
+        assert!(report(address.into()).mend.is_some());
+    }
+
+    #[test]
     fn an_error_without_a_known_way_out_has_one_line() {
-        let error = anyhow::Error::from(std::io::Error::other("odd"));
+        let error = anyhow::Error::from(io::Error::other("odd"));
         assert_eq!(Report::new(&error).to_string(), "error: odd");
     }
 }

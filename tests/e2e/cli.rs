@@ -43,11 +43,7 @@ fn a_folder_in_use_is_refused_and_its_user_named() {
     let mut cluster = Cluster::builder(4).found();
     cluster.restart(0);
     let pid = cluster.process(0).pid().as_raw_pid().to_string();
-    let refused = cluster.refused(0);
-    assert_eq!(refused.status, Some(1));
-    for word in ["replica-0", "in use by", &pid] {
-        assert!(refused.stderr.contains(word), "no `{word}` in: {}", refused.stderr);
-    }
+    assert_explains(&cluster.refused(0), 1, &["replica-0", "in use by", &pid]);
     cluster.stop(0);
 }
 
@@ -58,9 +54,7 @@ fn an_address_that_is_taken_is_named() {
     let address = cluster.genesis().configuration().members()[0].peer_address.clone();
     let listen = format!("[listen]\npeer = \"{address}\"");
     cluster.edit(&cluster.replica_folder(1).join("replica.toml"), "[listen]", &listen);
-    let refused = cluster.refused(1);
-    assert_eq!(refused.status, Some(1), "{refused:?}");
-    assert!(refused.stderr.contains(&address) && refused.stderr.contains("replica 1"), "{}", refused.stderr);
+    assert_explains(&cluster.refused(1), 1, &[&address, "replica 1", "[listen]"]);
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, value_parser};
 use tokio::runtime;
 
 use super::Output;
 use super::signals::StopSignals;
 use crate::bench::{self, Extent, Load, Options, Share, WARM_UP_DEFAULT};
-use crate::configuration::{Size, parse_duration};
+use crate::configuration::{Size, parse_duration, parse_positive_duration};
 use crate::error::{Exit, Problem};
 
 /// How long to measure unless something else is said.
@@ -22,10 +22,11 @@ const DURATION_DEFAULT: Duration = Duration::from_secs(20);
   quorate bench --net net/client
   quorate bench --net net/client --rate 5000 --reads 50% --duration 1m
 
-Each client is a key of its own, derived from that of the client folder. Without --rate a client sends the next request
+Each client is a key of its own, derived from that of the client folder. Without --rate a client sends the next request \
 when one of its window is answered. With it requests are due at fixed times, and a latency counts from then.
 
 What is answered after the warm-up and before the end counts; with --requests, what is submitted after the warm-up.
+
 Exit status: 0 if anything was answered, 1 if not.")]
 pub(super) struct Arguments {
     /// The client folder of the cluster
@@ -56,10 +57,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     cas: Share,
     /// How long to measure [default: 20s]
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, conflicts_with = "requests")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, conflicts_with = "requests")]
     duration: Option<Duration>,
     /// Measure so many requests instead
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     requests: Option<u64>,
     /// Requests a second that are due over all clients, whatever is answered
     #[arg(long, value_name = "R")]
@@ -111,21 +112,30 @@ async fn drive(options: Options, output: &mut Output) -> anyhow::Result<Exit> {
     let report = tokio::select! {
         report = bench::run(options) => report.map_err(explain)?,
         signal = signals.next() => {
-            return Err(Problem::failed(format!("{signal}: nothing was measured"), "let it run to its end").into());
+            return Err(interrupted(signal).into());
         }
     };
     output.show(&report)?;
     Ok(Exit::Done)
 }
 
+/// What is said when a signal ends it.
+pub(super) fn interrupted(signal: &str) -> Problem {
+    Problem::failed(format!("{signal}: nothing was measured"), "let it run to its end")
+}
+
 /// Adds what the reader can do about it.
-fn explain(error: bench::Error) -> anyhow::Error {
-    let mend = match &error {
-        bench::Error::Load(_) => "see `quorate bench --help`",
-        bench::Error::ListedClients => "use a cluster whose genesis lets any key in",
-        bench::Error::Client(_) | bench::Error::NoAnswer(_) => "start the replicas, and see `quorate status`",
-        _ => return error.into(),
-    };
-    let problem = if matches!(error, bench::Error::Load(_)) { Problem::usage } else { Problem::failed };
-    problem(error.to_string(), mend.to_owned()).into()
+pub(super) fn explain(error: bench::Error) -> anyhow::Error {
+    let what = error.to_string();
+    match error {
+        bench::Error::Load(_) => Problem::usage(what, "see `quorate bench --help`").into(),
+        bench::Error::ListedClients => Problem::failed(what, "use a cluster whose genesis lets any key in").into(),
+        bench::Error::Client(_) | bench::Error::NoAnswer(_) => {
+            Problem::failed(what, "start the replicas that do not run; `quorate status` shows them").into()
+        }
+        // What these say themselves names the way out.
+        bench::Error::File(error) => error.into(),
+        bench::Error::Open(error) => error.into(),
+        error => error.into(),
+    }
 }

@@ -3,14 +3,18 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::{Args, value_parser};
 use quorate_protocol::configuration::MEMBERS_MIN;
 use quorate_protocol::number::ReplicaId;
 use serde::Serialize;
+use tokio::runtime;
+use tokio::task::spawn_blocking;
 
 use super::Output;
+use super::signals::StopSignals;
 use crate::configuration::ParameterChange;
-use crate::configuration::network::{BASE_PORT_MAX, Network, Plan};
+use crate::configuration::network::{BASE_PORT_MAX, Network, NewNetwork, Plan};
 use crate::error::{Exit, Problem};
 
 /// Replicas of a cluster when nothing else is said.
@@ -24,8 +28,8 @@ const _: () = assert!(MEMBERS_MIN == 4 && ReplicaId::COUNT_MAX == 31, "the range
   quorate init --replicas 4 --dir net
   quorate init --dir net --host 10.0.0.1 --host 10.0.0.2 --host 10.0.0.3 --host 10.0.0.4
 
-The k-th replica on a host, from 0, takes the ports P+2k for the other replicas, P+2k+1 for clients, both UDP, and \
-on the loopback P+100+k for its operator, TCP, where P is the base port. A folder replica-<i> belongs on that \
+The k-th replica on a host, from 0, takes the ports P+2k for the other replicas and P+2k+1 for clients, both UDP, where \
+P is the base port; P+100+k on the loopback, TCP, is set aside for its operator, and nothing listens there yet. A folder replica-<i> belongs on that \
 replica's machine together with genesis.toml beside it, and nowhere else: it holds a private key.")]
 pub(super) struct Arguments {
     /// Replicas of the cluster, 4 to 31; n of them tolerate (n-1)/3 that lie [default: 4, or one a host]
@@ -56,7 +60,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     };
     change_parameters(&mut plan, &parameters)?;
     let addresses = plan.addresses.clone();
-    let network = Network::create(&dir, plan)?;
+    let network = found(dir, plan)?;
     let replicas = network.genesis().configuration().replicas().zip(addresses).map(|(id, addresses)| Founded {
         id: id.value(),
         dir: network.replica_folder(id),
@@ -72,6 +76,25 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         dir: network.folder().to_owned(),
     })?;
     Ok(Exit::Done)
+}
+
+/// Founds the cluster. If a signal comes before it stands in its place, nothing is left of it: it holds private keys.
+fn found(dir: PathBuf, plan: Plan) -> anyhow::Result<Network> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    let built = runtime.block_on(async {
+        let mut signals = StopSignals::listen_to_all().context("cannot listen for signals")?;
+        let mut building = spawn_blocking(move || NewNetwork::build(&dir, plan));
+        tokio::select! {
+            biased;
+            signal = signals.next() => {
+                // Dropping what was built removes it.
+                drop(building.await);
+                Err(Problem::failed(format!("{signal}: no cluster was founded"), "run it again").into())
+            }
+            built = &mut building => built.context("founding the cluster broke"),
+        }
+    })?;
+    Ok(built?.finish()?)
 }
 
 /// Applies what was given with `--parameter`.

@@ -19,7 +19,7 @@ use tokio::runtime;
 use super::Output;
 use crate::client::kv::{KeyValue, KvError};
 use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError};
-use crate::configuration::parse_duration;
+use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
 
 /// How long to wait for a quorum before anything is asked of those that are reached.
@@ -55,7 +55,7 @@ struct Common {
     #[arg(long, value_name = "FOLDER", global = true)]
     net: Option<PathBuf>,
     /// Give up after this long; what was given up may still happen
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s", global = true)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, default_value = "10s", global = true)]
     timeout: Duration,
     /// Keys and values are in base64, as arguments and in what is printed
     #[arg(long, global = true)]
@@ -64,6 +64,7 @@ struct Common {
 
 /// Write a value
 #[derive(Debug, Args)]
+#[command(override_usage = "quorate kv put [OPTIONS] --net <FOLDER> <KEY> <VALUE|--file <FILE>>")]
 #[command(after_help = "Examples:
   quorate kv put greeting hello --net net/client
   quorate kv put picture --file picture.png --net net/client")]
@@ -72,6 +73,7 @@ struct PutArguments {
     /// The key
     key: String,
     /// Its new value
+    #[arg(allow_negative_numbers = true)]
     value: Option<String>,
     /// Take the value from this file as it is; `-` for stdin
     #[arg(long, value_name = "FILE")]
@@ -97,7 +99,7 @@ struct GetArguments {
     /// Order the read like a write (the default)
     #[arg(long)]
     ordered: bool,
-    /// Ask all replicas without ordering the read
+    /// Ask all replicas without ordering the read; refused: this version cannot yet
     #[arg(long)]
     fast: bool,
     /// Have one replica prove the value, as of a checkpoint
@@ -126,6 +128,8 @@ struct DeleteArguments {
   quorate kv cas lock --expect-absent --set mine --net net/client
   quorate kv cas lock --expect mine --set-absent --net net/client
 
+With --json `found` and `swapped` say whether what was expected was found, and so the change made.
+
 Exit status 5: the key held something else, and nothing changed.")]
 #[command(group(ArgGroup::new("condition").required(true).args(["expect", "expect_absent"])))]
 #[command(group(ArgGroup::new("change").required(true).args(["set", "set_absent"])))]
@@ -133,13 +137,13 @@ struct CasArguments {
     /// The key
     key: String,
     /// What the key must hold
-    #[arg(long, value_name = "OLD")]
+    #[arg(long, value_name = "OLD", allow_negative_numbers = true)]
     expect: Option<String>,
     /// The key must hold nothing
     #[arg(long)]
     expect_absent: bool,
     /// What the key is to hold then
-    #[arg(long, value_name = "NEW")]
+    #[arg(long, value_name = "NEW", allow_negative_numbers = true)]
     set: Option<String>,
     /// The key is to be removed then
     #[arg(long)]
@@ -152,7 +156,8 @@ struct CasArguments {
   quorate kv range user/ --net net/client
   quorate kv range '' --net net/client
 
-A line an entry: key, tabulator, value; with --json an object a line. What does not fit one request is read by several,
+A line an entry: key, tabulator, value; with --json an object a line. Where they may hold tabulators or line breaks \
+themselves, --json or --base64 tells them apart. What does not fit one request is read by several,
 one after the other.")]
 struct RangeArguments {
     /// What the keys begin with; '' for all
@@ -207,8 +212,10 @@ impl Store {
         Ok(Self { connection, identity: key, form, timeout: common.timeout })
     }
 
-    async fn ordered(&self) -> Result<KeyValue, KvError> {
-        Ok(KeyValue::new(self.connection.client(self.identity.clone()).await?, self.timeout))
+    /// The store by ordered requests. None was sent yet.
+    async fn ordered(&self) -> anyhow::Result<KeyValue> {
+        let session = self.connection.client(self.identity.clone()).await;
+        Ok(KeyValue::new(session.map_err(|error| explain(error.into()))?, self.timeout))
     }
 
     async fn put(&self, arguments: PutArguments, output: &mut Output) -> anyhow::Result<Exit> {
@@ -218,7 +225,7 @@ impl Store {
             (value, None) => self.form.read("the value", &value.unwrap_or_default())?,
         };
         let bytes = self.form.read("the key", &key)?;
-        let done = self.ordered().await.map_err(explain)?.put(&bytes, &value).await.map_err(explain)?;
+        let done = self.ordered().await?.put(&bytes, &value).await.map_err(explain_write)?;
         self.show(output, Shown::new(&bytes, done.sequence).found(done.value), "stored")?;
         Ok(Exit::Done)
     }
@@ -231,7 +238,7 @@ impl Store {
             let proved = proved.map_err(|error| explain(error.into()))?;
             (proved.value, proved.sequence)
         } else {
-            let read = self.ordered().await.map_err(explain)?.get(&key).await.map_err(explain)?;
+            let read = self.ordered().await?.get(&key).await.map_err(explain)?;
             (read.value, read.sequence)
         };
         let Some(value) = value else { return self.no_such_key(output, &key, sequence) };
@@ -251,7 +258,7 @@ impl Store {
 
     async fn delete(&self, arguments: DeleteArguments, output: &mut Output) -> anyhow::Result<Exit> {
         let key = self.form.read("the key", &arguments.key)?;
-        let done = self.ordered().await.map_err(explain)?.delete(&key).await.map_err(explain)?;
+        let done = self.ordered().await?.delete(&key).await.map_err(explain_write)?;
         if !done.value {
             return self.no_such_key(output, &key, done.sequence);
         }
@@ -264,16 +271,17 @@ impl Store {
         let key = self.form.read("the key", &key)?;
         let expect = expect.map(|text| self.form.read("--expect", &text)).transpose()?;
         let set = set.map(|text| self.form.read("--set", &text)).transpose()?;
-        let store = self.ordered().await.map_err(explain)?;
-        let done = store.compare_and_set(&key, expect.as_deref(), set.as_deref()).await.map_err(explain)?;
+        let store = self.ordered().await?;
+        let done = store.compare_and_set(&key, expect.as_deref(), set.as_deref()).await.map_err(explain_write)?;
         let text = if done.value { "set" } else { "the key holds something else: nothing changed" };
-        self.show(output, Shown { swapped: Some(done.value), ..Shown::new(&key, done.sequence) }, text)?;
+        let shown = Shown::new(&key, done.sequence).found(done.value);
+        self.show(output, Shown { swapped: Some(done.value), ..shown }, text)?;
         Ok(if done.value { Exit::Done } else { Exit::ConditionFailed })
     }
 
     async fn range(&self, arguments: RangeArguments, output: &mut Output) -> anyhow::Result<Exit> {
         let prefix = Blob::from(self.form.read("the prefix", &arguments.prefix)?);
-        let store = self.ordered().await.map_err(explain)?;
+        let store = self.ordered().await?;
         let mut left = arguments.limit.unwrap_or(u64::MAX);
         let mut after = None;
         loop {
@@ -418,10 +426,18 @@ fn read_value(path: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(value)
 }
 
-/// Adds what the reader can do about it.
+/// Adds what the reader can do about it, where nothing was to be changed.
 fn explain(error: KvError) -> anyhow::Error {
-    let fate =
-        if error.may_have_executed() { "; it may have happened nevertheless: look before you repeat it" } else { "" };
+    advise(error, "")
+}
+
+/// Adds what the reader can do about it, and that a change may have been made.
+fn explain_write(error: KvError) -> anyhow::Error {
+    let may_have_executed = error.may_have_executed();
+    advise(error, if may_have_executed { "; it may have happened nevertheless: look before you repeat it" } else { "" })
+}
+
+fn advise(error: KvError, fate: &str) -> anyhow::Error {
     let chain = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     let what = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     let mend = match &error {
@@ -429,7 +445,7 @@ fn explain(error: KvError) -> anyhow::Error {
             return Problem::usage(what, "a key has 1 to 1024 bytes, a value at most 131072").into();
         }
         KvError::Client(ClientError::Unreachable(_) | ClientError::TimedOut { .. }) => {
-            format!("start the replicas, and see `quorate status`{fate}")
+            format!("start the replicas that do not run; `quorate status` shows them{fate}")
         }
         KvError::Client(ClientError::NoProof { .. }) => {
             "read with --ordered, or try again when a checkpoint that is new enough is stable".to_owned()
@@ -469,9 +485,12 @@ mod tests {
     #[test]
     fn what_may_have_happened_is_said_to_the_reader() {
         let unknown = quorate_protocol::client::ClientError::OutcomeUnknown;
-        let report = crate::error::Report::new(&explain(KvError::Client(ClientError::Session(unknown))));
-        assert!(report.mend.unwrap().contains("may have happened"));
-        assert!(!crate::error::Report::new(&explain(KvError::Full)).mend.unwrap().contains("may have happened"));
+        let unknown = || KvError::Client(ClientError::Session(unknown));
+        let is_warned = |error: anyhow::Error| {
+            crate::error::Report::new(&error).mend.is_some_and(|mend| mend.contains("may have happened"))
+        };
+        assert!(is_warned(explain_write(unknown())));
+        assert!(!is_warned(explain_write(KvError::Full)) && !is_warned(explain(unknown())));
     }
 
     #[test]

@@ -12,7 +12,8 @@ const VARIABLE: &str = "QUORATE_LOG";
 
 /// Starts logging to stderr.
 pub(super) fn start(global: &Global) {
-    let asked = std::env::var(VARIABLE).ok().and_then(|directives| EnvFilter::try_new(directives).ok());
+    let asked = std::env::var(VARIABLE).ok().map(EnvFilter::try_new).transpose();
+    let (asked, wrong) = asked.map_or_else(|error| (None, Some(error)), |asked| (asked, None));
     let filter = asked.unwrap_or_else(|| EnvFilter::new(directives(global)));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let subscriber = fmt::Subscriber::builder()
@@ -26,6 +27,9 @@ pub(super) fn start(global: &Global) {
     };
     // Another program that embeds this one may log already.
     started.ok();
+    if let Some(error) = wrong {
+        tracing::warn!("{VARIABLE} is not followed: {error}");
+    }
 }
 
 /// What others log is of interest only to who asks for everything.

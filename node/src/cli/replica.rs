@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::Output;
 use super::signals::StopSignals;
 use crate::configuration::ReplicaConfiguration;
-use crate::error::{Exit, Problem};
+use crate::error::{Exit, Problem, Report};
 use crate::host::{self, ReplicaOptions};
 
 /// How long a replica may take to stop. What it made durable is safe either way.
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// The replica's folder, as `quorate init` made it
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
-    /// Play an attack instead of being correct, for tests: NAME[@WHEN], several by commas
+    /// Play an attack instead of being correct, for tests; refused: this version has no attacks yet
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "STRATEGY")]
     malicious: Option<String>,
@@ -49,12 +49,8 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         exit_with_parent(parent)?;
     }
     #[cfg(feature = "lab")]
-    let attack = arguments.malicious;
-    #[cfg(not(feature = "lab"))]
-    let attack: Option<String> = None;
-    if let Some(attack) = attack {
-        let what = format!("the attack `{attack}` cannot be played: this version has no attacks yet");
-        return Err(Problem::failed(what, "leave --malicious out").into());
+    if let Some(attack) = &arguments.malicious {
+        return Err(refuse_attack(attack).into());
     }
     let configuration = ReplicaConfiguration::load(&arguments.dir)?;
     let threads = configuration.resources.threads();
@@ -63,7 +59,22 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     let outcome = runtime.block_on(host(configuration, output));
     // What still runs after the host returned has nothing more to say.
     runtime.shutdown_background();
-    outcome
+    outcome.map_err(explain)
+}
+
+/// Why `attack` cannot be played.
+#[cfg(feature = "lab")]
+pub(super) fn refuse_attack(attack: &str) -> Problem {
+    let what = format!("the attack `{attack}` cannot be played: this version has no attacks yet");
+    Problem::usage(what, "leave --malicious out")
+}
+
+/// Adds where to read on, unless the error itself says what to do.
+fn explain(error: anyhow::Error) -> anyhow::Error {
+    if Report::new(&error).mend.is_some() {
+        return error;
+    }
+    Problem::failed(format!("{error:#}"), "see docs/OPERATIONS.md, \"When something is wrong\"").into()
 }
 
 /// A replica that lost an invariant of its own must not go on signing, whichever of its threads found out.
@@ -141,5 +152,19 @@ struct Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("ready")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_ends_a_replica_names_a_way_out_and_keeps_its_own() {
+        let mend = |error: anyhow::Error| Report::new(&explain(error.context("replica 1"))).mend.unwrap();
+        assert!(mend(anyhow::anyhow!("records are missing")).contains("OPERATIONS.md"));
+        assert_eq!(mend(Problem::failed("odd", "do this").into()), "do this");
+        let report = Report::new(&explain(anyhow::anyhow!("odd").context("replica 1")));
+        assert_eq!(report.error, "replica 1: odd");
     }
 }

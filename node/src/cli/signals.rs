@@ -1,47 +1,45 @@
 //! The signals that ask a program to end.
 
 use std::fs;
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Listens for signals from when it is built on; none that comes later is lost.
 #[derive(Debug)]
 pub(super) struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Option<Signal>,
+    listened: Vec<(&'static str, Signal)>,
 }
 
 impl StopSignals {
     /// Ctrl-C and SIGTERM.
     pub(super) fn listen() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: None,
-        })
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { listened: vec![("SIGINT", interrupt), ("SIGTERM", terminate)] })
     }
 
-    /// Those, and the end of the terminal, unless whoever started the program had it ignore that, as `nohup` does.
-    pub(super) fn listen_with_hangup() -> io::Result<Self> {
-        let hangup = if is_hangup_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
-        Ok(Self { hangup, ..Self::listen()? })
+    /// Those, Ctrl-\ and the end of the terminal, unless whoever started the program had it ignore that, as `nohup` does:
+    /// all that end a program which must not leave behind what it made.
+    pub(super) fn listen_to_all() -> io::Result<Self> {
+        let Self { mut listened } = Self::listen()?;
+        listened.push(("SIGQUIT", signal(SignalKind::quit())?));
+        if !is_hangup_ignored() {
+            listened.push(("SIGHUP", signal(SignalKind::hangup())?));
+        }
+        Ok(Self { listened })
     }
 
     /// Waits for the next one and gives its name.
     pub(super) async fn next(&mut self) -> &'static str {
-        let hangup = async {
-            match &mut self.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = hangup => "SIGHUP",
-        }
+        poll_fn(|context| {
+            let mut listened = self.listened.iter_mut();
+            let came = listened.find_map(|(name, signal)| signal.poll_recv(context).is_ready().then_some(*name));
+            came.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 

@@ -73,7 +73,7 @@ async fn once(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Resu
 }
 
 async fn watch(connection: &Arc<Connection>, output: &mut Output) -> anyhow::Result<Exit> {
-    let mut signals = StopSignals::listen_with_hangup().context("cannot listen for signals")?;
+    let mut signals = StopSignals::listen_to_all().context("cannot listen for signals")?;
     let begins_anew = io::stdout().is_terminal() && !output.is_json();
     let mut before = None;
     loop {

@@ -10,7 +10,6 @@ mod replicas;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
@@ -21,12 +20,12 @@ use serde::Serialize;
 use tokio::runtime;
 
 use self::home::Home;
-use self::replicas::{Launch, Replicas};
+use self::replicas::{Early, Launch, Replicas};
 use super::signals::StopSignals;
-use super::{Global, LogFormat, Output, init};
-use crate::bench;
+use super::{Global, LogFormat, Output, bench, init};
+use crate::bench as load;
 use crate::configuration::network::{Network, Plan};
-use crate::configuration::{ParameterChange, Resources, Size, parse_duration};
+use crate::configuration::{ParameterChange, Resources, Size, parse_positive_duration};
 use crate::error::{Exit, Problem};
 
 /// How often a cluster at new ports is tried: another program may take a free port before a replica does.
@@ -50,49 +49,18 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     dir: Option<PathBuf>,
     /// Drive load for this long, print the report and end
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     bench: Option<Duration>,
-    /// Make a replica an attacker, for instance 0=equivocate; repeatable
+    /// Make a replica an attacker, for tests; refused: this version has no attacks yet
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "REPLICA=STRATEGY")]
-    malicious: Vec<Malicious>,
+    malicious: Vec<String>,
     /// Change a parameter of a new cluster from its default, for instance window=256; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE")]
     parameters: Vec<ParameterChange>,
 }
 
-/// Which replica is to play which attack.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Malicious {
-    replica: u8,
-    strategy: String,
-}
-
-impl FromStr for Malicious {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let (replica, strategy) = text.split_once('=').ok_or("write it as REPLICA=STRATEGY, for example 0=silent")?;
-        let Ok(replica) = replica.parse() else { return Err("a replica is named by its number, from 0") };
-        if strategy.is_empty() {
-            return Err("the strategy is missing; `quorate attacks` lists them");
-        }
-        Ok(Self { replica, strategy: strategy.to_owned() })
-    }
-}
-
 impl Arguments {
-    #[cfg(feature = "lab")]
-    fn malicious(&self) -> &[Malicious] {
-        &self.malicious
-    }
-
-    #[cfg(not(feature = "lab"))]
-    #[expect(clippy::unused_self, reason = "the same face as with the feature `lab`")]
-    fn malicious(&self) -> &[Malicious] {
-        &[]
-    }
-
     /// What a new cluster is to look like, at ports that are free now.
     fn plan(&self) -> anyhow::Result<Plan> {
         let count = self.replicas.unwrap_or(init::REPLICAS_DEFAULT);
@@ -113,6 +81,10 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
+    #[cfg(feature = "lab")]
+    if let Some(attack) = arguments.malicious.first() {
+        return Err(super::replica::refuse_attack(attack).into());
+    }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     // The kernel ends the replicas with the thread that started them: they are started by the future that is run
     // here, on the program's first thread.
@@ -128,11 +100,11 @@ enum End {
     /// By a signal.
     Stopped(&'static str),
     /// A replica could not take an address that another program took meanwhile.
-    AddressTaken(ReplicaId),
+    AddressTaken(Early),
 }
 
 async fn supervise(arguments: &Arguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    let mut signals = StopSignals::listen_with_hangup().context("cannot listen for signals")?;
+    let mut signals = StopSignals::listen_to_all().context("cannot listen for signals")?;
     for attempt in 1.. {
         let home = Home::open(arguments.dir.as_deref(), || arguments.plan())?;
         check_agreement(arguments, home.network())?;
@@ -142,15 +114,11 @@ async fn supervise(arguments: &Arguments, global: &Global, output: &mut Output) 
         let may_move = home.is_temporary();
         let closed = home.close();
         match end? {
-            End::AddressTaken(id) if may_move && attempt < ATTEMPTS_MAX => {
+            End::AddressTaken(early) if may_move && attempt < ATTEMPTS_MAX => {
+                let id = early.id;
                 tracing::warn!("an address of replica {id} was taken by another program meanwhile: trying other ports");
             }
-            End::AddressTaken(id) => {
-                let mend = "end the program that listens there, or use another folder";
-                return Err(
-                    Problem::failed(format!("an address of replica {id} is taken by another program"), mend).into()
-                );
-            }
+            End::AddressTaken(early) => return Err(early.into_problem().into()),
             End::Stopped(signal) => {
                 tracing::info!("{signal}: every replica is stopped");
                 return closed.map(|()| Exit::Done);
@@ -168,13 +136,13 @@ fn check_agreement(arguments: &Arguments, network: &Network) -> Result<(), Probl
         let what = format!("{} is a cluster of {size} replicas, not of {count}", network.folder().display());
         return Err(Problem::usage(what, "leave --replicas out, or choose another folder with --dir"));
     }
-    match arguments.malicious().iter().find(|malicious| usize::from(malicious.replica) >= size) {
-        Some(Malicious { replica, .. }) => {
-            let what = format!("--malicious {replica}: there is no such replica");
-            Err(Problem::usage(what, format!("replicas are numbered from 0 to {}", size - 1)))
-        }
-        None => Ok(()),
+    let parameters = network.genesis().configuration().parameters();
+    let is_other = |change: &&ParameterChange| change.apply(parameters.clone()).as_ref() != Ok(parameters);
+    if let Some(change) = arguments.parameters.iter().find(is_other) {
+        let what = format!("--parameter {change}: {} is a cluster with another value", network.folder().display());
+        return Err(Problem::usage(what, "leave it out, or choose another folder with --dir"));
     }
+    Ok(())
 }
 
 /// Starts the replicas, says so, and watches them until the end.
@@ -190,17 +158,18 @@ async fn live(
     let mut ready = Ready::new(network, home.is_temporary())?;
     for row in &mut ready.replicas {
         let id = ReplicaId::new(row.id);
-        let strategy = arguments.malicious().iter().rev().find(|malicious| malicious.replica == row.id);
-        let mut options = log_options(global);
-        options.extend(strategy.iter().flat_map(|malicious| ["--malicious".to_owned(), malicious.strategy.clone()]));
+        let options = log_options(global);
         row.pid = replicas.launch(Launch { id, folder: network.replica_folder(id), options })?;
     }
     tokio::select! {
         outcome = replicas.all_ready() => if let Err(early) = outcome {
             let taken = ready.replicas.iter().find(|row| row.id == early.id.value()).is_some_and(Row::is_taken);
-            return if taken { Ok(End::AddressTaken(early.id)) } else { Err(early.into_problem().into()) };
+            return if taken { Ok(End::AddressTaken(early)) } else { Err(early.into_problem().into()) };
         },
-        signal = signals.next() => return Ok(End::Stopped(signal)),
+        signal = signals.next() => {
+            let what = format!("{signal}: stopped before all replicas were ready");
+            return Err(Problem::failed(what, "let it start").into());
+        }
     }
     let Some(duration) = arguments.bench else {
         output.show(&ready)?;
@@ -211,11 +180,11 @@ async fn live(
         };
     };
     tracing::info!("{} replicas are ready; driving load for {duration:?}", ready.replicas.len());
-    let options = bench::Options::new(network.client_folder(), duration);
+    let options = load::Options::new(network.client_folder(), duration);
     tokio::select! {
-        report = bench::run(options) => output.show(&report.context("bench")?)?,
+        report = load::run(options) => output.show(&report.map_err(bench::explain)?)?,
         outcome = replicas.watch() => return Err(outcome.into()),
-        signal = signals.next() => return Ok(End::Stopped(signal)),
+        signal = signals.next() => return Err(bench::interrupted(signal).into()),
     }
     Ok(End::Done)
 }
@@ -248,12 +217,13 @@ struct Row {
     pid: u32,
     peer: String,
     client: String,
+    /// Null: no replica listens for its operator yet.
     admin: Option<String>,
 }
 
 impl Row {
     fn is_taken(&self) -> bool {
-        ports::is_taken(&[&self.peer, &self.client], self.admin.as_deref())
+        ports::is_taken(&[&self.peer, &self.client])
     }
 }
 
@@ -265,7 +235,7 @@ impl Ready {
             pid: 0,
             peer: replica.listen_peer,
             client: replica.listen_client,
-            admin: replica.admin,
+            admin: None,
         };
         Ok(Self {
             dir: network.folder().to_owned(),
@@ -279,9 +249,8 @@ impl Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{} replicas are ready in {}", self.replicas.len(), self.dir.display())?;
-        for Row { id, pid, peer, client, admin } in &self.replicas {
-            let admin = admin.as_deref().unwrap_or("none");
-            writeln!(formatter, "  replica {id}  pid {pid}  peer {peer}  client {client}  admin {admin}")?;
+        for Row { id, pid, peer, client, .. } in &self.replicas {
+            writeln!(formatter, "  replica {id}  pid {pid}  peer {peer}  client {client}")?;
         }
         let program = std::env::args_os().next().map_or_else(|| PathBuf::from("quorate"), PathBuf::from);
         let (program, net) = (super::quote(&program), super::quote(&self.net));
@@ -293,19 +262,5 @@ impl fmt::Display for Ready {
         writeln!(formatter, "  {program} replica --dir {}", super::quote(&self.dir.join("replica-0")))?;
         let files = if self.is_temporary { "removes the folder" } else { "keeps the folder" };
         write!(formatter, "Ctrl-C stops all replicas and {files}.")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_attacker_is_named_by_number_and_strategy() {
-        let expected = Malicious { replica: 2, strategy: "silent@from:5s,slow".to_owned() };
-        assert_eq!("2=silent@from:5s,slow".parse(), Ok(expected));
-        for text in ["", "silent", "=silent", "x=silent", "2=", "256=silent"] {
-            assert!(text.parse::<Malicious>().is_err(), "{text}");
-        }
     }
 }

@@ -101,10 +101,13 @@ impl FileError {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// What the reader can do about it, where that is known.
+    /// What the reader can do about it, where more is known than what the system said.
     pub fn mend(&self) -> Option<String> {
         match self {
-            Self::Io { path, source, .. } => mend_io(path, source.kind()),
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("check the path {}; `quorate init` makes all files of a new cluster", path.display()))
+            }
+            Self::Io { .. } | Self::Randomness { .. } => None,
             Self::TooLarge { .. } => Some("check that the path is the right one".to_owned()),
             Self::Content { mend, .. } | Self::Key { mend, .. } => Some(mend.to_string()),
             Self::KeyMode { path, .. } => {
@@ -114,20 +117,7 @@ impl FileError {
                 Some("restore the file: it holds one Ed25519 key in PKCS#8, as PEM, not encrypted".to_owned())
             }
             Self::Exists { .. } => Some("choose another folder with --dir, or move this one away".to_owned()),
-            Self::Randomness { .. } => None,
             Self::Plan { .. } => Some("change the number of replicas, or what is given with --parameter".to_owned()),
         }
-    }
-}
-
-fn mend_io(path: &Path, kind: io::ErrorKind) -> Option<String> {
-    match kind {
-        io::ErrorKind::NotFound => {
-            Some(format!("check the path {}; `quorate init` makes all files of a new cluster", path.display()))
-        }
-        io::ErrorKind::PermissionDenied => Some("run as the owner of that file or folder".to_owned()),
-        io::ErrorKind::StorageFull => Some("free some space on that disk".to_owned()),
-        io::ErrorKind::NotADirectory => Some("a part of that path is a file, not a folder".to_owned()),
-        _ => None,
     }
 }

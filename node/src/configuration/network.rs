@@ -19,7 +19,7 @@ const GENESIS: &str = "genesis.toml";
 /// Permission bits of a file that everyone may read.
 const MODE_PUBLIC: u32 = 0o644;
 
-/// Ports from a replica's first to that of its endpoint for the operator: more than all members on one host take.
+/// Ports from a replica's first to the one that is set aside for its operator: more than all members on one host take.
 const ADMIN_PORT_OFFSET: u16 = 100;
 
 /// Most replicas on one host.
@@ -38,7 +38,7 @@ pub struct Addresses {
     pub peer: String,
     /// `host:port` for clients.
     pub client: String,
-    /// `host:port` for the operator, on the replica's own machine.
+    /// `host:port` that is set aside for the operator, on the replica's own machine.
     pub admin: String,
 }
 
@@ -93,14 +93,20 @@ pub struct Network {
     genesis: Genesis,
 }
 
-impl Network {
-    /// Founds a cluster in `folder`, where nothing or an empty folder may be: afterwards it is there whole, or, when
-    /// this fails, not at all.
+/// A cluster with all its files, not yet in its place. Unless it is finished, nothing is left of it when it is dropped.
+#[derive(Debug)]
+pub struct NewNetwork {
+    staging: Staging,
+    network: Network,
+}
+
+impl NewNetwork {
+    /// Writes all files of a cluster that is to stand in `folder`, where nothing or an empty folder may be.
     ///
     /// # Errors
     /// [`FileError::Exists`] if something is there already; [`FileError::Plan`] if the plan is no configuration;
     /// [`FileError::Io`].
-    pub fn create(folder: &Path, plan: Plan) -> Result<Self, FileError> {
+    pub fn build(folder: &Path, plan: Plan) -> Result<Self, FileError> {
         let staging = Staging::begin(folder)?;
         let keys = plan.addresses.iter().map(|_| key_file::generate()).collect::<Result<Vec<_>, _>>()?;
         let mut created = [0; 32];
@@ -121,8 +127,27 @@ impl Network {
             create_replica(&folder, key, &replica::to_toml(id, &addresses.admin, &resources))?;
         }
         create_client(&client_folder(staging.path()), &text)?;
-        staging.finish()?;
-        Ok(Self { folder: folder.to_owned(), genesis })
+        Ok(Self { staging, network: Network { folder: folder.to_owned(), genesis } })
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// [`FileError::Exists`] if something came to stand there meanwhile; [`FileError::Io`].
+    pub fn finish(self) -> Result<Network, FileError> {
+        self.staging.finish()?;
+        Ok(self.network)
+    }
+}
+
+impl Network {
+    /// Founds a cluster in `folder`, where nothing or an empty folder may be: afterwards it is there whole, or, when
+    /// this fails, not at all.
+    ///
+    /// # Errors
+    /// Those of [`NewNetwork::build`] and [`NewNetwork::finish`].
+    pub fn create(folder: &Path, plan: Plan) -> Result<Self, FileError> {
+        NewNetwork::build(folder, plan)?.finish()
     }
 
     /// The cluster that was founded in `folder`.

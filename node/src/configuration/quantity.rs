@@ -30,6 +30,9 @@ pub enum QuantityError {
         /// What may stand there.
         units: &'static str,
     },
+    /// It is nothing, where that makes no sense.
+    #[error("must be longer than nothing")]
+    Zero,
     /// It does not fit 64 bits.
     #[error("too large")]
     TooLarge,
@@ -53,6 +56,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
         _ => return Err(QuantityError::Unit { unit: unit.to_owned(), units: DURATION_UNITS }),
     };
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or(QuantityError::TooLarge)
+}
+
+/// Reads a duration that is longer than nothing.
+///
+/// # Errors
+/// [`QuantityError`] says what is wrong with the text.
+pub fn parse_positive_duration(text: &str) -> Result<Duration, QuantityError> {
+    parse_duration(text).and_then(|duration| if duration.is_zero() { Err(QuantityError::Zero) } else { Ok(duration) })
 }
 
 /// A number of bytes. Its text form is the shortest exact one: `256`, `4KiB`, `64MiB`.
@@ -132,6 +143,8 @@ mod tests {
         assert_eq!(parse_duration("5m"), Ok(Duration::from_mins(5)));
         assert_eq!(parse_duration("2h"), Ok(Duration::from_hours(2)));
         assert_eq!(parse_duration("0ms"), Ok(Duration::ZERO));
+        assert_eq!(parse_positive_duration("0ms"), Err(QuantityError::Zero));
+        assert_eq!(parse_positive_duration("1ms"), Ok(Duration::from_millis(1)));
     }
 
     #[test]

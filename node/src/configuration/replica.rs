@@ -105,7 +105,7 @@ pub struct ReplicaConfiguration {
     pub listen_peer: String,
     /// `host:port` on which it listens for clients.
     pub listen_client: String,
-    /// `host:port` of its endpoint for the operator, if it has one.
+    /// `host:port` that is set aside for its operator, at which nothing listens yet.
     pub admin: Option<String>,
     /// What it may use of its machine.
     pub resources: Resources,
@@ -165,7 +165,7 @@ genesis = \"../genesis.toml\"
 key = \"replica.key\"
 data = \"data\"
 
-# Where the operator asks for metrics, health and status. It is not protected: keep it on the loopback or a private net.
+# Set aside for the operator: nothing listens there yet. `quorate status` asks the replicas where their clients do.
 admin = \"{admin}\"
 
 # Where it listens, if that differs from its addresses in the genesis, for instance behind a translation of addresses.

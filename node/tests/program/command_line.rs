@@ -2,26 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
-
-fn quorate(arguments: &[&str], folder: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quorate"))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .expect("the program starts")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("it writes text")
-}
-
-fn json(output: &Output) -> Value {
-    assert_eq!(text(&output.stdout).matches('\n').count(), 1, "{output:?}");
-    serde_json::from_slice(&output.stdout).expect("it writes JSON")
-}
+use crate::run::{json, quorate, text};
 
 #[test]
 fn init_writes_a_cluster_that_genesis_check_finds_valid() {
@@ -91,14 +74,51 @@ fn wrong_usage_has_its_own_status() {
         &["init", "--dir", "net", "--base-port", "65535"],
         &["init", "--dir", "net", "--parameter", "windows=3"],
         &["testnet", "--bench", "20"],
-        &["testnet", "--malicious", "9=silent"],
+        &["testnet", "--bench", "0s"],
+        &["testnet", "--malicious", "0=silent"],
+        &["replica", "--dir", "net/replica-0", "--malicious", "silent"],
+        &["bench", "--net", "net/client", "--requests", "0"],
+        &["bench", "--net", "net/client", "--duration", "0s"],
+        &["kv", "get", "key"],
+        &["kv", "get", "key", "--net", "net/client", "--timeout", "0s"],
         &["dance"],
     ] {
         let refused = quorate(arguments, root.path());
         assert_eq!(refused.status.code(), Some(2), "{arguments:?} {refused:?}");
         assert!(text(&refused.stdout).is_empty() && !refused.stderr.is_empty(), "{arguments:?}");
+        let refused = quorate(&[arguments, &["--json"]].concat(), root.path());
+        let report = json(&refused);
+        assert!(report["error"].as_str().is_some_and(|error| !error.contains('\n')), "{report}");
+        assert!(report["mend"].is_string(), "{report}");
     }
     assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+/// What is said on stderr, with what was wrong and how to mend it.
+fn refused(arguments: &[&str], folder: &Path) -> String {
+    let refused = quorate(arguments, folder);
+    let said = text(&refused.stderr).to_owned();
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(1), ""), "{said}");
+    assert!(said.contains("error: ") && said.contains("\n  mend: "), "{arguments:?}: {said}");
+    said
+}
+
+#[test]
+fn whatever_keeps_a_command_from_its_work_is_said_with_the_way_to_mend_it() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(quorate(&["init", "--dir", "net"], root.path()).status.success());
+    for (arguments, place) in [
+        (&["genesis", "check", "/"][..], "cannot read /"),
+        (&["genesis", "check", "none.toml"], "none.toml"),
+        (&["bench", "--net", "none"], "none/client.toml"),
+        (&["bench", "--net", "net/client", "--history", "none/history"], "none/history"),
+        (&["status", "--net", "none"], "none/client.toml"),
+        (&["kv", "--net", "net/client", "put", "key", "--file", "none"], "none"),
+        (&["testnet", "--dir", "net/genesis.toml"], "net/genesis.toml"),
+    ] {
+        let said = refused(arguments, root.path());
+        assert!(said.contains(place), "{arguments:?}: {said}");
+    }
 }
 
 #[test]
