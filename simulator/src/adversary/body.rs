@@ -55,7 +55,7 @@ impl Plot {
     }
 }
 
-/// What an adversary saw, the latest of each kind. Each list is bounded by [`REMEMBERED_MAX`].
+/// What an adversary saw, the latest of each kind. Each list is bounded by 256 things.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Requests of clients.
