@@ -15,7 +15,9 @@ impl Fingerprint {
     pub(crate) fn fold_bytes(&mut self, bytes: &[u8]) {
         self.fold(bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
-        words.iter().for_each(|word| self.fold(u64::from_le_bytes(*word)));
+        for word in words {
+            self.fold(u64::from_le_bytes(*word));
+        }
         self.fold(rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
     }
 

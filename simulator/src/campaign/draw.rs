@@ -72,9 +72,8 @@ impl Drawing {
         let most = u64::from((self.replicas - 1) / 3);
         let count = match wanted {
             Some("none") => 0,
-            Some(_) => self.random.between(1, most),
             None if self.random.below(5) == 0 => 0,
-            None => self.random.between(1, most),
+            Some(_) | None => self.random.between(1, most),
         };
         while (self.faulty.len() as u64) < count {
             let replica = self.replica();
@@ -86,7 +85,7 @@ impl Drawing {
         let names = adversary::names();
         for replica in self.faulty.clone() {
             let attack = wanted.map_or_else(|| self.attack(&names), str::to_owned);
-            self.scenario.title.push_str(&format!(", {replica}={attack}"));
+            self.scenario.title = format!("{}, {replica}={attack}", self.scenario.title);
             self.scenario.attackers.push(Attacker { replica, attack });
         }
         self.victim = if self.faulty.is_empty() { self.replica() } else { self.faulty[0] };
