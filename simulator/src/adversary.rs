@@ -5,11 +5,43 @@
 //! differs, a file each; several compose, each with its moment. Nothing here knows the simulator: an adversary is driven
 //! like any [`Machine`], over real sockets as well.
 
+mod amnesia;
 mod attacks;
+mod bad_client_signature;
 mod body;
+mod censor;
+mod conclusion;
+mod conflicting_votes;
+mod crash_loop;
 mod dice;
+mod double_vote;
+mod early_view_change;
+mod empty_batches;
 mod equivocate;
+mod flood;
+mod flood_views;
+mod forge_certificates;
+mod forge_checkpoint;
+mod future;
+mod hide_certificates;
+mod impersonate;
+mod jump_sequence;
+mod jump_view;
+mod lie_in_transfer;
+mod lie_to_clients;
+mod mutate;
+mod outdated;
+mod reorder;
+mod replay;
 mod silent;
+mod slow;
+mod stale_certificates;
+mod twin;
+mod two_new_views;
+mod understudy;
+mod withhold_body;
+mod withhold_votes;
+mod wrong_new_view;
 
 use core::fmt;
 use std::collections::VecDeque;
@@ -22,7 +54,7 @@ use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Now, Output};
 
 pub use attacks::{Attack, Attacks, UnknownAttack, names};
-pub use body::{Body, Plot, Seen};
+pub use body::{Body, MakeApplication, Plot, Seen};
 pub use dice::Dice;
 
 use attacks::Moment;
@@ -53,6 +85,11 @@ pub trait Strategy: fmt::Debug + Send {
     fn act(&mut self, body: &mut Body) {
         let _ = body;
     }
+
+    /// When it wants to act though nothing may happen before.
+    fn deadline(&self) -> Option<Time> {
+        None
+    }
 }
 
 /// A strategy and when it is followed.
@@ -77,8 +114,15 @@ impl Adversary {
     ///
     /// # Errors
     /// [`StartError`], if a correct replica would not start there either.
-    pub fn start(start: Start, now: Now, attacks: &Attacks, plot: &Plot, seed: u64) -> Result<Self, StartError> {
-        let body = Body::new(&start, now, plot.clone(), seed);
+    pub fn start(
+        start: Start,
+        now: Now,
+        attacks: &Attacks,
+        plot: &Plot,
+        seed: u64,
+        make_application: MakeApplication,
+    ) -> Result<Self, StartError> {
+        let body = Body::new(&start, now, plot.clone(), seed, make_application);
         let puppet = Replica::start(start, now)?;
         let ploys = attacks.iter().map(|attack| Ploy { moment: attack.moment, strategy: attack.strategy() }).collect();
         let mut adversary = Self { puppet, body, ploys, out: VecDeque::new() };
@@ -104,6 +148,7 @@ impl Adversary {
     /// Takes what the puppet wants done, and does what the ploys make of it.
     fn pump(&mut self) {
         while let Some(output) = self.puppet.poll_output() {
+            self.body.observe_output(&output);
             match output {
                 Output::Send { to, message } => self.say(to, message),
                 Output::Broadcast(message) => {
@@ -151,6 +196,8 @@ impl Machine for Adversary {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        [self.puppet.next_deadline(), self.body.next_release()].into_iter().flatten().min()
+        // What a ploy that is off does not take note of must not come back at once for ever.
+        let ploys = self.ploys.iter().filter_map(|ploy| ploy.strategy.deadline()).filter(|due| *due > self.body.time());
+        [self.puppet.next_deadline(), self.body.next_release()].into_iter().flatten().chain(ploys).min()
     }
 }

@@ -24,6 +24,7 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::kv::{self, Operation, StepOutput};
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 
 use crate::client::{Answer, Ticket};
@@ -391,6 +392,12 @@ impl Cluster {
     /// Whether a correct replica kept a proof against `replica`.
     pub fn is_proved_faulty(&self, replica: usize) -> bool {
         self.world.is_proved_faulty(id(replica))
+    }
+
+    /// How often the correct replicas refused something for this reason since they started.
+    pub fn refusals(&self, refusal: Refusal) -> u64 {
+        let correct = self.world.hosts.iter().filter(|host| !self.is_attacker(host.id.index()));
+        correct.filter_map(|host| host.subject.as_ref()).map(|subject| subject.refusals(refusal)).sum()
     }
 
     /// Takes a replica off the network for good: nobody waits for it any more.

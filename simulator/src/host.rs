@@ -15,6 +15,7 @@ use quorate_protocol::input::{Input, StagedState};
 use quorate_protocol::message::{Entry, Message, Part};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence, View};
 use quorate_protocol::record::Recovered;
+use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Now};
 
@@ -78,13 +79,18 @@ pub trait Subject: Machine {
     fn is_wanted(&self, _from: ReplicaId, _message: &Message) -> bool {
         true
     }
+
+    /// How often it refused something for this reason since it started, if it tells.
+    fn refusals(&self, _refusal: Refusal) -> u64 {
+        0
+    }
 }
 
 /// Makes what runs on a host from what is durable there.
 pub type Builder = Box<dyn FnMut(Boot, Now) -> Result<Box<dyn Subject>, String>>;
 
 /// Makes an application in its initial state.
-pub type ApplicationMaker = fn() -> Box<dyn Application>;
+pub type ApplicationMaker = fn() -> Box<dyn Application + Send>;
 
 /// Work for the application, done one after the other.
 #[derive(Debug)]
@@ -133,7 +139,7 @@ pub(crate) struct Host {
     /// While it is paused: what happens to it, to be handled when it is resumed.
     pub(crate) held: Option<Vec<Event>>,
     pub(crate) work: VecDeque<Work>,
-    application: Box<dyn Application>,
+    application: Box<dyn Application + Send>,
     make_application: ApplicationMaker,
     /// The application's entries as of the last checkpoint taken or installed.
     entries: BTreeMap<Bytes, Bytes>,
@@ -143,7 +149,7 @@ pub(crate) struct Host {
     taken: BTreeMap<Sequence, State>,
     /// The stable checkpoint, as long as it is readable.
     stable: Option<State>,
-    staging: Option<(Staging, Box<dyn Application>)>,
+    staging: Option<(Staging, Box<dyn Application + Send>)>,
     /// Whether the application's state rotted since it was last replaced.
     pub(crate) is_rotten: bool,
     pub(crate) part_entries_max: usize,

@@ -20,7 +20,7 @@ const CHAIN: Bytes = Bytes::new();
 
 impl Ledger {
     /// An empty ledger, for a host.
-    pub fn boxed() -> Box<dyn Application> {
+    pub fn boxed() -> Box<dyn Application + Send> {
         Box::new(Self::default())
     }
 

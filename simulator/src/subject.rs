@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
+use quorate_protocol::refusal::Refusal;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
 use crate::adversary::{Adversary, Attacks, Plot};
-use crate::host::{Boot, BootCheckpoint, Builder, Standing, Subject};
+use crate::host::{ApplicationMaker, Boot, BootCheckpoint, Builder, Standing, Subject};
 
 impl Subject for Replica {
     fn standing(&self) -> Option<Standing> {
@@ -24,10 +25,14 @@ impl Subject for Replica {
     fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
         Self::is_wanted(self, from, message)
     }
+
+    fn refusals(&self, refusal: Refusal) -> u64 {
+        Self::refusals(self).get(&refusal).copied().unwrap_or(0)
+    }
 }
 
 /// Starts on whatever the disk holds: a replica, or in the place of some of them an adversary.
-pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64) -> Builder {
+pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64, make_application: ApplicationMaker) -> Builder {
     let plot = Plot::default();
     Box::new(move |boot, now| {
         let Boot { id, configuration, signer, checkpoint, records, next_record } = boot;
@@ -41,8 +46,8 @@ pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64) -> Builde
             let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
             return Ok(Box::new(replica));
         };
-        let adversary = Adversary::start(start, now, attacks, &plot, seed).map_err(|error| error.to_string())?;
-        Ok(Box::new(adversary))
+        let adversary = Adversary::start(start, now, attacks, &plot, seed, make_application);
+        Ok(Box::new(adversary.map_err(|error| error.to_string())?))
     })
 }
 

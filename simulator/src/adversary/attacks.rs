@@ -5,9 +5,39 @@ use core::str::FromStr;
 use core::time::Duration;
 
 use super::Strategy;
+use super::amnesia::Amnesia;
+use super::bad_client_signature::BadClientSignature;
 use super::body::Body;
+use super::censor::Censor;
+use super::conflicting_votes::ConflictingVotes;
+use super::crash_loop::CrashLoop;
+use super::double_vote::DoubleVote;
+use super::early_view_change::EarlyViewChange;
+use super::empty_batches::EmptyBatches;
 use super::equivocate::Equivocate;
+use super::flood::Flood;
+use super::flood_views::FloodViews;
+use super::forge_certificates::ForgeCertificates;
+use super::forge_checkpoint::ForgeCheckpoint;
+use super::future::Future;
+use super::hide_certificates::HideCertificates;
+use super::impersonate::Impersonate;
+use super::jump_sequence::JumpSequence;
+use super::jump_view::JumpView;
+use super::lie_in_transfer::LieInTransfer;
+use super::lie_to_clients::LieToClients;
+use super::mutate::Mutate;
+use super::outdated::Outdated;
+use super::reorder::Reorder;
+use super::replay::Replay;
 use super::silent::Silent;
+use super::slow::Slow;
+use super::stale_certificates::StaleCertificates;
+use super::twin::Twin;
+use super::two_new_views::TwoNewViews;
+use super::withhold_body::WithholdBody;
+use super::withhold_votes::WithholdVotes;
+use super::wrong_new_view::WrongNewView;
 
 /// An attack that can be named.
 struct Known {
@@ -16,8 +46,40 @@ struct Known {
 }
 
 /// All attacks, in alphabetical order.
-const KNOWN: &[Known] =
-    &[Known { name: "equivocate", make: || Box::new(Equivocate) }, Known { name: "silent", make: || Box::new(Silent) }];
+const KNOWN: &[Known] = &[
+    Known { name: "amnesia", make: || Box::new(Amnesia::default()) },
+    Known { name: "bad-client-signature", make: || Box::new(BadClientSignature) },
+    Known { name: "censor", make: || Box::new(Censor::default()) },
+    Known { name: "conflicting-votes", make: || Box::new(ConflictingVotes) },
+    Known { name: "crash-loop", make: || Box::new(CrashLoop::default()) },
+    Known { name: "double-vote", make: || Box::new(DoubleVote) },
+    Known { name: "early-view-change", make: || Box::new(EarlyViewChange::default()) },
+    Known { name: "empty-batches", make: || Box::new(EmptyBatches) },
+    Known { name: "equivocate", make: || Box::new(Equivocate) },
+    Known { name: "flood", make: || Box::new(Flood::default()) },
+    Known { name: "flood-views", make: || Box::new(FloodViews::default()) },
+    Known { name: "forge-certificates", make: || Box::new(ForgeCertificates::default()) },
+    Known { name: "forge-checkpoint", make: || Box::new(ForgeCheckpoint::default()) },
+    Known { name: "future", make: || Box::new(Future) },
+    Known { name: "hide-certificates", make: || Box::new(HideCertificates::default()) },
+    Known { name: "impersonate", make: || Box::new(Impersonate) },
+    Known { name: "jump-sequence", make: || Box::new(JumpSequence) },
+    Known { name: "jump-view", make: || Box::new(JumpView::default()) },
+    Known { name: "lie-in-transfer", make: || Box::new(LieInTransfer::default()) },
+    Known { name: "lie-to-clients", make: || Box::new(LieToClients) },
+    Known { name: "mutate", make: || Box::new(Mutate) },
+    Known { name: "outdated", make: || Box::new(Outdated) },
+    Known { name: "reorder", make: || Box::new(Reorder) },
+    Known { name: "replay", make: || Box::new(Replay::default()) },
+    Known { name: "silent", make: || Box::new(Silent) },
+    Known { name: "slow", make: || Box::new(Slow) },
+    Known { name: "stale-certificates", make: || Box::new(StaleCertificates::default()) },
+    Known { name: "twin", make: || Box::new(Twin::default()) },
+    Known { name: "two-new-views", make: || Box::new(TwoNewViews::default()) },
+    Known { name: "withhold-body", make: || Box::new(WithholdBody) },
+    Known { name: "withhold-votes", make: || Box::new(WithholdVotes) },
+    Known { name: "wrong-new-view", make: || Box::new(WrongNewView::default()) },
+];
 
 /// The names of all attacks.
 pub fn names() -> Vec<&'static str> {

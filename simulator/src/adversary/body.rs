@@ -3,19 +3,21 @@
 use core::fmt;
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_crypto::Digest;
+use quorate_protocol::application::Application;
 use quorate_protocol::batch::{Batch, ParsedRequest};
-use quorate_protocol::certificate::{PreparedCertificate, StableCertificate};
-use quorate_protocol::codec::encode;
+use quorate_protocol::certificate::{Certificate, PreparedCertificate, StableCertificate, VoteSignature};
+use quorate_protocol::codec::{List, encode};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{
-    Message, NewView, SharedViewChange, SignedNewView, SignedViewChange, ViewChange, new_view_digest,
-    view_change_digest,
+    Message, NewView, PrePrepare, SharedNewView, SharedViewChange, SignedNewView, SignedViewChange, ViewChange,
+    new_view_digest, view_change_digest,
 };
-use quorate_protocol::number::{Epoch, ReplicaId, Sequence, View};
+use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, Sequence, View};
+use quorate_protocol::record::Record;
 use quorate_protocol::replica::{Mode, Replica, Start};
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Signer, Statement, Vote};
 use quorate_protocol::time::Time;
@@ -30,9 +32,22 @@ type SharedSigner = Arc<dyn Signer + Send + Sync>;
 /// Requests, proposals and votes that are remembered, of each.
 const REMEMBERED_MAX: usize = 256;
 
-/// What all adversaries of a cluster know together: each other's keys.
+/// Lies that accomplices remember together.
+const TOLD_MAX: usize = 4_096;
+
+/// Makes an application in its initial state, for a second puppet.
+pub type MakeApplication = fn() -> Box<dyn Application + Send>;
+
+/// What all adversaries of a cluster know together: each other's keys, and what they made each replica believe.
 #[derive(Clone, Default)]
-pub struct Plot(Arc<Mutex<BTreeMap<ReplicaId, SharedSigner>>>);
+pub struct Plot(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+struct Shared {
+    signers: BTreeMap<ReplicaId, SharedSigner>,
+    /// The batch that a replica was told of for a slot in a view. Bound: [`TOLD_MAX`].
+    told: BTreeMap<(View, Sequence, ReplicaId), Digest>,
+}
 
 impl fmt::Debug for Plot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,17 +56,13 @@ impl fmt::Debug for Plot {
 }
 
 impl Plot {
-    fn join(&self, id: ReplicaId, signer: SharedSigner) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, signer);
-    }
-
-    fn signer(&self, id: ReplicaId) -> Option<SharedSigner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who is in it.
     pub fn members(&self) -> Vec<ReplicaId> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+        self.shared().signers.keys().copied().collect()
     }
 }
 
@@ -68,10 +79,12 @@ pub struct Seen {
     pub commits: VecDeque<Vote<Commit>>,
     /// View changes of others.
     pub view_changes: VecDeque<SharedViewChange>,
-    /// Prepared certificates, out of view changes.
+    /// New views of others.
+    pub new_views: VecDeque<SharedNewView>,
+    /// Prepared certificates, the puppet's own and those out of view changes.
     pub certificates: VecDeque<PreparedCertificate>,
-    /// The stable certificate of the puppet.
-    pub stable: Option<StableCertificate>,
+    /// Stable certificates of the puppet, the current one last.
+    pub stable: VecDeque<StableCertificate>,
 }
 
 /// An adversary's means.
@@ -80,6 +93,7 @@ pub struct Body {
     configuration: Arc<Configuration>,
     signer: SharedSigner,
     plot: Plot,
+    make_application: MakeApplication,
     started: Time,
     now: Now,
     view: View,
@@ -109,13 +123,14 @@ fn remember<T>(list: &mut VecDeque<T>, thing: T) {
 }
 
 impl Body {
-    pub(super) fn new(start: &Start, now: Now, plot: Plot, seed: u64) -> Self {
-        plot.join(start.id, Arc::clone(&start.signer));
+    pub(super) fn new(start: &Start, now: Now, plot: Plot, seed: u64, make_application: MakeApplication) -> Self {
+        plot.shared().signers.insert(start.id, Arc::clone(&start.signer));
         Self {
             id: start.id,
             configuration: Arc::clone(&start.configuration),
             signer: Arc::clone(&start.signer),
             plot,
+            make_application,
             started: now.monotonic,
             now,
             view: View::ZERO,
@@ -153,6 +168,11 @@ impl Body {
     /// The time.
     pub const fn now(&self) -> Now {
         self.now
+    }
+
+    /// The time as timers see it.
+    pub const fn time(&self) -> Time {
+        self.now.monotonic
     }
 
     /// How long it has been running.
@@ -222,27 +242,117 @@ impl Body {
 
     /// A statement, signed by itself.
     pub fn sign<S: Statement>(&self, statement: S) -> Vote<S> {
-        Vote::sign(statement, self.id, self.configuration.cluster(), self.signer.as_ref())
+        self.sign_as(self.id, statement)
     }
 
-    /// A statement, signed by an accomplice; none if `accomplice` is none.
-    pub fn sign_as<S: Statement>(&self, accomplice: ReplicaId, statement: S) -> Option<Vote<S>> {
-        let signer = self.plot.signer(accomplice)?;
-        Some(Vote::sign(statement, accomplice, self.configuration.cluster(), signer.as_ref()))
+    /// A statement in the name of `voter`: its vote if it is an accomplice, and otherwise a forgery, under its own key.
+    pub fn sign_as<S: Statement>(&self, voter: ReplicaId, statement: S) -> Vote<S> {
+        Vote::sign(statement, voter, self.configuration.cluster(), self.signer_of(voter).as_ref())
     }
 
-    /// A view change of its own, whatever it says.
+    fn signer_of(&self, replica: ReplicaId) -> SharedSigner {
+        self.plot.shared().signers.get(&replica).unwrap_or(&self.signer).clone()
+    }
+
+    /// A certificate with votes in the names of `voters`, of which those of accomplices are valid.
+    pub fn forge<S: Statement + Copy>(
+        &self,
+        statement: S,
+        voters: impl IntoIterator<Item = ReplicaId>,
+    ) -> Certificate<S> {
+        let vote = |voter| VoteSignature { voter, signature: self.sign_as(voter, statement).signature };
+        let votes = voters.into_iter().take(ReplicaId::COUNT_MAX).map(vote).collect();
+        Certificate { statement, votes: List::new(votes).unwrap_or_else(List::empty) }
+    }
+
+    /// A quorum of members, accomplices first, in ascending order.
+    pub fn pretended_quorum(&self) -> Vec<ReplicaId> {
+        let accomplices = self.accomplices();
+        let others = self.configuration.replicas().filter(|id| !accomplices.contains(id));
+        let all = accomplices.iter().copied().chain(others);
+        let mut quorum: Vec<ReplicaId> = all.take(self.configuration.quorum()).collect();
+        quorum.sort_unstable();
+        quorum
+    }
+
+    /// A view change in the name of whom it names, whatever it says; a forgery unless that is an accomplice.
     pub fn sign_view_change(&self, content: &ViewChange) -> Option<SignedViewChange> {
         let body = encode(content).ok()?;
-        let signature = self.signer.sign(&view_change_digest(self.configuration.cluster(), &body));
+        let signer = self.signer_of(content.replica);
+        let signature = signer.sign(&view_change_digest(self.configuration.cluster(), &body));
         Some(SignedViewChange { body: body.into(), signature })
     }
 
-    /// A new view of its own, whatever it says.
+    /// A new view in the name of its primary, whatever it says; a forgery unless that is an accomplice.
     pub fn sign_new_view(&self, content: &NewView) -> Option<SignedNewView> {
         let body = encode(content).ok()?;
-        let signature = self.signer.sign(&new_view_digest(self.configuration.cluster(), &body));
+        let signer = self.signer_of(self.configuration.primary(content.view));
+        let signature = signer.sign(&new_view_digest(self.configuration.cluster(), &body));
         Some(SignedNewView { body: body.into(), signature })
+    }
+
+    /// A proposal of its own, of which all accomplices know from now on that `to` was told.
+    pub fn propose(&self, to: ReplicaId, view: View, sequence: Sequence, batch: &Batch) -> Message {
+        self.tell(to, view, sequence, batch.digest());
+        let vote = self.prepare(view, sequence, batch.digest());
+        Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() })
+    }
+
+    /// Remembers, for all accomplices, which batch `to` was told of for a slot.
+    pub fn tell(&self, to: ReplicaId, view: View, sequence: Sequence, digest: Digest) {
+        let mut shared = self.plot.shared();
+        if shared.told.len() >= TOLD_MAX {
+            shared.told.pop_first();
+        }
+        shared.told.insert((view, sequence, to), digest);
+    }
+
+    /// A vote as `to` is to hear it: for the batch that it was told of, whatever the puppet votes for.
+    pub fn as_told(&self, to: ReplicaId, message: Message) -> Message {
+        let told = |view, sequence| self.plot.shared().told.get(&(view, sequence, to)).copied();
+        match message {
+            Message::Prepare(vote) => match told(vote.statement.view, vote.statement.sequence) {
+                Some(digest) => Message::Prepare(self.sign(Prepare { digest, ..vote.statement })),
+                None => message,
+            },
+            Message::Commit(vote) => match told(vote.statement.view, vote.statement.sequence) {
+                Some(digest) => Message::Commit(self.sign(Commit { digest, ..vote.statement })),
+                None => message,
+            },
+            other => other,
+        }
+    }
+
+    /// The low watermark of the puppet.
+    pub fn stable(&self) -> Sequence {
+        self.seen.stable.back().map_or(Sequence::ZERO, |certificate| certificate.statement.sequence)
+    }
+
+    /// The batch of a proposal as it goes over the wire.
+    pub fn batch_of(&self, proposal: &PrePrepare) -> Option<Batch> {
+        Batch::parse(proposal.batch.bytes().clone(), &self.configuration).ok()
+    }
+
+    /// Whether `every` has passed since it last was: what is done of its own accord must not grow with what others say.
+    pub fn is_due(&self, last: &mut Option<Time>, every: Duration) -> bool {
+        let is_due = last.is_none_or(|last| self.now.monotonic.since(last) >= every);
+        if is_due {
+            *last = Some(self.now.monotonic);
+        }
+        is_due
+    }
+
+    /// What a second puppet under the same key starts from: nothing, and an application of its own.
+    pub(super) fn fresh_start(&self) -> (Start, MakeApplication) {
+        let start = Start {
+            id: self.id,
+            configuration: Arc::clone(&self.configuration),
+            signer: Arc::clone(&self.signer),
+            checkpoint: None,
+            records: Vec::new(),
+            first_record: RecordNumber::new(1),
+        };
+        (start, self.make_application)
     }
 
     /// Something reaches the adversary.
@@ -268,14 +378,21 @@ impl Body {
                 }
                 remember(&mut self.seen.view_changes, Arc::clone(view_change));
             }
+            Payload::NewView(new_view) => remember(&mut self.seen.new_views, Arc::clone(new_view)),
             Payload::Checkpoint(_)
             | Payload::Stable(_)
-            | Payload::NewView(_)
             | Payload::Status(_)
             | Payload::Fetch(_)
             | Payload::Batch(..)
             | Payload::Decided(..)
             | Payload::Part(_) => {}
+        }
+    }
+
+    /// The puppet wants something done.
+    pub(super) fn observe_output(&mut self, output: &Output) {
+        if let Output::Append { record: Record::Prepared(certificate, _), .. } = output {
+            remember(&mut self.seen.certificates, certificate.clone());
         }
     }
 
@@ -286,8 +403,10 @@ impl Body {
             Mode::ViewChange { to } => (to, false),
         };
         self.executed = puppet.executed();
-        if self.seen.stable.as_ref() != puppet.stable_certificate() {
-            self.seen.stable = puppet.stable_certificate().cloned();
+        if self.seen.stable.back() != puppet.stable_certificate()
+            && let Some(certificate) = puppet.stable_certificate()
+        {
+            remember(&mut self.seen.stable, certificate.clone());
         }
     }
 

@@ -1,8 +1,11 @@
-//! As a primary, proposes different batches to different backups for one slot. (Castro and Liskov, OSDI 1999, section 4.2:
-//! why a prepared certificate takes a quorum; PROTOCOL §6, proof)
+//! As a primary, proposes different batches to different backups for one slot, and all accomplices vote for each of them.
+//! (Castro and Liskov, OSDI 1999, section 4.2: why a prepared certificate takes a quorum; PROTOCOL §4.3)
+//!
+//! It breaks who decides on fewer votes than a quorum, or counts votes for different batches together. Correct replicas
+//! accept one batch a slot and view, count votes by batch, keep two proposals as proof and suspect at once. (PROTOCOL §6)
 
 use quorate_protocol::batch::Batch;
-use quorate_protocol::message::{Message, PrePrepare};
+use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
 use quorate_protocol::statement::Prepare;
 use quorate_protocol::time::WallTime;
@@ -15,20 +18,26 @@ pub(super) struct Equivocate;
 
 impl Strategy for Equivocate {
     fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
-        let Message::PrePrepare(PrePrepare { vote, batch }) = &message else {
-            return Some(message);
+        let Message::PrePrepare(proposal) = &message else {
+            let vote = body.as_told(to, message);
+            if let Message::Prepare(vote) = vote {
+                // Nobody waits for a certificate who lies about what it holds.
+                let Prepare { view, sequence, digest, .. } = vote.statement;
+                body.send(to, Message::Commit(body.commit(view, sequence, digest)));
+            }
+            return Some(vote);
         };
-        let Prepare { view, sequence, .. } = vote.statement;
-        let parsed = Batch::parse(batch.bytes().clone(), body.configuration()).ok()?;
-        let other = match to.value() % 3 {
-            0 => return Some(message),
-            1 if !parsed.requests().is_empty() => {
-                let stamp = WallTime::from_nanoseconds(parsed.stamp().nanoseconds().saturating_add(1));
-                Batch::new(stamp, parsed.requests().to_vec())
+        let Prepare { view, sequence, .. } = proposal.vote.statement;
+        let real = body.batch_of(proposal)?;
+        let told = match to.value() % 3 {
+            0 => real,
+            1 if !real.is_empty() => {
+                let stamp = WallTime::from_nanoseconds(real.stamp().nanoseconds().saturating_add(1));
+                Batch::new(stamp, real.requests().to_vec())
             }
             _ => Batch::empty(),
         };
-        let vote = body.prepare(view, sequence, other.digest());
-        Some(Message::PrePrepare(PrePrepare { vote, batch: other.body().clone().into() }))
+        body.send(to, Message::Commit(body.commit(view, sequence, told.digest())));
+        Some(body.propose(to, view, sequence, &told))
     }
 }

@@ -121,7 +121,8 @@ impl ClusterBuilder {
         let mut notary = Notary::new(self.scheme);
         let configuration = configuration(self.size, &mut notary, self.parameters)?;
         let attackers: Vec<ReplicaId> = self.attackers.keys().copied().map(super::id).collect();
-        let builder = self.builder.unwrap_or_else(|| crate::subject::replicas(self.attackers, self.seed));
+        let builder =
+            self.builder.unwrap_or_else(|| crate::subject::replicas(self.attackers, self.seed, self.make_application));
         let mut world = World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
         for attacker in attackers {
             world.exempt(attacker);

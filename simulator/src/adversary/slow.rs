@@ -1,0 +1,33 @@
+//! As a primary, proposes just before the others would lose patience. (Clement et al., Aardvark, NSDI 2009, section 5.3; Amir et
+//! al., Prime, TDSC 2011; PROTOCOL §6, silence, deadline and slowness)
+//!
+//! It breaks who suspects only a primary that does nothing: the cluster goes on at a thousandth of its speed. Correct backups
+//! bound how long a request may wait, by what recent requests took; within that bound it is slow, and nothing is lost.
+
+use core::time::Duration;
+
+use quorate_protocol::message::Message;
+use quorate_protocol::number::ReplicaId;
+
+use super::{Body, Strategy};
+
+/// Holds its proposals back; what a backup says as well, which slows nobody down.
+#[derive(Debug)]
+pub(super) struct Slow;
+
+impl Slow {
+    /// Nine tenths of what nobody complains about.
+    fn delay(body: &Body) -> Duration {
+        body.configuration().parameters().ordering_deadline() / 10 * 9
+    }
+}
+
+impl Strategy for Slow {
+    fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
+        if !matches!(message, Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_)) {
+            return Some(message);
+        }
+        body.send_later(Self::delay(body), to, message);
+        None
+    }
+}

@@ -1,0 +1,216 @@
+//! Attacks on who is served, and how soon: primaries that do too little, liars that say too much. (PROTOCOL §4, §6, §9)
+
+use core::time::Duration;
+
+use quorate_protocol::message::Message;
+use quorate_protocol::refusal::Refusal;
+use quorate_simulator::Failure;
+
+use super::{MINUTE, SECOND, besieged, count, expect_survival, submit};
+
+/// What the deadline of a request is at most, with a view change and a retry around it.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A primary that plays `attack` is replaced, and its victims are served by the next.
+fn expect_replacement(attack: &str) -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, attack);
+        submit(&mut cluster, 20);
+        cluster.run_until_answered(PATIENCE)?;
+        let view = cluster.highest_view().value();
+        assert!(view >= attackers.len() as u64, "{attack}: view {view}");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+/// Liars that are no primaries change nothing for anyone.
+fn expect_calm(attack: &str) -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[2][..]), (7, &[3, 5])] {
+        let mut cluster = besieged(size, attackers, attack);
+        for _ in 0..5 {
+            submit(&mut cluster, 20);
+            cluster.run_until_answered(2 * SECOND)?;
+            cluster.run_for(SECOND)?;
+        }
+        assert_eq!(cluster.highest_view().value(), 0, "{attack}");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_primary_that_says_nothing_is_replaced() -> Result<(), Failure> {
+    expect_replacement("silent")
+}
+
+#[test]
+fn a_primary_that_orders_nothing_but_empty_batches_is_replaced() -> Result<(), Failure> {
+    expect_replacement("empty-batches")
+}
+
+#[test]
+fn a_primary_that_never_orders_one_client_is_replaced() -> Result<(), Failure> {
+    expect_replacement("censor")
+}
+
+#[test]
+fn a_primary_that_leaves_out_slots_is_replaced_and_nobody_follows_it_beyond_the_window() -> Result<(), Failure> {
+    let mut cluster = besieged(4, &[0], "jump-sequence");
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(PATIENCE)?;
+    assert!(cluster.refusals(Refusal::OutsideWatermarks) > 0);
+    expect_replacement("jump-sequence")
+}
+
+#[test]
+fn a_primary_that_signs_for_clients_is_proved_faulty_and_one_that_is_passed_such_requests_is_not() -> Result<(), Failure>
+{
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "bad-client-signature");
+        submit(&mut cluster, 20);
+        cluster.run_until_answered(PATIENCE)?;
+        assert!(attackers.iter().all(|attacker| cluster.is_proved_faulty(*attacker)));
+        expect_survival(&mut cluster)?;
+    }
+    expect_calm("bad-client-signature")
+}
+
+#[test]
+fn a_slow_primary_serves_all_the_same_and_backups_that_are_slow_slow_nobody_down() -> Result<(), Failure> {
+    let mut cluster = besieged(4, &[0], "slow");
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(PATIENCE)?;
+    expect_survival(&mut cluster)?;
+    let mut cluster = besieged(4, &[2], "slow");
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(Duration::from_millis(200))?;
+    expect_survival(&mut cluster)
+}
+
+#[test]
+fn batches_that_only_some_were_shown_reach_all() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "withhold-body");
+        let without = count(&mut cluster, &[0], |_, message| matches!(message, Message::Prepare(_)));
+        submit(&mut cluster, 20);
+        cluster.run_until_answered(PATIENCE)?;
+        assert!(without.get() > 0);
+        let tip = (0..size).map(|replica| cluster.executed(replica)).max().unwrap_or(0);
+        cluster.run_until(|cluster| (2..size).all(|replica| cluster.executed(replica) >= tip), MINUTE)?;
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn votes_that_reach_one_replica_only_leave_nobody_behind() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[3]), (7, &[0, 3])] {
+        let mut cluster = besieged(size, attackers, "withhold-votes");
+        submit(&mut cluster, 40);
+        cluster.run_until_answered(PATIENCE)?;
+        let correct: Vec<usize> = (0..size).filter(|replica| !attackers.contains(replica)).collect();
+        let tip = correct.iter().map(|replica| cluster.executed(*replica)).max().unwrap_or(0);
+        cluster.run_until(|cluster| correct.iter().all(|replica| cluster.executed(*replica) >= tip), MINUTE)?;
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_liar_alone_moves_nobody_to_another_view() -> Result<(), Failure> {
+    for attack in ["early-view-change", "jump-view", "flood-views"] {
+        expect_calm(attack)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_of_another_time_harms_nobody() -> Result<(), Failure> {
+    for (attack, refusal) in
+        [("outdated", Refusal::OutsideWatermarks), ("future", Refusal::FutureView), ("replay", Refusal::Executed)]
+    {
+        let mut cluster = besieged(4, &[2], attack);
+        for _ in 0..5 {
+            submit(&mut cluster, 20);
+            cluster.run_until_answered(2 * SECOND)?;
+            cluster.run_for(SECOND)?;
+        }
+        let harmless = cluster.refusals(refusal) + cluster.counts().refused;
+        assert!(cluster.refusals(refusal) > 0, "{attack}: {harmless}");
+        expect_calm(attack)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_flood_costs_others_no_time() -> Result<(), Failure> {
+    let mut cluster = besieged(4, &[2], "flood");
+    let sent = count(&mut cluster, &[2], |_, _| true);
+    submit(&mut cluster, 20);
+    cluster.run_until_answered(SECOND)?;
+    cluster.run_for(SECOND)?;
+    assert!(sent.get() > 3_000, "{}", sent.get());
+    expect_calm("flood")
+}
+
+#[test]
+fn any_order_of_requests_and_messages_will_do() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[2]), (7, &[0, 3])] {
+        let mut cluster = besieged(size, attackers, "reorder");
+        for _ in 0..5 {
+            submit(&mut cluster, 20);
+            cluster.run_until_answered(2 * SECOND)?;
+        }
+        assert_eq!(cluster.highest_view().value(), 0, "it does nothing that it may not");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn clients_believe_no_replica_alone() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[3]), (7, &[0, 3])] {
+        let mut cluster = besieged(size, attackers, "lie-to-clients");
+        let tickets = submit(&mut cluster, 40);
+        cluster.run_until_answered(PATIENCE)?;
+        assert!(tickets.iter().all(|ticket| cluster.results_of(*ticket).is_some()));
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn who_comes_and_goes_is_done_without() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[2]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "crash-loop");
+        for _ in 0..10 {
+            submit(&mut cluster, 10);
+            cluster.run_for(SECOND)?;
+        }
+        cluster.run_until_answered(PATIENCE)?;
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_that_a_liar_hands_out_is_installed_by_nobody() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[2]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "lie-in-transfer");
+        let parts = count(&mut cluster, attackers, |_, message| matches!(message, Message::Part(_)));
+        let behind = size - 1;
+        cluster.isolate(behind);
+        for _ in 0..12 {
+            submit(&mut cluster, 40);
+            cluster.run_until_answered(MINUTE)?;
+        }
+        cluster.rejoin(behind);
+        let tip = cluster.executed(behind - 1).max(cluster.executed(1));
+        cluster.run_until(|cluster| cluster.executed(behind) >= tip, 2 * MINUTE)?;
+        assert!(cluster.counts().transfers > 0);
+        assert!(parts.get() > 0 || size > 4, "a liar was asked");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
