@@ -95,15 +95,3 @@ fn calls_are_answered_whatever_f_attackers_play() -> Result<(), Failure> {
     }
     Ok(())
 }
-
-/// Bounded as real time is: none of them may answer what it hears with more and more.
-#[test]
-fn attackers_among_themselves_do_not_go_round_in_circles() -> Result<(), Failure> {
-    for name in adversary::names() {
-        let mut cluster = besieged(4, &[0, 1, 2, 3], name);
-        submit(&mut cluster, 4);
-        cluster.run_for(SECOND)?;
-        assert!(cluster.counts().delivered < 60_000, "{name}: {}", cluster.counts().delivered);
-    }
-    Ok(())
-}

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use quorate_protocol::codec::decode;
-use quorate_protocol::message::{Message, NewView, ViewChange};
+use quorate_protocol::message::{Message, ViewChange};
 use quorate_protocol::refusal::Refusal;
 use quorate_simulator::statement::Subject;
 use quorate_simulator::{Cluster, Failure};
@@ -29,7 +29,7 @@ fn a_primary_that_equivocates_is_replaced_though_accomplices_vote_for_all_it_say
         let found = contradictions(&mut cluster, attackers);
         submit(&mut cluster, 20);
         cluster.run_until_answered(MINUTE)?;
-        assert!(cluster.highest_view().value() as usize >= attackers.len());
+        assert!(cluster.highest_view().value() >= attackers.len() as u64);
         let commits = found.borrow().iter().filter(|subject| matches!(subject, Subject::Commit(..))).count();
         assert!(commits > 0, "{:?}", found.borrow());
         expect_survival(&mut cluster)?;
@@ -52,27 +52,6 @@ fn who_votes_for_two_batches_is_proved_faulty_and_replaced_as_a_primary() -> Res
         expect_survival(&mut cluster)?;
     }
     Ok(())
-}
-
-#[test]
-fn a_vote_counts_once_however_often_it_is_said() -> Result<(), Failure> {
-    let mut cluster = besieged(7, &[0, 4], "double-vote");
-    submit(&mut cluster, 40);
-    cluster.run_until_answered(MINUTE)?;
-    assert!(cluster.refusals(Refusal::Duplicate) > 50, "{}", cluster.refusals(Refusal::Duplicate));
-    assert!(cluster.counts().refused > 50, "certificates of one member");
-    assert_eq!(cluster.highest_view().value(), 0, "nobody is hurt");
-    // Three correct replicas and an attacker's five votes are no quorum of five members.
-    (1..4).filter(|replica| *replica != 4).take(2).for_each(|replica| cluster.crash(replica));
-    let executed = cluster.executed(3);
-    submit(&mut cluster, 10);
-    cluster.run_for(2 * SECOND)?;
-    cluster.crash(3);
-    submit(&mut cluster, 10);
-    cluster.run_for(5 * SECOND)?;
-    assert!(cluster.executed(5) <= executed + 20);
-    cluster.restart_all()?;
-    expect_survival(&mut cluster)
 }
 
 #[test]
@@ -131,24 +110,6 @@ fn certificates_of_old_views_and_slots_bring_nothing_back() -> Result<(), Failur
             cluster.restart_all()?;
         }
         assert!(stale.get() > 0);
-        expect_survival(&mut cluster)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn forged_certificates_are_refused_and_hide_no_valid_one() -> Result<(), Failure> {
-    for (size, attackers) in [(4, &[1][..]), (4, &[3]), (7, &[1, 3])] {
-        let mut cluster = failing_over(size, attackers, "forge-certificates")?;
-        let before = cluster.counts().refused;
-        assert!(before > 10, "decisions and checkpoints");
-        cluster.crash(0);
-        submit(&mut cluster, 12);
-        cluster.run_for(5 * SECOND)?;
-        // With one replica of n down and f liars, the view begins only with the liars' own valid view changes.
-        assert!(cluster.counts().refused > before);
-        assert!(cluster.highest_view().value() >= 1);
-        cluster.restart(0)?;
         expect_survival(&mut cluster)?;
     }
     Ok(())
