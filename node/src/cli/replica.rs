@@ -34,7 +34,7 @@ pub(super) struct Arguments {
     /// The replica's folder, as `quorate init` made it
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
-    /// Play an attack instead of being correct, for tests; refused: this version has no attacks yet
+    /// Play an attack instead of being correct, for tests; refused: so far attacks are played in the simulator alone
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "STRATEGY")]
     malicious: Option<String>,
@@ -65,8 +65,8 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
 /// Why `attack` cannot be played.
 #[cfg(feature = "lab")]
 pub(super) fn refuse_attack(attack: &str) -> Problem {
-    let what = format!("the attack `{attack}` cannot be played: this version has no attacks yet");
-    Problem::usage(what, "leave --malicious out")
+    let what = format!("the attack `{attack}` cannot be played here: so far attacks are played in the simulator alone");
+    Problem::usage(what, "leave --malicious out, or look at `quorate simulate --attack NAME`")
 }
 
 /// Adds where to read on, unless the error itself says what to do.

@@ -51,7 +51,7 @@ pub(super) struct Arguments {
     /// Drive load for this long, print the report and end
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     bench: Option<Duration>,
-    /// Make a replica an attacker, for tests; refused: this version has no attacks yet
+    /// Make a replica an attacker, for tests; refused: so far attacks are played in the simulator alone
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "REPLICA=STRATEGY")]
     malicious: Vec<String>,
