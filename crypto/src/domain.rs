@@ -20,7 +20,9 @@ pub enum Domain {
     NewView,
     /// A client's request.
     Request,
-    /// The bytes of a batch.
+    /// The body of a request, or bytes in a batch's place that are none.
+    Body,
+    /// A batch, by its requests' bodies and signatures.
     Batch,
     /// The whole of the replicated state, as a checkpoint names it.
     State,
@@ -42,7 +44,7 @@ pub enum Domain {
 
 impl Domain {
     /// Every domain, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Genesis,
         Self::Prepare,
         Self::Commit,
@@ -50,6 +52,7 @@ impl Domain {
         Self::ViewChange,
         Self::NewView,
         Self::Request,
+        Self::Body,
         Self::Batch,
         Self::State,
         Self::Session,
@@ -71,6 +74,7 @@ impl Domain {
             Self::ViewChange => b"quorate/1/view-change\0",
             Self::NewView => b"quorate/1/new-view\0",
             Self::Request => b"quorate/1/request\0",
+            Self::Body => b"quorate/1/body\0",
             Self::Batch => b"quorate/1/batch\0",
             Self::State => b"quorate/1/state\0",
             Self::Session => b"quorate/1/session\0",

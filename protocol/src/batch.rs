@@ -1,13 +1,14 @@
 //! Requests and the batches that order them. (PROTOCOL §4)
 //!
-//! A batch is encoded once, by the primary; the same bytes are hashed, sent, logged and executed. Its digest covers the
-//! requests with their signatures. A request's identity is client, session and number, never signature bytes.
+//! A batch is encoded once, by the primary; the same bytes are sent, logged and executed. Its digest covers the requests
+//! with their signatures, and is made of the digests of their bodies, which the clients' signatures need too: so each byte
+//! is hashed once. A request's identity is client, session and number, never signature bytes.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
-use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, hash};
+use quorate_crypto::{Digest, Domain, Hasher, Item, PublicKey, Signature, hash};
 
 use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode, encode_about};
 use crate::configuration::{ClientPolicy, ClusterId, Configuration};
@@ -68,6 +69,8 @@ pub struct ParsedRequest {
     pub request: Request,
     /// The bytes and their signature.
     pub signed: SignedRequest,
+    /// The digest of the bytes.
+    body_digest: Digest,
 }
 
 /// Why bytes are not a request or a batch of this configuration. Depends on bytes and configuration alone, so all correct
@@ -102,6 +105,14 @@ struct Body {
     requests: List<SignedRequest, OPERATIONS_MAX>,
 }
 
+/// Bytes in the place of a batch, hashed and not yet checked.
+pub(crate) struct Hashed {
+    body: Bytes,
+    digest: Digest,
+    /// Stamp and requests, each with the digest of its body.
+    content: Result<(WallTime, Vec<(Digest, SignedRequest)>), CodecError>,
+}
+
 /// A batch, with what its bytes mean.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Batch {
@@ -132,7 +143,7 @@ impl Request {
         signer: &dyn crate::statement::Signer,
     ) -> Result<SignedRequest, CodecError> {
         let body = encode(self)?;
-        let signature = signer.sign(&request_digest(cluster, &body));
+        let signature = signer.sign(&request_digest(cluster, &body_digest(&body)));
         Ok(SignedRequest { body: body.into(), signature })
     }
 }
@@ -146,12 +157,27 @@ impl SignedRequest {
 }
 
 impl ParsedRequest {
+    /// A request with bytes that say the same.
+    pub fn new(request: Request, signed: SignedRequest) -> Self {
+        Self { body_digest: body_digest(&signed.body), request, signed }
+    }
+
     /// Decodes `signed` and checks it against the bounds and the client policy of `configuration`; the signature is left
     /// to [`crate::verify`].
     ///
     /// # Errors
     /// [`InvalidBatch`].
     pub fn parse(signed: SignedRequest, configuration: &Configuration) -> Result<Self, InvalidBatch> {
+        let body_digest = body_digest(&signed.body);
+        Self::parse_hashed(signed, body_digest, configuration)
+    }
+
+    /// The same, of a request whose body was hashed already.
+    fn parse_hashed(
+        signed: SignedRequest,
+        body_digest: Digest,
+        configuration: &Configuration,
+    ) -> Result<Self, InvalidBatch> {
         let parameters = configuration.parameters();
         if signed.body.len() > parameters.request_bytes_max as usize {
             return Err(InvalidBatch::RequestBytes);
@@ -168,7 +194,7 @@ impl ParsedRequest {
         }
         match &parameters.clients {
             ClientPolicy::Listed(keys) if keys.binary_search(&request.client).is_err() => Err(InvalidBatch::Client),
-            ClientPolicy::Any | ClientPolicy::Listed(_) => Ok(Self { request, signed }),
+            ClientPolicy::Any | ClientPolicy::Listed(_) => Ok(Self { request, signed, body_digest }),
         }
     }
 
@@ -176,7 +202,7 @@ impl ParsedRequest {
     pub fn signature_item(&self, cluster: &ClusterId) -> Item {
         Item {
             key: self.request.client,
-            digest: request_digest(cluster, &self.signed.body),
+            digest: request_digest(cluster, &self.body_digest),
             signature: self.signed.signature,
         }
     }
@@ -195,7 +221,8 @@ impl ParsedRequest {
 impl Batch {
     /// The empty batch: one constant, without a stamp.
     pub fn empty() -> Self {
-        Self { body: Bytes::new(), digest: batch_digest(&[]), stamp: WallTime::ZERO, requests: Arc::from([]) }
+        let body = Bytes::new();
+        Self { digest: batch_digest(&body), body, stamp: WallTime::ZERO, requests: Arc::from([]) }
     }
 
     /// The batch of `requests`, at least one, stamped by its primary. The caller keeps to the bounds.
@@ -206,7 +233,8 @@ impl Batch {
         let bytes = BATCH_OVERHEAD_BYTES + requests.iter().map(ParsedRequest::bytes_in_batch).sum::<usize>();
         let body =
             encode_about(&Body { stamp, requests: list }, bytes).expect("the primary keeps to the bound of bytes");
-        Self { digest: batch_digest(&body), requests: within(&body, requests), body, stamp }
+        let parts = requests.iter().map(|request| (&request.body_digest, &request.signed.signature));
+        Self { digest: digest_of_parts(stamp, parts), requests: within(&body, requests), body, stamp }
     }
 
     /// Decodes a batch and checks it and its requests against the bounds of `configuration`; the signatures are left to
@@ -215,35 +243,7 @@ impl Batch {
     /// # Errors
     /// [`InvalidBatch`].
     pub fn parse(body: Bytes, configuration: &Configuration) -> Result<Self, InvalidBatch> {
-        let digest = batch_digest(&body);
-        Self::parse_named(body, digest, configuration)
-    }
-
-    /// The same, of a body whose [`batch_digest`] is known already.
-    pub(crate) fn parse_named(
-        body: Bytes,
-        digest: Digest,
-        configuration: &Configuration,
-    ) -> Result<Self, InvalidBatch> {
-        if body.is_empty() {
-            return Ok(Self::empty());
-        }
-        let parameters = configuration.parameters();
-        if body.len() > parameters.batch_bytes_max as usize {
-            return Err(InvalidBatch::Bounds);
-        }
-        let decoded: Body = decode(&body)?;
-        let requests: Vec<ParsedRequest> = decoded
-            .requests
-            .into_vec()
-            .into_iter()
-            .map(|signed| ParsedRequest::parse(signed, configuration))
-            .collect::<Result<_, _>>()?;
-        let operations: usize = requests.iter().map(ParsedRequest::operations_in_batch).sum();
-        if requests.is_empty() || operations > parameters.batch_operations_max as usize {
-            return Err(InvalidBatch::Bounds);
-        }
-        Ok(Self { digest, body, stamp: decoded.stamp, requests: requests.into() })
+        Hashed::new(body).parse(configuration)
     }
 
     /// The bytes as the primary encoded them; none in the empty batch.
@@ -272,12 +272,64 @@ impl Batch {
     }
 }
 
+impl Hashed {
+    pub(crate) fn new(body: Bytes) -> Self {
+        let content = decode::<Body>(&body).map(|Body { stamp, requests }| {
+            let hashed = |signed: SignedRequest| (body_digest(&signed.body), signed);
+            (stamp, requests.into_vec().into_iter().map(hashed).collect::<Vec<_>>())
+        });
+        let digest = match &content {
+            Ok((stamp, requests)) => {
+                digest_of_parts(*stamp, requests.iter().map(|(body, signed)| (body, &signed.signature)))
+            }
+            Err(_not_a_batch) => hash(Domain::Body, &[&body]),
+        };
+        Self { body, digest, content }
+    }
+
+    /// What the bytes are named by, whatever they are.
+    pub(crate) const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The bytes.
+    pub(crate) const fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Checks the batch and its requests against the bounds of `configuration`.
+    pub(crate) fn parse(self, configuration: &Configuration) -> Result<Batch, InvalidBatch> {
+        let Self { body, digest, content } = self;
+        if body.is_empty() {
+            return Ok(Batch::empty());
+        }
+        let parameters = configuration.parameters();
+        if body.len() > parameters.batch_bytes_max as usize {
+            return Err(InvalidBatch::Bounds);
+        }
+        let (stamp, requests) = content?;
+        let requests: Vec<ParsedRequest> = requests
+            .into_iter()
+            .map(|(body_digest, signed)| ParsedRequest::parse_hashed(signed, body_digest, configuration))
+            .collect::<Result<_, _>>()?;
+        let operations: usize = requests.iter().map(ParsedRequest::operations_in_batch).sum();
+        if requests.is_empty() || operations > parameters.batch_operations_max as usize {
+            return Err(InvalidBatch::Bounds);
+        }
+        Ok(Batch { digest, body, stamp, requests: requests.into() })
+    }
+}
+
 /// The requests of a body as slices of it, as every other replica has them: the frames in which they came are let go.
 fn within(body: &Bytes, came: Vec<ParsedRequest>) -> Arc<[ParsedRequest]> {
     let Ok(Body { requests, .. }) = decode(body) else { return came.into() };
     let slices = requests.into_vec().into_iter().zip(came);
     slices
-        .map(|(signed, came)| ParsedRequest { request: decode(signed.body.bytes()).unwrap_or(came.request), signed })
+        .map(|(signed, came)| ParsedRequest {
+            request: decode(signed.body.bytes()).unwrap_or(came.request),
+            signed,
+            body_digest: came.body_digest,
+        })
         .collect()
 }
 
@@ -287,12 +339,87 @@ pub const BATCH_OVERHEAD_BYTES: usize = size_of::<u64>() + size_of::<u32>();
 // A batch of one largest request fits: a configuration leaves it 1 KiB beyond the request.
 const _: () = assert!(BATCH_OVERHEAD_BYTES + size_of::<u32>() + size_of::<[u8; 64]>() <= 1 << 10);
 
-/// The digest of an encoded batch.
-pub fn batch_digest(body: &[u8]) -> Digest {
-    hash(Domain::Batch, &[body])
+/// The digest of an encoded batch, or of bytes that are none.
+pub fn batch_digest(body: &Bytes) -> Digest {
+    Hashed::new(body.clone()).digest
 }
 
-/// What a client signs for the encoded request `body`.
-pub fn request_digest(cluster: &ClusterId, body: &[u8]) -> Digest {
-    hash(Domain::Request, &[cluster.digest().as_bytes(), body])
+/// The digest of a batch by its parts, each of a fixed length: as different as the bytes that encode them.
+fn digest_of_parts<'a>(stamp: WallTime, parts: impl Iterator<Item = (&'a Digest, &'a Signature)>) -> Digest {
+    let mut hasher = Hasher::new(Domain::Batch);
+    hasher.update_u64(stamp.nanoseconds());
+    for (body_digest, signature) in parts {
+        hasher.update(body_digest.as_bytes()).update(signature.as_bytes());
+    }
+    hasher.finish()
+}
+
+fn body_digest(body: &[u8]) -> Digest {
+    hash(Domain::Body, &[body])
+}
+
+/// What a client signs for a request whose encoding has this digest.
+fn request_digest(cluster: &ClusterId, body_digest: &Digest) -> Digest {
+    hash(Domain::Request, &[cluster.digest().as_bytes(), body_digest.as_bytes()])
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use proptest::collection::vec as vec_of;
+    use proptest::prelude::any;
+    use proptest::{prop_assert_eq, prop_assert_ne, proptest};
+
+    use super::*;
+
+    fn body(stamp: u64, requests: &[(&[u8], u8)]) -> Bytes {
+        let signed = |&(body, signature): &(&[u8], u8)| SignedRequest {
+            body: body.to_vec().into(),
+            signature: Signature::from_bytes([signature; 64]),
+        };
+        let requests = List::new(requests.iter().map(signed).collect()).expect("few");
+        encode(&Body { stamp: WallTime::from_nanoseconds(stamp), requests }).expect("short")
+    }
+
+    proptest! {
+        /// Whatever bytes they are, a batch or none: only the same bytes have the same name.
+        #[test]
+        fn different_bytes_have_different_names(
+            stamp in 0..3_u64, bodies in vec_of((vec_of(0..2_u8, 0..3), 0..2_u8), 0..3),
+            others in vec_of((vec_of(0..2_u8, 0..3), 0..2_u8), 0..3), noise in vec_of(any::<u8>(), 0..100),
+        ) {
+            let of = |parts: &[(Vec<u8>, u8)]| {
+                body(stamp, &parts.iter().map(|(bytes, signature)| (&bytes[..], *signature)).collect::<Vec<_>>())
+            };
+            let (left, right) = (of(&bodies), of(&others));
+            prop_assert_eq!(left == right, batch_digest(&left) == batch_digest(&right));
+            let later = body(stamp + 1, &[]);
+            prop_assert_eq!(left == later, batch_digest(&left) == batch_digest(&later));
+            prop_assert_ne!(batch_digest(&left), batch_digest(&Bytes::from([&left[..], &[0]].concat())));
+            prop_assert_eq!(left == noise, batch_digest(&left) == batch_digest(&noise.into()));
+        }
+    }
+
+    #[test]
+    fn another_signature_under_the_same_request_makes_another_batch() {
+        assert_ne!(batch_digest(&body(1, &[(b"a", 1)])), batch_digest(&body(1, &[(b"a", 2)])));
+    }
+
+    #[test]
+    fn what_is_cut_elsewhere_is_another_batch() {
+        let together = batch_digest(&body(1, &[(b"ab", 1)]));
+        assert_ne!(together, batch_digest(&body(1, &[(b"a", 1), (b"b", 1)])));
+        assert_ne!(batch_digest(&body(1, &[(b"a", 1), (b"b", 1)])), batch_digest(&body(1, &[(b"b", 1), (b"a", 1)])));
+    }
+
+    /// The digests of parts cannot be passed off as the bytes of something that is no batch.
+    #[test]
+    fn bytes_that_are_no_batch_are_named_in_a_domain_of_their_own() {
+        let real = body(7, &[(b"a", 1)]);
+        let parts = [&7_u64.to_le_bytes()[..], body_digest(b"a").as_bytes(), &[1; 64]].concat();
+        assert_eq!(batch_digest(&real), hash(Domain::Batch, &[&parts]));
+        assert_ne!(batch_digest(&real), batch_digest(&parts.into()));
+        assert_eq!(batch_digest(&Bytes::from(vec![1, 2, 3])), hash(Domain::Body, &[&[1, 2, 3]]));
+    }
 }

@@ -56,7 +56,7 @@ impl Evidence {
             Self::ConflictingCommits(first, second) => do_conflict(first, second, configuration, verifier),
             Self::ConflictingCheckpoints(first, second) => do_conflict(first, second, configuration, verifier),
             Self::InvalidBatch { vote, batch } => {
-                vote.statement.digest == batch_digest(batch)
+                vote.statement.digest == batch_digest(batch.bytes())
                     && vote.voter == configuration.primary(vote.statement.view)
                     && is_signed(vote, configuration, verifier)
                     && !is_valid_batch(batch, configuration, verifier)

@@ -175,7 +175,7 @@ mod tests {
         let request =
             Request { client, session: Session::NONE, number: RequestNumber::new(1), operations: List::empty() };
         let signed = SignedRequest { body: vec![0; bytes].into(), signature: Signature::from_bytes([0; 64]) };
-        Batch::new(WallTime::ZERO, vec![ParsedRequest { request, signed }])
+        Batch::new(WallTime::ZERO, vec![ParsedRequest::new(request, signed)])
     }
 
     fn stable(sequence: u64) -> StableCertificate {

@@ -93,6 +93,11 @@ impl Outbox {
         number <= self.durable
     }
 
+    /// The votes that wait to be durable, the latest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &Message> {
+        self.waiting.iter().rev().map(|(_, message)| message)
+    }
+
     /// The next vote whose record is durable: it is now to be broadcast and counted.
     pub(crate) fn release(&mut self) -> Option<Message> {
         if self.waiting.front()?.0 > self.durable {

@@ -249,7 +249,7 @@ mod tests {
         let (client, number) = (client(of), RequestNumber::new(number));
         let request = Request { client, session: Session::NONE, number, operations: List::empty() };
         let signed = SignedRequest { body: body.into(), signature: Signature::from_bytes([0; 64]) };
-        ParsedRequest { request, signed }
+        ParsedRequest::new(request, signed)
     }
 
     fn request(of: u64, number: u64) -> ParsedRequest {

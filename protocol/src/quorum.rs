@@ -69,6 +69,11 @@ impl<S: Ballot> Votes<S> {
         self.by_member.get(member.index()).and_then(Option::as_ref)
     }
 
+    /// How many members made this statement.
+    pub(crate) fn count(&self, statement: &S) -> usize {
+        self.by_member.iter().flatten().filter(|vote| vote.statement == *statement).count()
+    }
+
     /// The certificate of a statement that `accepts`, once `quorum` members made the same one.
     pub(crate) fn certificate(&self, quorum: usize, accepts: impl Fn(&S) -> bool) -> Option<Certificate<S>> {
         let votes = || self.by_member.iter().flatten();

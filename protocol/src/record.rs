@@ -90,6 +90,11 @@ impl Record {
         }
     }
 
+    /// Whether something may wait for it to be durable. What only shortens the next start can wait for company.
+    pub const fn is_awaited(&self) -> bool {
+        !matches!(self, Self::Committed(_))
+    }
+
     /// The record's bytes. No record exceeds the bounds of the encoding: its parts have bounds far below, and for a new view
     /// the configuration sees to it.
     pub fn encode(&self) -> EncodedRecord {

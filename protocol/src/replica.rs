@@ -42,6 +42,7 @@ use crate::quorum::{Ballot, Counted};
 use crate::refusal::Refusal;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
+use crate::slot::Slot;
 use crate::statement::{Checkpoint, Prepare, Signer, Statement, Vote};
 use crate::time::{Now, Time, WallTime};
 use crate::timers::{Timer, Timers};
@@ -350,7 +351,9 @@ impl Replica {
                     && slot.is_none_or(|slot| {
                         let is_known =
                             slot.prepares.of(vote.voter).is_some_and(|held| held.statement == vote.statement);
-                        !is_known && slot.prepared_view().is_none_or(|view| view < vote.statement.view)
+                        !is_known
+                            && slot.prepared_view().is_none_or(|view| view < vote.statement.view)
+                            && !self.is_prepared_but_for_own(slot, &vote.statement)
                     })
             }
             Message::Commit(vote) => {
@@ -375,6 +378,16 @@ impl Replica {
                 true
             }
         }
+    }
+
+    /// Whether all that the prepared certificate lacks is this replica's own vote, on its way to the disk. Another one's vote
+    /// would not help: the certificate is made durable behind the own vote.
+    fn is_prepared_but_for_own(&self, slot: &Slot, statement: &Prepare) -> bool {
+        let is_cast = |message: &Message| {
+            matches!(message, Message::Prepare(own) | Message::PrePrepare(PrePrepare { vote: own, .. })
+                if own.statement == *statement)
+        };
+        slot.prepares.count(statement) + 1 >= self.configuration.quorum() && self.outbox.waiting().any(is_cast)
     }
 
     fn parameters(&self) -> &Parameters {

@@ -157,7 +157,7 @@ mod tests {
         let request =
             Request { client, session: Session::NONE, number: RequestNumber::new(1), operations: List::empty() };
         let signed = SignedRequest { body: vec![0].into(), signature: Signature::from_bytes([0; 64]) };
-        Batch::new(WallTime::from_nanoseconds(stamp), vec![ParsedRequest { request, signed }])
+        Batch::new(WallTime::from_nanoseconds(stamp), vec![ParsedRequest::new(request, signed)])
     }
 
     fn prepare(view: u64, batch: &Batch) -> Prepare {

@@ -1,7 +1,8 @@
 //! A map from byte keys to byte values under a Merkle root: what a checkpoint names. (PROTOCOL §5)
 //!
-//! The application's entries and the protocol's own lie in one of these each. Writing costs no hash: a checkpoint hashes
-//! what changed since the last one, each key once however often it was written, and the buckets and nodes above it.
+//! The application's entries and the protocol's own lie in one of these each. A value is hashed when it is written, while
+//! it is at hand; a checkpoint hashes the keys that were written since the last one, each once, and the buckets and nodes
+//! above them.
 //!
 //! The root depends on the entries alone, not on how they came to be. The digest of a key decides its bucket, so keys
 //! spread evenly; the leaf of a bucket is the digest of its entries' fingerprints in order, and so proves what is in
@@ -58,11 +59,12 @@ struct Held {
     touched: Option<NonZeroUsize>,
 }
 
-/// A key that was written, and what it held at the last checkpoint.
+/// A key that was written, what it held at the last checkpoint, and the digest of what it holds now.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Touched {
     key: Key,
     before: Option<Bytes>,
+    now: Option<Digest>,
 }
 
 /// A changed entry on its way into its bucket.
@@ -123,20 +125,19 @@ impl StateMap {
     /// batch in memory for as long as the entry lives.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
+        let now = Some(value_digest(value));
         let value = Bytes::copy_from_slice(value);
         match self.entries.entry(Key::from(key)) {
             MapEntry::Occupied(mut entry) => {
                 let held = entry.get_mut();
                 let before = core::mem::replace(&mut held.value, value);
                 self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
-                if held.touched.is_none() {
-                    held.touched = touch(&mut self.touched, key, Some(before));
-                }
+                held.touched = touch(&mut self.touched, held.touched, key, Some(before), now);
                 true
             }
             MapEntry::Vacant(entry) => {
                 let place = self.removed.remove(key);
-                let touched = place.or_else(|| touch(&mut self.touched, key, None));
+                let touched = touch(&mut self.touched, place, key, None, now);
                 entry.insert(Held { value, touched });
                 false
             }
@@ -147,7 +148,7 @@ impl StateMap {
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let Some(Held { value: before, touched }) = self.entries.remove(key) else { return false };
         self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
-        if let Some(place) = touched.or_else(|| touch(&mut self.touched, key, Some(before))) {
+        if let Some(place) = touch(&mut self.touched, touched, key, Some(before), None) {
             self.removed.insert(Key::from(key), place);
         }
         true
@@ -172,11 +173,7 @@ impl StateMap {
     /// Brings the root up to date and gives it with the entries that differ from the checkpoint before, in ascending order
     /// of their keys.
     pub fn checkpoint(&mut self) -> Image {
-        let changes = self.take_changes();
-        let mut updates: Vec<Update> = changes
-            .iter()
-            .map(|(key, value)| Update { key: key_digest(key), value: value.as_ref().map(|value| value_digest(value)) })
-            .collect();
+        let (changes, mut updates) = self.take_changes();
         updates.sort_unstable_by_key(|update| update.key);
         let depth = self.tree.depth();
         for updates in updates.chunk_by(|left, right| bucket_index(&left.key, depth) == bucket_index(&right.key, depth))
@@ -187,22 +184,24 @@ impl StateMap {
         Image { root: self.root, changes }
     }
 
-    /// What differs from the last checkpoint, in ascending order of the keys; forgets what was before.
-    fn take_changes(&mut self) -> Vec<Change> {
+    /// What differs from the last checkpoint, in ascending order of the keys, and what that means for the buckets, in the
+    /// same order; forgets what was before.
+    fn take_changes(&mut self) -> (Vec<Change>, Vec<Update>) {
         let mut touched = core::mem::take(&mut self.touched);
         touched.sort_unstable_by(|left, right| left.key.cmp(&right.key));
-        let mut changes = Vec::new();
-        for Touched { key, before } in touched {
+        let (mut changes, mut updates) = (Vec::with_capacity(touched.len()), Vec::with_capacity(touched.len()));
+        for Touched { key, before, now: digest } in touched {
             let now = self.entries.get_mut(&key).map(|held| {
                 held.touched = None;
                 &held.value
             });
             if now != before.as_ref() {
+                updates.push(Update { key: key_digest(key.as_slice()), value: digest });
                 changes.push((Bytes::copy_from_slice(key.as_slice()), now.cloned()));
             }
         }
         self.removed.clear();
-        changes
+        (changes, updates)
     }
 
     /// Brings one bucket and its leaf up to date. Linear, however many entries a client has crowded into it.
@@ -294,9 +293,20 @@ impl StateMap {
     }
 }
 
-/// Remembers what the first write to `key` since the checkpoint left behind, and gives its place, counted from one.
-fn touch(touched: &mut Vec<Touched>, key: &[u8], before: Option<Bytes>) -> Option<NonZeroUsize> {
-    touched.push(Touched { key: Key::from(key), before });
+/// Remembers the digest of what a write to `key` left there, and what it found there if it is the first since the
+/// checkpoint, which has no `place` yet. Gives the place, counted from one.
+fn touch(
+    touched: &mut Vec<Touched>,
+    place: Option<NonZeroUsize>,
+    key: &[u8],
+    before: Option<Bytes>,
+    now: Option<Digest>,
+) -> Option<NonZeroUsize> {
+    if let Some(known) = place.and_then(|place| touched.get_mut(place.get() - 1)) {
+        known.now = now;
+        return place;
+    }
+    touched.push(Touched { key: Key::from(key), before, now });
     NonZeroUsize::new(touched.len())
 }
 

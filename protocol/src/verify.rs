@@ -10,7 +10,7 @@ use core::ops::Deref;
 
 use quorate_crypto::{Item, Signature};
 
-use crate::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
+use crate::batch::{Batch, Hashed, InvalidBatch, ParsedRequest, SignedRequest};
 use crate::certificate::{Certificate, CommittedCertificate, PreparedCertificate, StableCertificate};
 use crate::codec::{CodecError, decode};
 use crate::configuration::Configuration;
@@ -208,13 +208,13 @@ fn verify_pre_prepare(
     if vote.voter != configuration.primary(vote.statement.view) {
         return Err(Invalid::Sender(vote.voter));
     }
-    let body = body.into_bytes();
-    let digest = crate::batch::batch_digest(&body);
-    if digest != vote.statement.digest {
+    let hashed = Hashed::new(body.into_bytes());
+    if hashed.digest() != vote.statement.digest {
         return Err(Invalid::Digest);
     }
+    let body = hashed.body().clone();
     let proof = |body| Invalid::Misbehaviour(Box::new(Evidence::InvalidBatch { vote, batch: body }));
-    let Ok(batch) = Batch::parse_named(body.clone(), digest, configuration) else {
+    let Ok(batch) = hashed.parse(configuration) else {
         verifier.verify(&check.items).or(Err(Invalid::Signature))?;
         return Err(proof(body.into()));
     };

@@ -51,7 +51,7 @@ impl Fabricated {
             operations: List::new(vec![Blob::from(&number.to_le_bytes()[..])]).expect("one operation"),
         };
         let signed = request.sign(&cluster(), self.signer.as_ref()).expect("a short request");
-        ParsedRequest { request, signed }
+        ParsedRequest::new(request, signed)
     }
 
     fn batch(&self, number: u64) -> Batch {

@@ -144,5 +144,5 @@ pub fn primary(epoch: Epoch, view: View, members: u64) -> ReplicaId {
 
 /// Bytes by a digest: which domain it is made under does not matter here.
 fn name(body: &Blob) -> Digest {
-    batch_digest(body)
+    batch_digest(body.bytes())
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use quorate_node::configuration::key_file;
 use quorate_node::transport::{ALPN_PEER, Lane, Violation};
-use quorate_protocol::batch::batch_digest;
+use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::{Blob, Encode, List, encode};
 use quorate_protocol::message::{Message, PrePrepare, SignedViewChange, Status, ViewChange, to_frame};
 use quorate_protocol::number::{Epoch, ReplicaId, Sequence, View};
@@ -46,7 +46,7 @@ impl Rubbish<'_> {
 
     /// A vote for the empty batch, under a signature over something else.
     fn vote(&self, view: u64, sequence: u64) -> Vote<Prepare> {
-        let (view, sequence, digest) = (View::new(view), Sequence::new(sequence), batch_digest(&[]));
+        let (view, sequence, digest) = (View::new(view), Sequence::new(sequence), Batch::empty().digest());
         let signature = self.impostor.key().sign(self.cluster.genesis().cluster().digest());
         let voter = self.impostor.id();
         Vote { statement: Prepare { epoch: Epoch::ZERO, view, sequence, digest }, voter, signature }

@@ -11,7 +11,7 @@ use crate::storage::log::{Error, Log};
 /// On its way to the log.
 #[derive(Debug)]
 enum Waiting {
-    Append { number: RecordNumber, head: bytes::Bytes, body: bytes::Bytes },
+    Append { number: RecordNumber, head: bytes::Bytes, body: bytes::Bytes, is_awaited: bool },
     Cut { before: RecordNumber },
 }
 
@@ -27,8 +27,9 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn append(&mut self, number: RecordNumber, record: &Record) {
+        let is_awaited = record.is_awaited();
         let record = record.encode();
-        self.waiting.push_back(Waiting::Append { number, head: record.head, body: record.body });
+        self.waiting.push_back(Waiting::Append { number, head: record.head, body: record.body, is_awaited });
     }
 
     pub(super) fn cut(&mut self, before: RecordNumber) {
@@ -42,7 +43,12 @@ impl Backlog {
     pub(super) fn hand_over(&mut self, log: &Log) -> Result<(), Error> {
         while let Some(first) = self.waiting.front() {
             let handed = match first {
-                Waiting::Append { number, head, body } => log.append(number.value(), head.clone(), body.clone()),
+                Waiting::Append { number, head, body, is_awaited: true } => {
+                    log.append(number.value(), head.clone(), body.clone())
+                }
+                Waiting::Append { number, head, body, is_awaited: false } => {
+                    log.append_at_leisure(number.value(), head.clone(), body.clone())
+                }
                 Waiting::Cut { before } => log.cut(before.value()),
             };
             match handed {

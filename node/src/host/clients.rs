@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Host;
 use super::executor::{Command, Question};
-use super::verification::{CheckedRequest, REQUESTS_MAX, Received};
+use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
 
 /// Keys that one connection serves, at most; one that gave way and comes back counts again.
@@ -227,8 +227,17 @@ impl Host {
         Ok(())
     }
 
-    /// Hands requests to the pool, as many at once as have come meanwhile.
+    /// Hands requests to the pool, as many at once as have come meanwhile. A small one that comes alone is checked here: that
+    /// takes less time than to hand it over.
     pub(super) fn submit_requests(&mut self) -> anyhow::Result<()> {
+        if let [only] = &self.clients.unchecked[..]
+            && self.pool.has_no_requests()
+            && only.request.body.len() <= SMALL_BYTES_MAX
+        {
+            let received = std::mem::take(&mut self.clients.unchecked);
+            let checked = check_requests(received, &self.configuration, &mut self.rule);
+            return self.take_checked_requests(checked);
+        }
         while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {
             let count = self.clients.unchecked.len().min(REQUESTS_MAX);
             self.pool.check_requests(self.clients.unchecked.drain(..count).collect())?;
@@ -238,6 +247,11 @@ impl Host {
 
     pub(super) fn on_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
         self.pool.on_requests_checked();
+        self.take_checked_requests(checked)?;
+        self.submit_requests()
+    }
+
+    fn take_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
         for CheckedRequest { connection, id, outcome } in checked {
             match outcome {
                 Ok(request) if self.clients.serves(connection, &request.request.client) => {
@@ -252,7 +266,7 @@ impl Host {
                 Err(invalid) => self.refuse_invalid(connection, id, &invalid),
             }
         }
-        self.submit_requests()
+        Ok(())
     }
 
     /// What no honest client sends ends the connection; what a mistaken one sends is answered, if it says who asks.

@@ -28,7 +28,7 @@ pub(super) const REQUESTS_MAX: usize = 256;
 const REQUEST_CHECKS_MAX: usize = 2;
 
 /// A pre-prepare of so few bytes holds so few signatures that checking it at once costs less than handing it over.
-const SMALL_BATCH_BYTES: usize = 1024;
+pub(super) const SMALL_BYTES_MAX: usize = 1024;
 
 /// A message that was checked.
 pub(super) type CheckedMessage = Result<Verified<Payload>, Invalid>;
@@ -98,7 +98,7 @@ impl Verifier for Zip215 {
 /// Whether checking a message costs less than handing it to another thread.
 pub(super) fn is_small(message: &Message) -> bool {
     match message {
-        Message::PrePrepare(pre_prepare) => pre_prepare.batch.len() <= SMALL_BATCH_BYTES,
+        Message::PrePrepare(pre_prepare) => pre_prepare.batch.len() <= SMALL_BYTES_MAX,
         Message::Prepare(_)
         | Message::Commit(_)
         | Message::Checkpoint(_)
@@ -111,7 +111,11 @@ pub(super) fn is_small(message: &Message) -> bool {
     }
 }
 
-fn check_requests(received: Vec<Received>, configuration: &Configuration, rule: &mut Zip215) -> Vec<CheckedRequest> {
+pub(super) fn check_requests(
+    received: Vec<Received>,
+    configuration: &Configuration,
+    rule: &mut Zip215,
+) -> Vec<CheckedRequest> {
     let (origins, requests): (Vec<_>, Vec<_>) = received
         .into_iter()
         .map(|Received { connection, request, .. }| ((connection, request.claimed_id()), request))
@@ -166,6 +170,11 @@ impl Pool {
         if let Some(of_peer) = self.peers.get_mut(&from) {
             of_peer.in_check -= 1;
         }
+    }
+
+    /// Whether no requests are with the pool.
+    pub(super) const fn has_no_requests(&self) -> bool {
+        self.requests_in_check == 0
     }
 
     /// Whether the pool takes more requests.

@@ -238,6 +238,17 @@ impl Log {
     /// may be the first. Bounds: a head of `HEAD_BYTES_MAX`, a body of `BODY_BYTES_MAX`, a record of half of
     /// `disk_bytes_max`. After [`Error::QueueFull`] the same record can be offered again.
     pub fn append(&self, number: u64, head: Bytes, body: Bytes) -> Result<(), Error> {
+        self.enqueue(Append { number, head, body, is_awaited: true })
+    }
+
+    /// The same of a record that nobody waits for: it is written and synced together with the next one that somebody waits
+    /// for, or after 20 ms.
+    pub fn append_at_leisure(&self, number: u64, head: Bytes, body: Bytes) -> Result<(), Error> {
+        self.enqueue(Append { number, head, body, is_awaited: false })
+    }
+
+    fn enqueue(&self, append: Append) -> Result<(), Error> {
+        let Append { head, body, .. } = &append;
         let lengths = (u32::try_from(head.len()), u32::try_from(body.len()));
         let fits = matches!(lengths, (Ok(head), Ok(body)) if head <= HEAD_BYTES_MAX
             && body <= BODY_BYTES_MAX
@@ -245,7 +256,7 @@ impl Log {
         if !fits {
             return Err(Error::TooLarge { head: head.len(), body: body.len() });
         }
-        self.queue.append(Append { number, head, body })
+        self.queue.append(append)
     }
 
     /// Queues a cut: when everything appended earlier is durable, segments all of whose records have smaller numbers than

@@ -117,6 +117,44 @@ fn flip(path: &Path, position: u64) {
 }
 
 #[test]
+fn a_record_that_nobody_waits_for_shares_the_sync_of_the_next_and_never_waits_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, options) = (Arc::new(TestDisk::default()), options(folder.path()));
+    let opened = open(&disk, &options);
+    let at_leisure = |number| {
+        let (head, body) = record(number, 10);
+        opened.log.append_at_leisure(number, head, body).unwrap();
+    };
+    let durable = |events: &[Event]| {
+        let numbers = events.iter().filter_map(|event| match event {
+            Event::Durable(number) => Some(*number),
+            _other => None,
+        });
+        numbers.collect::<Vec<_>>()
+    };
+    // Whether the thread sleeps deeply or not. A busy machine may take longer than a record is left lying.
+    let mut shared = 0;
+    for (first, pause) in [(1, 0), (4, 0), (7, 100), (10, 5)] {
+        std::thread::sleep(Duration::from_millis(pause));
+        at_leisure(first);
+        opened.append(first + 1..first + 2, 10);
+        shared += usize::from(durable(&opened.wait_durable(first + 1)) == [first + 1]);
+        let start = Instant::now();
+        at_leisure(first + 2);
+        assert_eq!(durable(&opened.wait_durable(first + 2)), [first + 2]);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+    assert!(shared > 0, "never one sync for both");
+    // Many of them do not fill the queue up.
+    (13..13 + options.queue_records_max as u64 * 3 / 4).for_each(at_leisure);
+    let last = 12 + options.queue_records_max as u64 * 3 / 4;
+    assert!(durable(&opened.wait_durable(last)).len() < 100);
+    at_leisure(last + 1);
+    opened.close();
+    assert_eq!(numbers(&open(&disk, &options).found).last(), Some(&(last + 1)), "closing writes what waits");
+}
+
+#[test]
 fn what_was_durable_is_found_again_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let (disk, options) = (Arc::new(TestDisk::default()), options(folder.path()));

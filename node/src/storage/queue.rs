@@ -2,11 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::log::Error;
+
+/// How long a record that nobody waits for may lie in the queue.
+const LEISURE: Duration = Duration::from_millis(20);
 
 /// A record on its way to the disk.
 #[derive(Debug)]
@@ -14,6 +17,8 @@ pub(super) struct Append {
     pub(super) number: u64,
     pub(super) head: Bytes,
     pub(super) body: Bytes,
+    /// Whether somebody waits for it to be durable.
+    pub(super) is_awaited: bool,
 }
 
 impl Append {
@@ -50,7 +55,20 @@ struct QueueState {
     /// Bytes queued or being written.
     bytes: usize,
     next: Option<u64>,
+    /// Whether somebody waits for something of what is queued.
+    is_awaited: bool,
+    writer: WriterState,
     closed: bool,
+}
+
+/// What wakes the writer.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum WriterState {
+    /// It looks into the queue soon, by itself.
+    #[default]
+    Awake,
+    /// It waits without looking at the time, and has to be woken for whatever comes.
+    Dozing,
 }
 
 impl Queue {
@@ -77,8 +95,13 @@ impl Queue {
         state.records += 1;
         state.bytes = bytes;
         state.next = Some(next);
+        state.is_awaited |= append.is_awaited || state.records >= self.records_max / 2;
+        let is_to_wake = state.is_awaited || state.writer == WriterState::Dozing;
         state.commands.push_back(Command::Append(append));
-        self.changed.notify_all();
+        drop(state);
+        if is_to_wake {
+            self.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -93,6 +116,8 @@ impl Queue {
         } else {
             state.commands.push_back(Command::Cut(before));
         }
+        state.is_awaited = true;
+        drop(state);
         self.changed.notify_all();
         Ok(())
     }
@@ -112,14 +137,34 @@ impl Queue {
     }
 
     /// Waits for commands, at most for `patience` if it is given, and takes them all; `None` when the queue is closed and
-    /// empty.
+    /// empty. For records that nobody waits for it waits until there is more to write with them, at most for [`LEISURE`].
     pub(super) fn take(&self, patience: Option<Duration>) -> Option<VecDeque<Command>> {
-        let idle = |state: &mut QueueState| state.commands.is_empty() && !state.closed;
+        let since = Instant::now();
         let patience = patience.unwrap_or(Duration::MAX);
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, idle);
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut state = self.wait(self.lock(), LEISURE.min(patience), |state| !state.is_awaited && !state.closed);
+        if state.commands.is_empty() && !state.closed {
+            state.writer = WriterState::Dozing;
+            let patience = patience.saturating_sub(since.elapsed());
+            state = self.wait(state, patience, |state| state.commands.is_empty() && !state.closed);
+            state.writer = WriterState::Awake;
+            if !state.commands.is_empty() {
+                state = self.wait(state, LEISURE, |state| !state.is_awaited && !state.closed);
+            }
+        }
+        state.is_awaited = false;
         let commands = std::mem::take(&mut state.commands);
         (!commands.is_empty() || !state.closed).then_some(commands)
+    }
+
+    /// Waits while `is_idle`, at most for `patience`.
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, QueueState>,
+        patience: Duration,
+        mut is_idle: impl FnMut(&QueueState) -> bool,
+    ) -> MutexGuard<'a, QueueState> {
+        let waited = self.changed.wait_timeout_while(state, patience, |state| is_idle(state));
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// So much of what was taken is done.
@@ -131,9 +176,7 @@ impl Queue {
 
     /// Waits for the queue to be closed, at most for `patience`.
     pub(super) fn is_closed_within(&self, patience: Duration) -> bool {
-        let open = |state: &mut QueueState| !state.closed;
-        let waited = self.changed.wait_timeout_while(self.lock(), patience, open);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+        self.wait(self.lock(), patience, |state| !state.closed).closed
     }
 
     fn lock(&self) -> MutexGuard<'_, QueueState> {

@@ -99,8 +99,8 @@ pub(crate) fn evidence() -> Vec<(&'static str, Evidence)> {
     let commits = [1, 2].map(|byte| group.vote(3, commit(2, 5, digest(byte))));
     let root = |byte| Checkpoint { epoch: Epoch::ZERO, sequence: slot(4), root: digest(byte) };
     let checkpoints = [1, 2].map(|byte| group.vote(3, root(byte)));
-    let body = &b"no batch"[..];
-    let vote = group.vote(2, prepare(2, 5, batch_digest(body)));
+    let body = Bytes::from_static(b"no batch");
+    let vote = group.vote(2, prepare(2, 5, batch_digest(&body)));
     vec![
         ("conflicting-prepares", Evidence::ConflictingPrepares(votes[0], votes[1])),
         ("conflicting-commits", Evidence::ConflictingCommits(commits[0], commits[1])),

@@ -4,7 +4,7 @@ use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Message, Outcome, Reply};
-use quorate_protocol::number::{Epoch, RecordNumber, RequestNumber, Session};
+use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, RequestNumber, Session};
 use quorate_protocol::output::{Notice, Suspicion};
 use quorate_protocol::record::Record;
 use quorate_protocol::refusal::Refusal;
@@ -27,6 +27,38 @@ fn batch_and_vote_are_recorded_before_the_prepare_is_sent() {
     let outputs = backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
     assert_eq!(outputs, [Output::Append { number: RecordNumber::new(1), record: Record::Accepted(vote, Some(batch)) }]);
     assert_eq!(backup.sync(), [Output::Broadcast(Message::Prepare(vote))]);
+}
+
+/// The same: while its own vote is on the way to the disk, a vote beyond what it then needs is not even verified.
+#[test]
+fn a_vote_that_could_only_come_too_early_is_unwanted() {
+    for size in [4, 5, 6, 7] {
+        let mut backup = Subject::new(&Group::new(size, small()), 1);
+        let group = backup.group.clone();
+        let digest = group.batch(0).digest();
+        let votes: Vec<_> = group.0.replicas().map(ReplicaId::value).filter(|id| *id > 1).collect();
+        let (needed, others) = votes.split_at(group.0.quorum() - 2);
+        let last = others[0];
+        let is_wanted =
+            |backup: &Subject, from| backup.replica.is_wanted(replica(from), &group.prepare(from, 0, 1, digest));
+        backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(0)));
+        for id in needed {
+            assert!(is_wanted(&backup, *id), "without it there is no quorum, n = {size}");
+            backup.hear(*id, group.prepare(*id, 0, 1, digest));
+        }
+        assert!(!is_wanted(&backup, last), "all it lacks is its own, n = {size}");
+        assert!(backup.replica.is_wanted(replica(last), &group.prepare(last, 0, 1, group.batch(1).digest())));
+        assert!(said(&backup.sync()).contains(&group.prepare(1, 0, 1, digest)));
+        assert_eq!(appended(&backup.outputs()).len(), 0, "prepared already");
+        assert!(!is_wanted(&backup, last), "it is prepared, n = {size}");
+    }
+    // A replica that voted for something else needs every vote there is.
+    let mut fooled = Subject::of_four(1);
+    let group = fooled.group.clone();
+    let digest = group.batch(0).digest();
+    fooled.hear(0, group.pre_prepare(0, 0, 1, &group.batch(1)));
+    fooled.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, 1, digest))));
+    assert!(fooled.replica.is_wanted(replica(0), &group.prepare(0, 0, 1, digest)));
 }
 
 /// "A backup in the view accepts if the proposal carries the vote of the view's primary" (§4.3)

@@ -306,7 +306,7 @@ fn a_batch_with_an_invalid_client_signature_proves_its_primary_faulty() {
 #[test]
 fn bytes_that_are_no_batch_prove_their_primary_faulty() {
     let group = Group::of_four();
-    let body = b"no batch".to_vec();
+    let body = bytes::Bytes::from_static(b"no batch");
     let vote = group.vote(0, prepare(0, 1, quorate_protocol::batch::batch_digest(&body)));
     let Err(Invalid::Misbehaviour(evidence)) =
         check(&group, 0, Message::PrePrepare(PrePrepare { vote, batch: body.into() }))

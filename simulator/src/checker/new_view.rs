@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::Digest;
 use quorate_protocol::Output;
-use quorate_protocol::batch::batch_digest;
+use quorate_protocol::batch::Batch;
 use quorate_protocol::message::{Message, NewView, Proposal, ViewChange};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::record::{NewViewRecord, Record};
@@ -86,7 +86,7 @@ fn conclusion(view_changes: &[ViewChange]) -> (Sequence, Vec<Proposal>) {
     let last = highest.last_key_value().map_or(low, |(sequence, _)| *sequence);
     let slots = (low.value() + 1..=last.value()).map(Sequence::new);
     let proposals = slots.map(|sequence| {
-        let digest = highest.get(&sequence).map_or_else(|| batch_digest(&[]), |(_, digest)| *digest);
+        let digest = highest.get(&sequence).map_or_else(|| Batch::empty().digest(), |(_, digest)| *digest);
         Proposal { sequence, digest }
     });
     (low, proposals.collect())
