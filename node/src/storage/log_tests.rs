@@ -397,11 +397,12 @@ fn a_full_log_still_takes_what_a_cut_says_again_and_then_has_room() {
         events.iter().any(is_full)
     });
     let next = filled.unwrap() + 1;
-    opened.append(next..next + 8, 10_000);
+    // A segment holds five of them, each in a group of its own: one is written when the log says that it is full.
+    opened.append(next..next + 3, 10_000);
     opened.log.cut(next).unwrap();
     let events = opened.wait_for(|event| matches!(event, Event::Room));
     assert!(events.iter().any(|event| matches!(event, Event::Cut(_))), "{events:?}");
-    opened.append(next + 8..next + 20, 10_000);
+    opened.append(next + 3..next + 20, 10_000);
     opened.wait_durable(next + 19);
 }
 
