@@ -142,40 +142,71 @@ struct Sources {
     own: mpsc::UnboundedReceiver<Event>,
 }
 
+/// What came, and is dealt with before anything else is looked at.
+#[derive(Default)]
+struct Round {
+    /// Bound of this and of `clients`: [`BULK_MAX`].
+    own: Vec<Event>,
+    /// Bound: [`PEER_EVENTS_MAX`]. All that there is, since the frames among them are sorted by peer first.
+    peers: Vec<PeerEvent>,
+    clients: Vec<ClientEvent>,
+}
+
+impl Round {
+    fn len(&self) -> usize {
+        self.own.len() + self.peers.len() + self.clients.len()
+    }
+}
+
+impl Sources {
+    /// Waits until something comes or `deadline` is there; without one, takes what is there. Whichever it was, each source
+    /// has its turn, or the first that is never empty would be the only one.
+    async fn wait(&mut self, round: &mut Round, deadline: Option<Instant>) {
+        let passed = async {
+            if let Some(deadline) = deadline {
+                tokio::time::sleep_until(deadline.into()).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.own.recv_many(&mut round.own, BULK_MAX) => {}
+            _ = self.peers.recv_many(&mut round.peers, PEER_EVENTS_MAX) => {}
+            _ = self.clients.recv_many(&mut round.clients, BULK_MAX) => {}
+            () = passed => {}
+        }
+        top_up(&mut round.own, BULK_MAX, || self.own.try_recv().ok());
+        top_up(&mut round.peers, PEER_EVENTS_MAX, || self.peers.try_recv().ok());
+        top_up(&mut round.clients, BULK_MAX, || self.clients.try_recv().ok());
+    }
+}
+
 impl Host {
     /// Serves until `stop` ends, or something fails that the replica must not survive.
     async fn serve(mut self, mut sources: Sources, stop: impl Future<Output = ()>) -> anyhow::Result<Self> {
         tokio::pin!(stop);
-        let (mut own, mut peers, mut clients) = (Vec::new(), Vec::new(), Vec::new());
+        let mut round = Round::default();
         self.carry_out()?;
         loop {
             let deadline = self.machine.next_deadline().map(|time| self.clock.instant(time));
             let deadline = deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(1));
+            // Frames that are left from the last round wait for nothing.
+            let wake = self.inbox.is_empty().then_some(deadline);
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(self),
-                _ = sources.own.recv_many(&mut own, BULK_MAX) => {}
-                _ = sources.peers.recv_many(&mut peers, PEER_EVENTS_MAX) => {}
-                _ = sources.clients.recv_many(&mut clients, BULK_MAX) => {}
-                () = tokio::time::sleep_until(deadline.into()) => {}
-                // There are frames left from the last round.
-                () = std::future::ready(()), if !self.inbox.is_empty() => {}
+                () = sources.wait(&mut round, wake) => {}
             }
-            // Whichever it was, each source has its turn, or the first that floods would be the only one.
-            top_up(&mut own, BULK_MAX, || sources.own.try_recv().ok());
-            top_up(&mut peers, PEER_EVENTS_MAX, || sources.peers.try_recv().ok());
-            top_up(&mut clients, BULK_MAX, || sources.clients.try_recv().ok());
-            let events = own.len() + peers.len() + clients.len();
-            for event in own.drain(..) {
+            let events = round.len();
+            for event in round.own.drain(..) {
                 self.on_own(event)?;
             }
-            for event in peers.drain(..) {
+            for event in round.peers.drain(..) {
                 self.on_peer(event);
             }
             for (from, frame) in self.inbox.take(BULK_MAX) {
                 self.on_frame(from, frame)?;
             }
-            for event in clients.drain(..) {
+            for event in round.clients.drain(..) {
                 self.on_client(event)?;
             }
             self.submit_requests()?;

@@ -36,7 +36,8 @@ pub struct Surroundings {
 }
 
 /// An entry that was written (`Some`) or removed (`None`) since the checkpoint before. Its key has at most
-/// [`ENTRY_KEY_BYTES_MAX`](crate::message::ENTRY_KEY_BYTES_MAX) bytes: a longer one is transferred to nobody.
+/// [`ENTRY_KEY_BYTES_MAX`](crate::message::ENTRY_KEY_BYTES_MAX) bytes: a longer one ends the replica
+/// when the checkpoint is to be stored, since it could be transferred to nobody.
 pub type Change = (Bytes, Option<Bytes>);
 
 /// The state at a checkpoint: its root, and what differs from the checkpoint before.

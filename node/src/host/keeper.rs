@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use quorate_protocol::application::Change;
 use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
+use quorate_protocol::message::{CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
 use quorate_protocol::number::Sequence;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -16,7 +16,10 @@ use super::damage::advise;
 use super::executor::WantedPart;
 use super::staging::cursor;
 use super::{Event, priority};
-use crate::storage::checkpoint::{CheckpointStore, Map, Snapshot};
+use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map, Snapshot};
+
+// What the store keeps can be transferred, and no more.
+const _: () = assert!(KEY_BYTES_MAX == ENTRY_KEY_BYTES_MAX);
 
 /// Bytes of entries in one part of a transferred state, about.
 const PART_BYTES: usize = 256 << 10;
@@ -187,7 +190,6 @@ fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::message::ENTRY_KEY_BYTES_MAX;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{ReplicaConfiguration, Size};
-use crate::transport::{HOST_CODE_FIRST, Lane, LinkError, Member, PeerLimits, PeerOptions};
+use crate::transport::{ConnectionId, HOST_CODE_FIRST, Lane, LinkError, Member, PeerLimits, PeerOptions};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -257,4 +257,20 @@ fn the_longest_question_for_a_part_fits_into_a_frame_of_its_lane() {
     let fetch = Fetch::Part { sequence: STABLE, cursor: vec![7; CURSOR_BYTES_MAX].into() };
     let frame = to_frame(&Message::Fetch(fetch)).unwrap();
     assert!(frame.len() <= PeerLimits::default().votes.frame_bytes_max as usize);
+}
+
+#[tokio::test]
+async fn each_source_has_its_turn_though_others_are_never_empty() {
+    let (of_peers, peers) = mpsc::channel(PEER_EVENTS_MAX);
+    let (of_clients, clients) = mpsc::channel(BULK_MAX);
+    let (of_own, own) = mpsc::unbounded_channel();
+    let mut sources = Sources { peers, clients, own };
+    for sequence in (0..10 * BULK_MAX as u64).map(Sequence::new) {
+        of_own.send(Event::CheckpointDurable { sequence }).unwrap();
+        of_peers.try_send(PeerEvent::Up(HOST)).unwrap();
+    }
+    of_clients.try_send(ClientEvent::Closed { connection: ConnectionId(1), reason: LinkError::Shutdown }).unwrap();
+    let mut round = Round::default();
+    sources.wait(&mut round, None).await;
+    assert_eq!((round.own.len(), round.peers.len(), round.clients.len()), (BULK_MAX, 10 * BULK_MAX, 1));
 }

@@ -40,8 +40,8 @@ pub use self::snapshot::Snapshot;
 use self::state::{LARGE_BYTES, State, latest_change, state_key};
 use bytes::Bytes;
 
-/// Longest key, in bytes: what the store takes, less the letter of its map.
-pub const KEY_BYTES_MAX: usize = 65_534;
+/// Longest key, in bytes: as much as is handed to others.
+pub const KEY_BYTES_MAX: usize = 32 << 10;
 
 /// Longest value, in bytes: far below what the store takes, and it fits into a message.
 pub const VALUE_BYTES_MAX: usize = 16 << 20;

@@ -23,7 +23,7 @@ use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind
 use crate::transport::frame::StreamRole;
 use crate::transport::handshake::{Arrival, accept_all};
 use crate::transport::identity::Identity;
-use crate::transport::lanes::{Dropped, LaneLimits};
+use crate::transport::lanes::{Dropped, LaneLimits, SharedRoom};
 use crate::transport::link::{ChannelBinding, Deadlines, Link, LinkEvents};
 use crate::transport::peers::{end, incoming, outgoing};
 use crate::transport::refusals::{ConnectionRefusal, Refusals};
@@ -34,6 +34,8 @@ use crate::transport::tls::{self, ALPN_CLIENT, AcceptedKeys};
 /// by the number of connections.
 const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const SEND_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes that may wait to be sent on a connection whatever waits on the others.
+const QUEUE_BYTES_OWN: usize = 64 << 10;
 /// Least share of the event queue that each connection has: one frame, and its `Connected` and `Closed`.
 const EVENTS_PER_CONNECTION_MIN: usize = 3;
 
@@ -58,6 +60,8 @@ pub struct ClientLimits {
     pub queue_frames_max: usize,
     /// Bytes of one connection that the host may hold. At least `request_bytes_max`.
     pub held_bytes_max: u32,
+    /// Bytes that may wait to be sent on all connections together, beyond 64 KiB on each.
+    pub queue_bytes_total_max: usize,
     /// Bytes of all connections that the host may hold. At least `held_bytes_max`.
     pub held_bytes_total_max: usize,
     /// Of connections and handshakes.
@@ -79,6 +83,7 @@ impl ClientLimits {
             reply_bytes_max: 1 << 20,
             queue_bytes_max: 4 << 20,
             queue_frames_max: 8192,
+            queue_bytes_total_max: 256 << 20,
             held_bytes_max,
             held_bytes_total_max: 128 << 20,
             admission: AdmissionLimits {
@@ -187,6 +192,7 @@ struct Shared {
     limits: ClientLimits,
     frames_max: u32,
     held: Arc<Semaphore>,
+    waiting: Arc<SharedRoom>,
     events: mpsc::Sender<ClientEvent>,
     refusals: Arc<Refusals>,
     last_connection: AtomicU64,
@@ -227,6 +233,7 @@ impl ClientServer {
             held: Arc::new(Semaphore::new(limits.held_bytes_total_max.min(Semaphore::MAX_PERMITS))),
             events,
             refusals: Arc::clone(&refusals),
+            waiting: Arc::new(SharedRoom::new(QUEUE_BYTES_OWN, limits.queue_bytes_total_max)),
             last_connection: AtomicU64::new(0),
             links: Mutex::default(),
         });
@@ -304,9 +311,11 @@ impl Shared {
         // The limits were found consistent at the start, so that this gives a lane.
         let mut requests = incoming(StreamRole::Requests, requests(&self.limits), self.frames_max).ok()?;
         requests.budget = requests.budget.with_shared(Arc::clone(&self.held));
+        let mut replies = outgoing(StreamRole::Replies, 0, replies(&self.limits));
+        replies.queue = replies.queue.with_shared(Arc::clone(&self.waiting));
         Some(Arc::new(Link {
             cluster: self.cluster,
-            outgoing: vec![outgoing(StreamRole::Replies, 0, replies(&self.limits))],
+            outgoing: vec![replies],
             incoming: vec![requests],
             deadlines: self.limits.deadlines,
             host,

@@ -4,7 +4,8 @@
 //! segment by segment, so that many small writes into a large window cost the square.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::Notify;
@@ -48,10 +49,42 @@ pub struct LaneLimits {
     pub held_bytes_max: u32,
 }
 
+/// Room that many queues share, beyond what each has of its own: however many fill up, the others have theirs.
+#[derive(Debug)]
+pub(crate) struct SharedRoom {
+    own_bytes: usize,
+    left: AtomicUsize,
+}
+
+impl SharedRoom {
+    /// Room for `bytes_max` bytes beyond `own_bytes` of each queue.
+    pub(crate) const fn new(own_bytes: usize, bytes_max: usize) -> Self {
+        Self { own_bytes, left: AtomicUsize::new(bytes_max) }
+    }
+
+    /// A queue grows from one size to another, if there is room.
+    fn grow(&self, from: usize, to: usize) -> bool {
+        let more = self.shared(to) - self.shared(from);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more)).is_ok()
+    }
+
+    /// A queue shrinks from one size to another.
+    fn shrink(&self, from: usize, to: usize) {
+        self.left.fetch_add(self.shared(from) - self.shared(to), Ordering::Relaxed);
+    }
+
+    /// What a queue of so many bytes takes of the shared room.
+    const fn shared(&self, bytes: usize) -> usize {
+        bytes.saturating_sub(self.own_bytes)
+    }
+}
+
 /// The frames that wait for one lane of one link.
 #[derive(Debug)]
 pub(crate) struct LaneQueue {
     limits: LaneLimits,
+    /// What it shares with other queues, if it does.
+    shared: Option<Arc<SharedRoom>>,
     waiting: Mutex<Waiting>,
     /// Told when the first frame enters.
     filled: Notify,
@@ -68,7 +101,13 @@ struct Waiting {
 impl LaneQueue {
     /// An empty queue, closed until the link is up.
     pub(crate) fn new(limits: LaneLimits) -> Self {
-        Self { limits, waiting: Mutex::default(), filled: Notify::new() }
+        Self { limits, shared: None, waiting: Mutex::default(), filled: Notify::new() }
+    }
+
+    /// The same, as one of many that share `room`.
+    pub(crate) fn with_shared(mut self, room: Arc<SharedRoom>) -> Self {
+        self.shared = Some(room);
+        self
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
@@ -83,6 +122,7 @@ impl LaneQueue {
     /// The link is down. What waited is dropped: it may be stale when the link is up again. Gives the number of frames.
     pub(crate) fn close(&self) -> usize {
         let dropped = std::mem::take(&mut *self.waiting());
+        self.shrink(dropped.bytes, 0);
         dropped.frames.len()
     }
 
@@ -98,6 +138,9 @@ impl LaneQueue {
         }
         let bytes = waiting.bytes.saturating_add(frame.len());
         if bytes > self.limits.queue_bytes_max || waiting.frames.len() >= self.limits.queue_frames_max {
+            return Err(Dropped::QueueFull);
+        }
+        if self.shared.as_ref().is_some_and(|room| !room.grow(waiting.bytes, bytes)) {
             return Err(Dropped::QueueFull);
         }
         waiting.bytes = bytes;
@@ -129,8 +172,21 @@ impl LaneQueue {
             bytes += frame.len();
             into.frames.push(frame);
         }
+        self.shrink(waiting.bytes, waiting.bytes - bytes);
         waiting.bytes -= bytes;
         bytes > 0
+    }
+
+    fn shrink(&self, from: usize, to: usize) {
+        if let Some(room) = &self.shared {
+            room.shrink(from, to);
+        }
+    }
+}
+
+impl Drop for LaneQueue {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -257,6 +313,27 @@ mod tests {
         assert_eq!(chunks[1].as_ptr(), large.as_ptr());
         assert_eq!(chunks[2], [2_u8, 0, 0, 0, 7, 7].as_slice());
         assert_eq!(chunks.len(), 3);
+    }
+
+    #[test]
+    fn queues_that_share_room_are_bounded_together_and_each_keeps_its_own() {
+        let room = Arc::new(SharedRoom::new(10, 100));
+        let [first, second, third] = [(); 3].map(|()| queue().with_shared(Arc::clone(&room)));
+        for queue in [&first, &second, &third] {
+            queue.open();
+        }
+        assert_eq!(first.push(frame(90)), Ok(()));
+        assert_eq!(second.push(frame(30)), Ok(()));
+        assert_eq!(second.push(frame(1)), Err(Dropped::QueueFull), "the shared room is used up");
+        assert_eq!(third.push(frame(10)), Ok(()), "its own is not");
+        assert_eq!(third.push(frame(1)), Err(Dropped::QueueFull));
+        drop(first);
+        assert_eq!(third.push(frame(80)), Ok(()), "a connection that ended gives its room back");
+        assert!(second.try_take(&mut Write::default()));
+        assert_eq!(second.push(frame(30)), Ok(()), "what is written does, too");
+        assert_eq!(third.close(), 2);
+        assert!(second.try_take(&mut Write::default()));
+        assert_eq!(room.left.load(Ordering::Relaxed), 100);
     }
 
     #[test]
