@@ -205,7 +205,7 @@ fn replica_folder(network: &Path, id: ReplicaId) -> PathBuf {
     network.join(format!("replica-{id}"))
 }
 
-fn client_folder(network: &Path) -> PathBuf {
+pub(super) fn client_folder(network: &Path) -> PathBuf {
     network.join("client")
 }
 
@@ -246,6 +246,8 @@ mod tests {
         assert_eq!(network.replicas().unwrap().len(), 7);
         let client = ClientConfiguration::load(&network.client_folder()).unwrap();
         assert_eq!(&client.genesis, made.genesis());
+        let same = ClientConfiguration::load(&folder).expect("the cluster's folder does, too");
+        assert_eq!(same.key.public_key(), client.key.public_key());
         let mode = |path: &str| fs::metadata(folder.join(path)).unwrap().mode() & 0o777;
         assert_eq!((mode("replica-6/replica.key"), mode("client/client.key")), (0o600, 0o600));
         assert_eq!((mode("replica-0"), mode("replica-0/data"), mode("client")), (0o700, 0o700, 0o700));
