@@ -233,6 +233,8 @@ struct CatchingUp {
     transfer: Option<state_transfer::Transfer>,
     /// Transfers in a row that took too long.
     slow_transfers: u32,
+    /// Transfers in a row that were begun anew, for whatever reason.
+    failed_transfers: u32,
     /// When the last status was sent.
     last_status: Option<Time>,
 }

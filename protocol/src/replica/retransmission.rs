@@ -173,11 +173,11 @@ impl Replica {
 
     /// When to look again whether what was asked for came.
     pub(super) fn fetch_due(&self) -> Option<crate::time::Time> {
-        let asked = self.catching_up.asked.map(|(_, _, at)| at);
-        let parted = self.catching_up.transfer.as_ref().map(super::state_transfer::Transfer::last_part);
+        let asked = self.catching_up.asked.map(|(_, _, at)| at.after(self.fetch_patience()));
+        let transfer = self.catching_up.transfer.as_ref();
+        let parted = transfer.map(|transfer| transfer.last_part().after(self.part_patience()));
         // What is overdue already is looked at with every status, not at once again.
-        let due = asked.into_iter().chain(parted).map(|at| at.after(self.fetch_patience()));
-        due.filter(|at| *at > self.now.monotonic).min()
+        asked.into_iter().chain(parted).filter(|at| *at > self.now.monotonic).min()
     }
 
     /// How long an answer may take before somebody else is asked.

@@ -28,6 +28,10 @@ const CLOCK_KEY: &[u8] = b"t";
 /// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
 const TRANSFER_FACTOR: u32 = 2;
 
+/// Transfers that were begun anew, beyond which a part is waited for no longer than before: a thousand times as long as at
+/// first, or the cap of the bounds.
+const FAILED_TRANSFERS_MAX: u32 = 10;
+
 /// A state transfer under way.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
@@ -143,6 +147,7 @@ impl Replica {
         let candidates = [newer, same].into_iter().chain(other).flatten();
         let readable = candidates.into_iter().find(|candidate| self.next_holder(candidate, source).is_some());
         if let Some(target) = readable {
+            self.catching_up.failed_transfers = self.catching_up.failed_transfers.saturating_add(1);
             self.begin_transfer_to(target, source);
         }
         readable.is_some()
@@ -153,7 +158,7 @@ impl Replica {
     pub(super) fn watch_transfer(&mut self) {
         let now = self.now.monotonic;
         let Some(transfer) = &self.catching_up.transfer else { return };
-        let is_late = now.since(transfer.last_part) >= self.fetch_patience();
+        let is_late = now.since(transfer.last_part) >= self.part_patience();
         let is_over = now.since(transfer.began) >= self.transfer_bound();
         if !matches!(transfer.stage, Stage::Fetching) || !(is_late || is_over) {
             return;
@@ -187,6 +192,15 @@ impl Replica {
             self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: late, lied: false }));
         }
         self.send(next, Message::Fetch(Fetch::Part { sequence, cursor }));
+    }
+
+    /// How long a part may take before another source is asked for it: longer after each transfer that came to nothing. On
+    /// links slower than expected all sources would be replaced in turns, and with a liar among them the whole, of which each
+    /// handed out a piece, would be wrong for ever and nobody known to lie.
+    pub(super) fn part_patience(&self) -> Duration {
+        let factor = 1 << self.catching_up.failed_transfers.min(FAILED_TRANSFERS_MAX);
+        let most = self.parameters().deadline_cap().max(self.fetch_patience());
+        self.fetch_patience().saturating_mul(factor).min(most)
     }
 
     /// How long a transfer may take.
@@ -261,6 +275,7 @@ impl Replica {
         self.catching_up.asked = None;
         self.catching_up.stuck = None;
         self.catching_up.slow_transfers = 0;
+        self.catching_up.failed_transfers = 0;
         self.forget_answered();
         self.outbox.push(Output::Notice(Notice::TransferEnded { sequence }));
         self.on_checkpoint_durable(sequence);

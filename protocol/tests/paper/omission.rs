@@ -328,6 +328,48 @@ fn a_transfer_has_no_more_time_after_one_in_which_nobody_answered() {
     assert!((bound - 300..=bound + 300).contains(&(began[0].0 - start)), "{began:?}");
 }
 
+/// Until another source is asked for the part that was asked of `source`: how long, and whom.
+fn wait_for_another(behind: &mut Subject, source: u8) -> (u64, u8) {
+    let start = behind.now_ms;
+    loop {
+        let mut outputs = behind.hear_all([2, 3].map(|id| (id, status_at(4, 4))));
+        outputs.extend(behind.pass_with_primary_alive(50));
+        if let Some((to, _, _)) = parts_asked(&outputs).into_iter().find(|(to, _, _)| *to != source) {
+            return (behind.now_ms - start, to);
+        }
+        assert!(behind.now_ms - start < 60_000, "nobody else is asked");
+    }
+}
+
+/// "A part is waited for twice as long after each transfer that came to nothing" (§9): where links are slower than
+/// expected, a whole of which each source handed out a piece, a liar among them, would be wrong for ever.
+#[test]
+fn after_a_transfer_that_came_to_nothing_a_source_has_more_time() {
+    let (mut behind, cursor) = in_transfer(&[2, 3]);
+    let (first, mut other) = wait_for_another(&mut behind, 2);
+    let cap = u64::from(behind.group.0.parameters().deadline_cap_ms);
+    let (mut cursor, mut expected) = (cursor, first);
+    for _ in 0..12 {
+        let last = Part {
+            sequence: slot(4),
+            cursor: cursor.clone(),
+            protocol: List::empty(),
+            application: List::empty(),
+            next: None,
+        };
+        behind.hear(other, Message::Part(last));
+        let staged = StagedState { sequence: slot(4), application_root: Some(digest(66)), protocol: vec![] };
+        let outputs = behind.step(Input::StateStaged(staged));
+        let asked = parts_asked(&outputs);
+        let [(source, 4, true)] = asked[..] else { panic!("{asked:?}") };
+        let waited;
+        (waited, other) = wait_for_another(&mut behind, source);
+        (cursor, expected) = (Blob::EMPTY, (2 * expected).min(cap));
+        assert!((expected - 100..=expected + 150).contains(&waited), "{waited} ms instead of {expected}");
+    }
+    assert_eq!(expected, cap, "it waits no longer than that");
+}
+
 /// "a source that lies is named and replaced" (§9): of a vouched checkpoint too, whoever else vouches for it.
 #[test]
 fn a_source_that_lies_about_a_vouched_checkpoint_is_replaced_by_another_that_vouches() {

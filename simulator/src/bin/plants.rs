@@ -3,7 +3,8 @@
 //! `cargo run --release -p quorate-simulator --bin plants [-- NAME …]` applies each patch of `simulator/plants/`, builds,
 //! plays seeds until one fails, and prints a table: the bug, the invariant that it broke, the seeds that it took. Before
 //! that the same seeds are played with the sources as they are, and must raise no alarm. `--check` only sees whether every
-//! patch applies; `--share I/N` takes every N-th plant, from the I-th on; `--base SEED` begins at another seed.
+//! patch applies; `--share I/N` takes every N-th plant, from the I-th on; `--base SEED` begins at another seed; `--seeds N`
+//! gives up after so many.
 //!
 //! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it) and `hunt`
 //! (what of the campaign to play; everything, if absent).
@@ -51,6 +52,7 @@ struct Wanted {
     names: Vec<String>,
     share: (usize, usize),
     base: u64,
+    seeds: u64,
     only_checks: bool,
 }
 
@@ -189,9 +191,9 @@ fn copy(from: &Path, to: &Path) -> Fallible<()> {
 }
 
 /// Plants one bug, hunts it, and takes it out again.
-fn hunt(scratch: &Scratch, plant: &Plant, base: u64) -> Fallible<Option<Found>> {
+fn hunt(scratch: &Scratch, plant: &Plant, base: u64, seeds: u64) -> Fallible<Option<Found>> {
     scratch.patch(plant, &[])?;
-    let found = scratch.build().and_then(|()| scratch.hunt(&plant.hunt, base, SEEDS_MAX));
+    let found = scratch.build().and_then(|()| scratch.hunt(&plant.hunt, base, seeds));
     scratch.patch(plant, &["--reverse"])?;
     let found = found.map_err(|error| format!("{}: {error}", plant.name))?;
     Ok(found.map(|(seeds, invariant)| {
@@ -201,14 +203,14 @@ fn hunt(scratch: &Scratch, plant: &Plant, base: u64) -> Fallible<Option<Found>> 
 }
 
 /// The sources as they are raise no alarm, however they are hunted.
-fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64) -> Fallible<bool> {
+fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64, seeds: u64) -> Fallible<bool> {
     scratch.build()?;
     let mut hunts: Vec<&Vec<String>> = plants.iter().map(|plant| &plant.hunt).collect();
     hunts.sort();
     hunts.dedup();
     let mut is_clean = true;
     for hunt in hunts {
-        let alarm = scratch.hunt(hunt, base, CLEAN_SEEDS)?;
+        let alarm = scratch.hunt(hunt, base, seeds)?;
         if let Some((seeds, invariant)) = alarm {
             is_clean = false;
             say(&format!("FALSE ALARM without any bug: {invariant} after {seeds} seeds, hunting {hunt:?}"));
@@ -218,13 +220,14 @@ fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64) -> Fallible<bool>
 }
 
 fn arguments() -> Fallible<Wanted> {
-    let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, only_checks: false };
+    let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, seeds: SEEDS_MAX, only_checks: false };
     let mut words = std::env::args().skip(1);
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
     while let Some(word) = words.next() {
         match word.as_str() {
             "--check" => wanted.only_checks = true,
             "--base" => wanted.base = number(&words.next().unwrap_or_default())?,
+            "--seeds" => wanted.seeds = number(&words.next().unwrap_or_default())?,
             "--share" => {
                 let share = words.next().unwrap_or_default();
                 let (first, every) = share.split_once('/').ok_or("write the share as I/N")?;
@@ -249,11 +252,11 @@ fn hunt_all() -> Fallible<bool> {
         say(&format!("{} patches apply", plants.len()));
         return Ok(true);
     }
-    let mut is_good = check_clean(&scratch, &plants, wanted.base)?;
+    let mut is_good = check_clean(&scratch, &plants, wanted.base, wanted.seeds.min(CLEAN_SEEDS))?;
     let mut taken = Vec::new();
     say(&format!("{:<28} {:>6}  {:<18} bug", "plant", "seeds", "found by"));
     for plant in &plants {
-        let (seeds, by) = if let Some(found) = hunt(&scratch, plant, wanted.base)? {
+        let (seeds, by) = if let Some(found) = hunt(&scratch, plant, wanted.base, wanted.seeds)? {
             taken.push(found.seeds);
             is_good &= found.is_expected || found.invariant == "Assertion";
             let mark = if found.is_expected { "" } else { " (unexpected)" };

@@ -127,7 +127,8 @@ impl Drawing {
         self.scenario.machines = Machines {
             work: span_pair(5, *random.choose(&[20, 500, 5_000])),
             clock_drift_ppm: *random.choose(&[0, 200, 20_000]),
-            part_entries: u32::from(u8::try_from(random.between(1, 20)).unwrap_or(1)),
+            // Several parts a state, and not so many that a transfer over slow links takes longer than a run waits.
+            part_entries: u32::from(u8::try_from(random.between(8, 40)).unwrap_or(8)),
             drops_unwanted: random.below(2) == 0,
             ..Machines::default()
         };
