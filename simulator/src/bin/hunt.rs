@@ -30,6 +30,7 @@ struct Played {
     seed: u64,
     steps: u64,
     delivered: u64,
+    fingerprint: u64,
     failure: Option<Complaint>,
 }
 
@@ -83,7 +84,8 @@ fn work(arguments: &Arguments, next: &AtomicU64, failed: &AtomicU64) -> Result<V
         if outcome.failure.is_some() {
             failed.fetch_min(seed, Ordering::Relaxed);
         }
-        played.push(Played { seed, steps, delivered, failure: outcome.failure });
+        let fingerprint = outcome.fingerprint;
+        played.push(Played { seed, steps, delivered, fingerprint, failure: outcome.failure });
     }
 }
 
@@ -116,6 +118,10 @@ fn hunt() -> Result<bool, String> {
     let all = play_all(&arguments)?;
     let (steps, delivered) = (all.iter().map(|played| played.steps), all.iter().map(|played| played.delivered));
     let (played, steps, delivered) = (all.len(), steps.sum::<u64>(), delivered.sum::<u64>());
+    // Stands for all the runs: equal only if each of them is equal, step by step.
+    let fold =
+        |sum: u64, played: &Played| (sum.rotate_left(7) ^ played.fingerprint).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let fingerprint = format!("{:016x}", all.iter().fold(0, fold));
     let failures = all.into_iter().filter_map(|played| Some((played.seed, played.failure?)));
     let failures: Vec<(u64, Complaint)> = failures.collect();
     let failed: Vec<serde_json::Value> = failures
@@ -128,7 +134,7 @@ fn hunt() -> Result<bool, String> {
         .collect();
     let wall = began.elapsed().as_secs_f64();
     let line = serde_json::json!({
-        "seeds": played, "steps": steps, "delivered": delivered, "wall_s": wall, "violations": failed
+        "seeds": played, "fingerprint": fingerprint, "steps": steps, "delivered": delivered, "wall_s": wall, "violations": failed
     });
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
     Ok(failures.is_empty())
