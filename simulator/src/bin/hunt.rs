@@ -1,76 +1,108 @@
-//! Plays seeds until one fails: what the planted bugs are hunted with, in a scratch copy of the sources.
+//! Plays seeds until one fails, or scenario files: what planted bugs are hunted with, in a scratch copy of the sources.
 //!
 //! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--all]` prints one line of JSON: how many seeds were played,
 //! and the first that failed, with the invariant; with `--all`, every seed is played and every failure listed.
+//! `hunt FILE.json …` plays these scenarios, all of them, and lists every one that fails.
 
+use core::ops::Range;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use quorate_simulator::campaign::{Choice, Schedule, draw};
-use quorate_simulator::play::{Complaint, Watch, play};
+use quorate_simulator::play::{Watch, play};
+use quorate_simulator::scenario::Scenario;
+use serde_json::{Value, json};
 
-struct Arguments {
-    seeds: core::ops::Range<u64>,
-    choice: Choice,
-    plays_all: bool,
+/// What is played.
+enum Game {
+    Seeds { seeds: Range<u64>, choice: Choice, plays_all: bool },
+    Files(Vec<String>),
 }
 
-fn arguments() -> Result<Arguments, String> {
-    let mut words = std::env::args().skip(1);
-    let seeds = words.next().ok_or("say which seeds: hunt 0..1000")?;
-    let (first, last) = seeds.split_once("..").ok_or("write the seeds as FIRST..LAST")?;
+/// What came of it.
+#[derive(Default)]
+struct Tally {
+    played: u64,
+    steps: u64,
+    delivered: u64,
+    violations: Vec<Value>,
+}
+
+impl Tally {
+    /// Plays a scenario, which the report calls `name`: whether all was well.
+    fn play(&mut self, scenario: &Scenario, key: &str, name: Value) -> Result<bool, String> {
+        let outcome = play(scenario, Watch::default()).map_err(|error| format!("{key} {name}: {error}"))?;
+        self.played += 1;
+        self.steps += outcome.counts.steps;
+        self.delivered += outcome.counts.delivered;
+        let Some(complaint) = outcome.failure else { return Ok(true) };
+        let account = complaint.to_string();
+        let message = account.lines().next().unwrap_or_default();
+        self.violations.push(json!({ key: name, "invariant": complaint.name(), "message": message }));
+        Ok(false)
+    }
+}
+
+fn game() -> Result<Game, String> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let first = words.first().ok_or("say which seeds: hunt 0..1000; or which scenarios: hunt FILE.json …")?;
+    if Path::new(first).extension() == Some("json".as_ref()) { Ok(Game::Files(words)) } else { seeds(&words) }
+}
+
+fn seeds(words: &[String]) -> Result<Game, String> {
+    let (first, last) = words[0].split_once("..").ok_or("write the seeds as FIRST..LAST")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
-    let mut arguments = Arguments { seeds: number(first)?..number(last)?, choice: Choice::default(), plays_all: false };
+    let (mut choice, mut plays_all) = (Choice::default(), false);
+    let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         if word == "--all" {
-            arguments.plays_all = true;
+            plays_all = true;
             continue;
         }
         let value = words.next().ok_or_else(|| format!("`{word}` wants a value"))?;
         match word.as_str() {
-            "--replicas" => arguments.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
-            "--attack" => arguments.choice.attack = Some(value),
-            "--faults" => {
-                arguments.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?);
-            }
+            "--replicas" => choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
+            "--attack" => choice.attack = Some(value.clone()),
+            "--faults" => choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
             _ => return Err(format!("`{word}` means nothing here")),
         }
     }
-    Ok(arguments)
+    Ok(Game::Seeds { seeds: number(first)?..number(last)?, choice, plays_all })
 }
 
 fn hunt() -> Result<bool, String> {
-    let Arguments { seeds, choice, plays_all } = arguments()?;
-    // A replica that panics is a find like others: its seed is in the line that is printed.
+    let game = game()?;
+    // A replica that panics is a find like others: what was played is in the line that is printed.
     std::panic::set_hook(Box::new(|_| {}));
-    let (mut played, mut steps, mut delivered, mut failures) = (0_u64, 0_u64, 0_u64, Vec::<(u64, Complaint)>::new());
-    let began = std::time::Instant::now();
-    for seed in seeds {
-        let outcome = play(&draw(seed, &choice), Watch::default()).map_err(|error| format!("seed {seed}: {error}"))?;
-        played += 1;
-        steps += outcome.counts.steps;
-        delivered += outcome.counts.delivered;
-        if let Some(complaint) = outcome.failure {
-            failures.push((seed, complaint));
-            if !plays_all {
-                break;
+    let mut tally = Tally::default();
+    let began = Instant::now();
+    let unit = match game {
+        Game::Seeds { seeds, choice, plays_all } => {
+            for seed in seeds {
+                if !tally.play(&draw(seed, &choice), "seed", json!(seed))? && !plays_all {
+                    break;
+                }
             }
+            "seeds"
         }
-    }
-    let failed: Vec<serde_json::Value> = failures
-        .iter()
-        .map(|(seed, complaint)| {
-            let account = complaint.to_string();
-            let message = account.lines().next().unwrap_or_default();
-            serde_json::json!({ "seed": seed, "invariant": complaint.name(), "message": message })
-        })
-        .collect();
+        Game::Files(files) => {
+            for file in files {
+                let text = std::fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?;
+                let scenario = Scenario::from_json(&text).map_err(|error| format!("{file}: {error}"))?;
+                tally.play(&scenario, "scenario", json!(file))?;
+            }
+            "scenarios"
+        }
+    };
+    let Tally { played, steps, delivered, violations } = tally;
+    let is_clean = violations.is_empty();
     let wall = began.elapsed().as_secs_f64();
-    let line = serde_json::json!({
-        "seeds": played, "steps": steps, "delivered": delivered, "wall_s": wall, "violations": failed
-    });
+    let line =
+        json!({ unit: played, "steps": steps, "delivered": delivered, "wall_s": wall, "violations": violations });
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
-    Ok(failures.is_empty())
+    Ok(is_clean)
 }
 
 fn main() -> ExitCode {
