@@ -12,7 +12,7 @@ use quorate_simulator::scenario::{Expectation, Scenario, ScenarioError};
 use serde_json::Value;
 
 /// Examples that there are at least: fewer are a mistake of this test.
-const EXAMPLES_MIN: usize = 13;
+const EXAMPLES_MIN: usize = 23;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
@@ -62,6 +62,26 @@ fn every_example_comes_to_what_it_expects() {
         let done: u64 = outcome.faults.values().sum();
         assert_eq!(done, scenario.steps.len() as u64, "{name}: {:?}", outcome.faults);
     }
+}
+
+/// Whether a failure is what a scenario expects: it needs no planted bug to be seen.
+fn fails_by_itself(name: &str) -> bool {
+    example(name).expect.iter().any(|expectation| matches!(expectation, Expectation::Violated(_)))
+}
+
+#[test]
+fn every_example_fails_with_a_planted_bug() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("plants");
+    let patches = fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let mut named: Vec<String> = Vec::new();
+    for patch in patches {
+        let text = fs::read_to_string(&patch).expect("a patch");
+        let lists = text.lines().filter_map(|line| line.strip_prefix("# scenario: "));
+        named.extend(lists.flat_map(|list| list.split(", ")).map(str::to_owned));
+    }
+    let (names, is_named) = (names(), |name: &String| named.contains(name) || fails_by_itself(name));
+    assert_eq!(named.iter().find(|name| !names.contains(name)), None, "there is no such scenario");
+    assert_eq!(names.iter().find(|name| !is_named(name)), None, "no plant was seen to turn it red");
 }
 
 #[test]
