@@ -156,6 +156,28 @@ fn every_example_is_what_the_schema_describes() {
     }
 }
 
+/// The block of docs/simulator.md that begins with this line, without its comments.
+fn block_of_the_page(first: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/simulator.md");
+    let page = fs::read_to_string(path).expect("the page is there");
+    let from = page.lines().skip_while(|line| *line != first);
+    let lines =
+        from.take_while(|line| line.starts_with("    ")).map(|line| line.split("//").next().unwrap_or_default());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_the_page_shows_can_be_played() {
+    let whole = block_of_the_page("    {");
+    let attackers = format!("{{ {} }}", block_of_the_page(r#"    "attackers": ["#));
+    for text in [whole, attackers] {
+        let scenario = Scenario::from_json(&text).map_err(|error| format!("{text}: {error}")).expect("a scenario");
+        let json = serde_json::from_str(&text).expect("it is JSON");
+        assert_eq!(schema::refuse(&schema(), &schema(), &json), None);
+        assert!(play(&scenario, Watch::default()).is_ok(), "{text}");
+    }
+}
+
 #[test]
 fn the_schema_and_the_types_refuse_the_same() {
     let schema = schema();
