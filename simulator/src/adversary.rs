@@ -33,6 +33,7 @@ mod mutate;
 mod outdated;
 mod reorder;
 mod replay;
+pub mod script;
 mod silent;
 mod slow;
 mod stale_certificates;
@@ -87,7 +88,8 @@ pub trait Strategy: fmt::Debug + Send {
     }
 
     /// When it wants to act though nothing may happen before.
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, body: &Body) -> Option<Time> {
+        let _ = body;
         None
     }
 }
@@ -133,6 +135,11 @@ impl Adversary {
     /// The replica that it pretends to be.
     pub const fn puppet(&self) -> &Replica {
         &self.puppet
+    }
+
+    /// How often its scripts reacted to something.
+    pub const fn reactions(&self) -> u64 {
+        self.body.reactions
     }
 
     /// Lets something pass through all ploys that are on, in order, until one stops it.
@@ -197,7 +204,8 @@ impl Machine for Adversary {
 
     fn next_deadline(&self) -> Option<Time> {
         // What a ploy that is off does not take note of must not come back at once for ever.
-        let ploys = self.ploys.iter().filter_map(|ploy| ploy.strategy.deadline()).filter(|due| *due > self.body.time());
+        let ploys = self.ploys.iter().filter_map(|ploy| ploy.strategy.deadline(&self.body));
+        let ploys = ploys.filter(|due| *due > self.body.time());
         [self.puppet.next_deadline(), self.body.next_release()].into_iter().flatten().chain(ploys).min()
     }
 }

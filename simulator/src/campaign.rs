@@ -83,7 +83,7 @@ impl Summary {
         count("message-lost", outcome.network.lost);
         count("message-duplicated", outcome.network.duplicated);
         count("message-stopped", outcome.network.stopped);
-        scenario.attackers.iter().for_each(|attacker| count(&format!("attack-{}", attacker.attack), 1));
+        scenario.attackers.iter().for_each(|attacker| count(&format!("attack-{}", attacker.title()), 1));
         if let Some(complaint) = outcome.failure {
             self.failures.push((seed, complaint));
         }

@@ -27,6 +27,7 @@ use quorate_protocol::batch::Request;
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::time::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Answer, Ticket};
@@ -47,7 +48,7 @@ pub use validity::Validity;
 pub use view_change::ViewChanges;
 
 /// What must hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Invariant {
     /// No two replicas execute different batches at the same slot. (PROTOCOL §2.1)
     Agreement,

@@ -389,6 +389,16 @@ impl Cluster {
         self.world.is_exempt(id(replica))
     }
 
+    /// How often an attacker did what its script says, since it was started.
+    pub fn reactions(&self, replica: usize) -> u64 {
+        self.world.reactions(id(replica))
+    }
+
+    /// Whether a replica took over a state that it was sent.
+    pub fn took_over_state(&self, replica: usize) -> bool {
+        self.world.took_over_state(id(replica))
+    }
+
     /// Whether a correct replica kept a proof against `replica`.
     pub fn is_proved_faulty(&self, replica: usize) -> bool {
         self.world.is_proved_faulty(id(replica))

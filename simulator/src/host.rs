@@ -75,6 +75,11 @@ pub trait Subject: Machine {
         None
     }
 
+    /// How often it did what a script says, since it was started.
+    fn reactions(&self) -> u64 {
+        0
+    }
+
     /// Whether a message of a peer may still matter to it: what does not can be dropped unchecked.
     fn is_wanted(&self, _from: ReplicaId, _message: &Message) -> bool {
         true

@@ -13,6 +13,11 @@
 //! | `random.rs` | [`random::Random`]: all chance, from one seed |
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
+//! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
+//! | `scenario.rs`, `scenario/` | [`scenario::Scenario`]: a run as data; `play.rs`: plays it |
+//! | `pattern.rs`, `span.rs` | which messages are meant; lengths of time |
+//! | `campaign.rs`, `shrink.rs` | scenarios from seeds; a failing one made smaller |
+//! | `trace.rs` | a run as a page |
 //! | `ledger.rs` | [`ledger::Ledger`]: the simplest application that can tell right from wrong |
 
 pub mod adversary;
@@ -40,6 +45,7 @@ mod account;
 mod fabricate;
 mod fingerprint;
 mod parts;
+pub mod pattern;
 pub mod span;
 mod subject;
 

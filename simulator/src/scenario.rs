@@ -10,17 +10,20 @@ pub mod step;
 use std::collections::BTreeMap;
 
 use quorate_protocol::configuration::Parameters;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::signature::Scheme;
 
+pub use crate::adversary::script::{Script, ScriptError};
+pub use crate::pattern::{Kind, Pattern};
 pub use crate::span::Span;
 pub use expectation::Expectation;
-pub use rule::{Fate, Kind, Pattern, Rule};
+pub use rule::{Fate, Rule};
 pub use step::{Action, Deed, Disk, Links, Step, Trap, When};
 
 /// A run, as data.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
     /// In a few words.
@@ -65,7 +68,7 @@ pub struct Scenario {
 }
 
 /// The applications that can be replicated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ApplicationKind {
     /// The built-in key-value store.
@@ -76,7 +79,7 @@ pub enum ApplicationKind {
 }
 
 /// How machines behave, other than their disks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Machines {
     /// How long the application takes for a slot, a checkpoint or a state that is transferred: `[shortest, mean]`.
@@ -105,17 +108,35 @@ impl Default for Machines {
 }
 
 /// A replica in the adversary's hands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attacker {
     /// Which.
     pub replica: u8,
     /// What it does: names of attacks, with their moments, as on the command line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub attack: String,
+    /// What it does besides, or instead, written down.
+    #[serde(default, skip_serializing_if = "Script::is_empty")]
+    pub script: Script,
+}
+
+impl Attacker {
+    /// One that does what has a name.
+    pub fn named(replica: u8, attack: String) -> Self {
+        Self { replica, attack, script: Script::default() }
+    }
+
+    /// What it does, in a few words.
+    pub fn title(&self) -> String {
+        let script = if self.script.is_empty() { "" } else { "script" };
+        let parts = [&*self.attack, script];
+        parts.iter().copied().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// How a run ends.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ending {
     /// When the last step has been done, the run goes on for so long.
@@ -174,8 +195,26 @@ impl Default for Scenario {
 #[non_exhaustive]
 pub enum ScenarioError {
     /// It is not the JSON of a scenario.
-    #[error("{0}")]
-    Json(String),
+    #[error("line {line}, column {column}: {reason}")]
+    Json {
+        /// Where, from 1.
+        line: usize,
+        /// Where in the line, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// Something is wrong with one part of it.
+    #[error("`{part}`: {error}")]
+    In {
+        /// Which, as `steps[3]`.
+        part: String,
+        /// What.
+        error: Box<Self>,
+    },
+    /// There is nobody to call.
+    #[error("`clients` is 0")]
+    Clients,
     /// A cluster of this size is not simulated.
     #[error("`replicas` is {0}: at least 4, at most 13, or 16, 19 or 31")]
     Size(u8),
@@ -198,20 +237,65 @@ pub enum ScenarioError {
     /// An attack is unknown, or its moment is.
     #[error("{0}")]
     Attack(String),
+    /// A script cannot be followed.
+    #[error(transparent)]
+    Script(#[from] ScriptError),
+    /// An attacker has nothing to do.
+    #[error("it has neither `attack` nor `script`")]
+    Idle,
+}
+
+impl ScenarioError {
+    /// What the reader can do about it.
+    pub fn mend(&self) -> String {
+        let names = |names: &[&str]| format!("write one of {}", names.join(", "));
+        match self {
+            Self::Json { .. } => {
+                "see docs/simulator.md; an editor that is shown simulator/scenarios/schema.json checks it as you write"
+                    .to_owned()
+            }
+            Self::In { error, .. } => error.mend(),
+            Self::Clients => "leave it out for 4, or write 1 to 255".to_owned(),
+            Self::Size(_) => "write one of these sizes".to_owned(),
+            Self::NoSuch { what, count, .. } => format!("{what}s are numbered from 0: name one below {count}"),
+            Self::Parameter(_) => names(&PARAMETERS),
+            Self::Configuration(_) => "change `parameters` so that they agree".to_owned(),
+            Self::Attack(_) => {
+                "write names of attacks, each with a moment or without, as \"silent@from:2s\"".to_owned()
+            }
+            Self::Script(_) => {
+                "see \"An attacker as a script\" in docs/simulator.md; reactions are counted from 0".to_owned()
+            }
+            Self::Idle => "give it a `script`, or an `attack` by name".to_owned(),
+        }
+    }
+
+    fn json(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        let text = error.to_string();
+        let place = format!(" at line {line} column {column}");
+        Self::Json { line, column, reason: text.strip_suffix(&place).unwrap_or(&text).to_owned() }
+    }
 }
 
 impl Scenario {
     /// The scenario that `json` describes.
     ///
     /// # Errors
-    /// [`ScenarioError::Json`] says where it is wrong.
+    /// [`ScenarioError::Json`] says what is wrong, and where.
     pub fn from_json(json: &str) -> Result<Self, ScenarioError> {
-        serde_json::from_str(json).map_err(|error| ScenarioError::Json(error.to_string()))
+        serde_json::from_str(json).map_err(|error| ScenarioError::json(&error))
     }
 
     /// The scenario as a file.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a scenario has only text and numbers")
+    }
+
+    /// The JSON schema of scenario files.
+    pub fn schema() -> String {
+        let schema = schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Self>();
+        serde_json::to_string_pretty(&schema).expect("a schema has only text and numbers")
     }
 
     /// The parameters of the configuration.
@@ -226,6 +310,25 @@ impl Scenario {
         Ok(parameters)
     }
 }
+
+/// The parameters that a scenario may set.
+const PARAMETERS: [&str; 15] = [
+    "checkpoint_interval",
+    "window",
+    "pipeline",
+    "batch_bytes_max",
+    "batch_operations_max",
+    "request_bytes_max",
+    "outstanding_max",
+    "sessions_max",
+    "reply_cache_bytes_max",
+    "heartbeat_ms",
+    "crash_suspicion_ms",
+    "ordering_deadline_ms",
+    "deadline_cap_ms",
+    "clock_bound_ms",
+    "client_timeout_ms",
+];
 
 fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), ScenarioError> {
     let unknown = || ScenarioError::Parameter(name.to_owned());

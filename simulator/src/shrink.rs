@@ -57,6 +57,7 @@ impl Shrinker {
 
     fn shrink_lists(&mut self) {
         self.shrink_list(|scenario| scenario.attackers.len(), |scenario, range| drop(scenario.attackers.drain(range)));
+        self.shrink_list(reactions, remove_reactions);
         self.shrink_list(|scenario| scenario.rules.len(), |scenario, range| drop(scenario.rules.drain(range)));
         self.shrink_list(|scenario| scenario.steps.len(), |scenario, range| drop(scenario.steps.drain(range)));
     }
@@ -105,6 +106,22 @@ impl Shrinker {
                 self.keep(candidate);
             }
         }
+    }
+}
+
+/// Reactions of all scripts.
+fn reactions(scenario: &Scenario) -> usize {
+    scenario.attackers.iter().map(|attacker| attacker.script.0.len()).sum()
+}
+
+/// Removes reactions, counted over all scripts.
+fn remove_reactions(scenario: &mut Scenario, range: Range<usize>) {
+    let mut index = 0;
+    for attacker in &mut scenario.attackers {
+        attacker.script.0.retain(|_| {
+            index += 1;
+            !range.contains(&(index - 1))
+        });
     }
 }
 

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, SigningKey, hash, verify};
 use quorate_protocol::statement::Signer;
 use quorate_protocol::verify::Verifier;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A signer that can be shared.
 pub type SharedSigner = Arc<dyn Signer + Send + Sync>;
 
 /// Which signatures a simulation uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Scheme {
     /// Unforgeable stand-ins: most runs.

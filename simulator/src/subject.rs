@@ -51,4 +51,8 @@ pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64, make_appl
     })
 }
 
-impl Subject for Adversary {}
+impl Subject for Adversary {
+    fn reactions(&self) -> u64 {
+        Self::reactions(self)
+    }
+}

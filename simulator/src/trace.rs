@@ -6,7 +6,7 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::time::Time;
 use serde::Serialize;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Attacker, Scenario};
 
 /// Messages that a trace keeps; of a longer run it shows the last.
 const MESSAGES_MAX: usize = 60_000;
@@ -203,7 +203,7 @@ impl Trace {
     fn heads(scenario: &Scenario) -> Vec<LaneHead> {
         let replica = |index: u8| {
             let attack = scenario.attackers.iter().find(|attacker| attacker.replica == index);
-            let note = attack.map_or(String::new(), |attacker| attacker.attack.clone());
+            let note = attack.map_or(String::new(), Attacker::title);
             LaneHead { name: format!("replica {index}"), note, attacker: attack.is_some() }
         };
         let client = |index: u8| LaneHead { name: format!("client {index}"), note: String::new(), attacker: false };

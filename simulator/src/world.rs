@@ -67,6 +67,8 @@ pub struct World {
     pub(crate) traps: Traps,
     /// Replicas against which a correct one kept a proof.
     proved_faulty: BTreeSet<ReplicaId>,
+    /// Replicas that took over a state that they were sent.
+    took_over_state: BTreeSet<ReplicaId>,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
     /// What a page is drawn from, if somebody wants one.
@@ -139,6 +141,7 @@ impl World {
             work_random: Random::new(seed, Stream::Application),
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
+            took_over_state: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
             tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
@@ -200,6 +203,16 @@ impl World {
     /// Whether a replica may do anything without being blamed.
     pub fn is_exempt(&self, replica: ReplicaId) -> bool {
         self.checkers.is_faulty(replica)
+    }
+
+    /// How often an attacker did what its script says, since it was started.
+    pub fn reactions(&self, replica: ReplicaId) -> u64 {
+        self.hosts[replica.index()].subject.as_ref().map_or(0, |subject| subject.reactions())
+    }
+
+    /// Whether a replica took over a state that it was sent.
+    pub fn took_over_state(&self, replica: ReplicaId) -> bool {
+        self.took_over_state.contains(&replica)
     }
 
     /// Whether a correct replica kept a proof against `replica`.

@@ -15,13 +15,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate_simulator::campaign::{Choice, Schedule, Summary, draw};
 use quorate_simulator::play::{Outcome, Watch, play};
-use quorate_simulator::scenario::Scenario;
+use quorate_simulator::scenario::{Scenario, ScenarioError};
 use quorate_simulator::shrink::shrink;
 use quorate_simulator::span::Span;
 use serde::Serialize;
 
 use super::Output;
-use crate::error::Exit;
+use crate::error::{Exit, Problem};
 
 /// Happenings before a failure that its account lists.
 const HISTORY: usize = 60;
@@ -40,7 +40,8 @@ Examples:
 
 The same seed gives the same run on every machine. Each run has a phase in which anything goes wrong, and then one in
 which every call must be answered in time. A seed that fails is made smaller and written as a scenario file, in the
-folder of --out. With --json stdout is one object.
+folder of --out. With --json stdout is one object. docs/simulator.md says how to write a scenario, simulator/scenarios has
+examples.
 
 Exit status: 0 if every invariant held, 1 if one did not.")]
 pub(super) struct Arguments {
@@ -127,12 +128,12 @@ fn play_one(arguments: &Arguments, choice: &Choice, output: &Output) -> anyhow::
     let scenario = match &arguments.scenario {
         Some(file) => {
             let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-            Scenario::from_json(&text).with_context(|| format!("{}", file.display()))?
+            Scenario::from_json(&text).map_err(|error| refused(arguments.scenario.as_deref(), &error))?
         }
         None => draw(arguments.seed.unwrap_or_default(), choice),
     };
     let watch = Watch { history: HISTORY, is_traced: arguments.trace.is_some() };
-    let outcome = play(&scenario, watch)?;
+    let outcome = play(&scenario, watch).map_err(|error| refused(arguments.scenario.as_deref(), &error))?;
     if let (Some(file), Some(page)) = (&arguments.trace, &outcome.page) {
         fs::write(file, page).with_context(|| format!("writing {}", file.display()))?;
         if !output.is_json() {
@@ -145,10 +146,16 @@ fn play_one(arguments: &Arguments, choice: &Choice, output: &Output) -> anyhow::
     Ok((summary, failures))
 }
 
+/// What cannot be played, with the file that it stands in and the way out.
+fn refused(file: Option<&Path>, error: &ScenarioError) -> Problem {
+    let what = file.map_or_else(|| error.to_string(), |file| format!("{}: {error}", file.display()));
+    Problem::failed(what, error.mend())
+}
+
 /// Plays seeds on several threads, until all are played or one failed.
 fn play_seeds(seeds: Range<u64>, choice: &Choice, jobs: Option<usize>) -> anyhow::Result<(Summary, Failures)> {
     // What is wrong with the choice is found before any thread starts.
-    play(&draw(seeds.start, choice), Watch::default())?;
+    play(&draw(seeds.start, choice), Watch::default()).map_err(|error| refused(None, &error))?;
     let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
     let (next, is_over) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
     let total = Mutex::new((Summary::default(), Failures::new()));

@@ -71,7 +71,7 @@ impl Strategy for Amnesia {
         Some(output).filter(|output| !matches!(output, Output::Reply(_)))
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, _: &Body) -> Option<Time> {
         self.speaker.as_ref().and_then(Understudy::next_deadline)
     }
 }

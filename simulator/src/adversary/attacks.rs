@@ -3,6 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 use core::time::Duration;
+use std::sync::Arc;
 
 use super::Strategy;
 use super::amnesia::Amnesia;
@@ -30,6 +31,7 @@ use super::mutate::Mutate;
 use super::outdated::Outdated;
 use super::reorder::Reorder;
 use super::replay::Replay;
+use super::script::{Follower, Script};
 use super::silent::Silent;
 use super::slow::Slow;
 use super::stale_certificates::StaleCertificates;
@@ -90,12 +92,12 @@ pub fn names() -> Vec<&'static str> {
 #[derive(Clone)]
 pub struct Attack {
     name: &'static str,
-    make: fn() -> Box<dyn Strategy>,
+    make: Arc<dyn Fn() -> Box<dyn Strategy> + Send + Sync>,
     pub(super) moment: Moment,
 }
 
 /// Attacks that one replica plays together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Attacks(Vec<Attack>);
 
 /// When an attack is on.
@@ -171,6 +173,14 @@ impl fmt::Debug for Attack {
 }
 
 impl Attacks {
+    /// These, and what a script says.
+    #[must_use]
+    pub fn with_script(mut self, script: Script) -> Self {
+        let make = move || -> Box<dyn Strategy> { Box::new(Follower::new(&script)) };
+        self.0.push(Attack { name: "script", make: Arc::new(make), moment: Moment::Always });
+        self
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Attack> {
         self.0.iter()
     }
@@ -188,7 +198,7 @@ impl FromStr for Attack {
         };
         let known = KNOWN.iter().find(|known| known.name == name);
         let &Known { name, make } = known.ok_or_else(|| UnknownAttack::Name(name.to_owned()))?;
-        Ok(Self { name, make, moment })
+        Ok(Self { name, make: Arc::new(make), moment })
     }
 }
 

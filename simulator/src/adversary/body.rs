@@ -107,6 +107,8 @@ pub struct Body {
     later: BTreeMap<(Time, u64), (ReplicaId, Message)>,
     later_made: u64,
     pub(super) out: VecDeque<Output>,
+    /// How often scripts reacted to something.
+    pub(super) reactions: u64,
 }
 
 impl fmt::Debug for Body {
@@ -141,6 +143,7 @@ impl Body {
             later: BTreeMap::new(),
             later_made: 0,
             out: VecDeque::new(),
+            reactions: 0,
         }
     }
 
@@ -173,6 +176,11 @@ impl Body {
     /// The time as timers see it.
     pub const fn time(&self) -> Time {
         self.now.monotonic
+    }
+
+    /// When it was started.
+    pub const fn started(&self) -> Time {
+        self.started
     }
 
     /// How long it has been running.

@@ -89,7 +89,7 @@ impl Strategy for Twin {
         (part != Part::Second).then_some(message)
     }
 
-    fn deadline(&self) -> Option<Time> {
+    fn deadline(&self, _: &Body) -> Option<Time> {
         self.second.as_ref().and_then(Understudy::next_deadline)
     }
 }

@@ -1,143 +1,163 @@
-//! Plays seeds until one fails: what the planted bugs are hunted with, in a scratch copy of the sources.
+//! Plays seeds until one fails, or scenario files: what planted bugs are hunted with, in a scratch copy of the sources.
 //!
-//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--threads N] [--all]` prints one line of JSON: how many
-//! seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every failure
-//! listed. `--trace FILE` draws the last one played, as it is, without making it smaller. What it says does not depend on the number of threads, which is that of the processors if none is given.
+//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--threads N] [--trace FILE] [--all]` prints one line of JSON:
+//! how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
+//! failure listed. What it says does not depend on the number of threads, which is that of the processors if none is given.
+//! `--trace` draws the seed that was played last, as it is. `hunt FILE.json …` plays these scenarios, all of them, and lists
+//! every one that fails.
 
+use core::ops::Range;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use mimalloc::MiMalloc;
-
 use quorate_simulator::campaign::{Choice, Schedule, draw};
-use quorate_simulator::play::{Complaint, Watch, play};
+use quorate_simulator::play::{Complaint, Outcome, Watch, play};
+use quorate_simulator::scenario::Scenario;
+use serde_json::{Value, json};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-struct Arguments {
-    seeds: core::ops::Range<u64>,
+/// What is played.
+enum Game {
+    Seeds(Campaign),
+    Files(Vec<String>),
+}
+
+struct Campaign {
+    seeds: Range<u64>,
     choice: Choice,
     threads: usize,
     trace: Option<String>,
     plays_all: bool,
 }
 
-/// What came of one seed.
+/// What came of one run.
 struct Played {
-    seed: u64,
+    name: Value,
+    order: u64,
     steps: u64,
     delivered: u64,
     fingerprint: u64,
     failure: Option<Complaint>,
 }
 
-fn arguments() -> Result<Arguments, String> {
-    let mut words = std::env::args().skip(1);
-    let seeds = words.next().ok_or("say which seeds: hunt 0..1000")?;
-    let (first, last) = seeds.split_once("..").ok_or("write the seeds as FIRST..LAST")?;
+impl Played {
+    fn new(name: Value, order: u64, outcome: Outcome) -> Self {
+        let Outcome { counts, fingerprint, failure, .. } = outcome;
+        Self { name, order, steps: counts.steps, delivered: counts.delivered, fingerprint, failure }
+    }
+}
+
+fn game() -> Result<Game, String> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let first = words.first().ok_or("say which seeds: hunt 0..1000; or which scenarios: hunt FILE.json …")?;
+    if Path::new(first).extension() == Some("json".as_ref()) { Ok(Game::Files(words)) } else { seeds(&words) }
+}
+
+fn seeds(words: &[String]) -> Result<Game, String> {
+    let (first, last) = words[0].split_once("..").ok_or("write the seeds as FIRST..LAST")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
-    let mut arguments = Arguments {
-        seeds: number(first)?..number(last)?,
-        choice: Choice::default(),
-        threads: 0,
-        trace: None,
-        plays_all: false,
-    };
+    let seeds = number(first)?..number(last)?;
+    let mut game = Campaign { seeds, choice: Choice::default(), threads: 0, trace: None, plays_all: false };
+    let mut words = words[1..].iter();
     while let Some(word) = words.next() {
         if word == "--all" {
-            arguments.plays_all = true;
+            game.plays_all = true;
             continue;
         }
         let value = words.next().ok_or_else(|| format!("`{word}` wants a value"))?;
         match word.as_str() {
-            "--replicas" => arguments.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
-            "--trace" => arguments.trace = Some(value),
-            "--threads" => arguments.threads = value.parse().map_err(|error| format!("{error}"))?,
-            "--attack" => arguments.choice.attack = Some(value),
-            "--faults" => {
-                arguments.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?);
-            }
+            "--replicas" => game.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
+            "--attack" => game.choice.attack = Some(value.clone()),
+            "--faults" => game.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
+            "--threads" => game.threads = value.parse().map_err(|error| format!("{error}"))?,
+            "--trace" => game.trace = Some(value.clone()),
             _ => return Err(format!("`{word}` means nothing here")),
         }
     }
-    Ok(arguments)
+    Ok(Game::Seeds(game))
 }
 
 /// Takes seeds from `next` on, until they are all taken or one below them failed.
-fn work(arguments: &Arguments, next: &AtomicU64, failed: &AtomicU64) -> Result<Vec<Played>, String> {
+fn work(game: &Campaign, next: &AtomicU64, failed: &AtomicU64) -> Result<Vec<Played>, String> {
+    let watch = Watch { is_traced: game.trace.is_some(), ..Watch::default() };
     let mut played = Vec::new();
     loop {
         let seed = next.fetch_add(1, Ordering::Relaxed);
-        if seed >= arguments.seeds.end || (!arguments.plays_all && seed > failed.load(Ordering::Relaxed)) {
+        if seed >= game.seeds.end || (!game.plays_all && seed > failed.load(Ordering::Relaxed)) {
             return Ok(played);
         }
-        let watch = Watch { is_traced: arguments.trace.is_some(), ..Watch::default() };
-        let outcome = play(&draw(seed, &arguments.choice), watch);
-        let outcome = outcome.map_err(|error| format!("seed {seed}: {error}"))?;
-        if let Some((file, page)) = arguments.trace.as_ref().zip(outcome.page) {
+        let mut outcome = play(&draw(seed, &game.choice), watch).map_err(|error| format!("seed {seed}: {error}"))?;
+        if let Some((file, page)) = game.trace.as_ref().zip(outcome.page.take()) {
             std::fs::write(file, page).map_err(|error| format!("{file}: {error}"))?;
         }
-        let (steps, delivered) = (outcome.counts.steps, outcome.counts.delivered);
         if outcome.failure.is_some() {
             failed.fetch_min(seed, Ordering::Relaxed);
         }
-        let fingerprint = outcome.fingerprint;
-        played.push(Played { seed, steps, delivered, fingerprint, failure: outcome.failure });
+        played.push(Played::new(json!(seed), seed, outcome));
     }
 }
 
-fn play_all(arguments: &Arguments) -> Result<Vec<Played>, String> {
-    let (next, failed) = (AtomicU64::new(arguments.seeds.start), AtomicU64::new(u64::MAX));
-    let count =
-        if arguments.threads > 0 { arguments.threads } else { thread::available_parallelism().map_or(1, usize::from) };
-    let mut played = thread::scope(|scope| {
-        let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| work(arguments, &next, &failed))).collect();
-        let parts = threads.into_iter().map(|thread| thread.join().map_err(|_| "a thread panicked".to_owned())?);
+fn play_seeds(game: &Campaign) -> Result<Vec<Played>, String> {
+    let (next, failed) = (AtomicU64::new(game.seeds.start), AtomicU64::new(u64::MAX));
+    let processors = || thread::available_parallelism().map_or(1, usize::from);
+    let count = if game.threads > 0 { game.threads } else { processors() };
+    let parts = thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(|| work(game, &next, &failed))).collect();
+        let parts = threads.into_iter().map(|thread| thread.join().map_err(|_panic| "a thread panicked".to_owned())?);
         parts.collect::<Result<Vec<_>, String>>()
-    })?
-    .into_iter()
-    .flatten()
-    .collect::<Vec<_>>();
-    played.sort_unstable_by_key(|played| played.seed);
+    })?;
+    let mut played: Vec<Played> = parts.into_iter().flatten().collect();
+    played.sort_unstable_by_key(|played| played.order);
     // Seeds beyond the first that failed were begun before it was known.
-    if !arguments.plays_all {
+    if !game.plays_all {
         let first = failed.load(Ordering::Relaxed);
-        played.retain(|played| played.seed <= first);
+        played.retain(|played| played.order <= first);
     }
     Ok(played)
 }
 
+fn play_file(file: &str) -> Result<Played, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    let scenario = Scenario::from_json(&text).map_err(|error| format!("{file}: {error}"))?;
+    let outcome = play(&scenario, Watch::default()).map_err(|error| format!("{file}: {error}"))?;
+    Ok(Played::new(json!(file), 0, outcome))
+}
+
 fn hunt() -> Result<bool, String> {
-    let arguments = arguments()?;
-    // A replica that panics is a find like others: its seed is in the line that is printed.
+    let game = game()?;
+    // A replica that panics is a find like others: what was played is in the line that is printed.
     std::panic::set_hook(Box::new(|_| {}));
-    let began = std::time::Instant::now();
-    let all = play_all(&arguments)?;
-    let (steps, delivered) = (all.iter().map(|played| played.steps), all.iter().map(|played| played.delivered));
-    let (played, steps, delivered) = (all.len(), steps.sum::<u64>(), delivered.sum::<u64>());
+    let began = Instant::now();
+    let (units, unit, all) = match &game {
+        Game::Seeds(seeds) => ("seeds", "seed", play_seeds(seeds)?),
+        Game::Files(files) => {
+            ("scenarios", "scenario", files.iter().map(|file| play_file(file)).collect::<Result<_, _>>()?)
+        }
+    };
+    let wall = began.elapsed().as_secs_f64();
     // Stands for all the runs: equal only if each of them is equal, step by step.
     let fold =
         |sum: u64, played: &Played| (sum.rotate_left(7) ^ played.fingerprint).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let fingerprint = format!("{:016x}", all.iter().fold(0, fold));
-    let failures = all.into_iter().filter_map(|played| Some((played.seed, played.failure?)));
-    let failures: Vec<(u64, Complaint)> = failures.collect();
-    let failed: Vec<serde_json::Value> = failures
-        .iter()
-        .map(|(seed, complaint)| {
-            let account = complaint.to_string();
-            let message = account.clone();
-            serde_json::json!({ "seed": seed, "invariant": complaint.name(), "message": message })
-        })
+    let (steps, delivered) = (all.iter().map(|played| played.steps), all.iter().map(|played| played.delivered));
+    let (steps, delivered) = (steps.sum::<u64>(), delivered.sum::<u64>());
+    let failed = all.iter().filter_map(|played| Some((&played.name, played.failure.as_ref()?)));
+    let violations: Vec<Value> = failed
+        .map(|(name, complaint)| json!({ unit: name, "invariant": complaint.name(), "message": complaint.to_string() }))
         .collect();
-    let wall = began.elapsed().as_secs_f64();
-    let line = serde_json::json!({
-        "seeds": played, "fingerprint": fingerprint, "steps": steps, "delivered": delivered, "wall_s": wall, "violations": failed
+    let line = json!({
+        units: all.len(), "fingerprint": fingerprint, "steps": steps, "delivered": delivered, "wall_s": wall,
+        "violations": violations
     });
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
-    Ok(failures.is_empty())
+    Ok(violations.is_empty())
 }
 
 fn main() -> ExitCode {

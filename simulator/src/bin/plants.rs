@@ -4,16 +4,21 @@
 //! plays seeds until one fails, and prints a table: the bug, the invariant that it broke, the seeds that it took. Before
 //! that the same seeds are played with the sources as they are, and must raise no alarm. `--check` only sees whether every
 //! patch applies; `--share I/N` takes every N-th plant, from the I-th on; `--base SEED` begins at another seed; `--seeds N`
-//! gives up after so many.
+//! gives up after so many. `--scenarios` plays scenario files instead of seeds: those that a patch names must fail with it,
+//! and none without.
 //!
-//! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it) and `hunt`
-//! (what of the campaign to play; everything, if absent).
+//! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it), `hunt`
+//! (what of the campaign to play; everything, if absent) and `scenario` (files of `simulator/scenarios`, by commas).
 
+use core::ops::Range;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+
+use serde_json::Value;
 
 /// Seeds within which every bug must be found.
 const SEEDS_MAX: u64 = 10_000;
@@ -33,6 +38,7 @@ struct Plant {
     bug: String,
     invariants: Vec<String>,
     hunt: Vec<String>,
+    scenarios: Vec<String>,
 }
 
 /// What became of a bug.
@@ -53,7 +59,14 @@ struct Wanted {
     share: (usize, usize),
     base: u64,
     seeds: u64,
-    only_checks: bool,
+    task: Task,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Hunt,
+    Scenarios,
+    Check,
 }
 
 fn say(line: &str) {
@@ -88,11 +101,13 @@ fn parse(patch: PathBuf) -> Fallible<Plant> {
     let missing = |key: &str| format!("{} has no line `# {key}: …`", patch.display());
     let bug = value("bug").ok_or_else(|| missing("bug"))?;
     let invariants = value("invariant").ok_or_else(|| missing("invariant"))?;
+    let list = |text: String| text.split(',').map(|name| name.trim().to_owned()).collect();
     Ok(Plant {
         name: patch.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned(),
         bug,
-        invariants: invariants.split(',').map(|name| name.trim().to_owned()).collect(),
+        invariants: list(invariants),
         hunt: value("hunt").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+        scenarios: value("scenario").map_or_else(Vec::new, list),
         patch,
     })
 }
@@ -162,16 +177,36 @@ impl Scratch {
     }
 
     /// Plays seeds from `base` on: the first that fails, or none.
-    fn hunt(&self, hunt: &[String], base: u64, seeds: u64) -> Fallible<Option<(u64, String)>> {
-        let mut command = Command::new(self.target.join("plants/hunt"));
-        command.arg(format!("{base}..{}", base.saturating_add(seeds))).args(hunt);
-        let output = command.output().map_err(|error| format!("hunting: {error}"))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let report: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| format!("the hunt says {text:?}: {error}"))?;
+    fn hunt(&self, hunt: &[String], seeds: Range<u64>) -> Fallible<Option<(u64, String)>> {
+        let range = format!("{}..{}", seeds.start, seeds.end);
+        let report = self.play(core::iter::once(&range).chain(hunt))?;
         let Some(first) = report["violations"].get(0) else { return Ok(None) };
         let played = report["seeds"].as_u64().unwrap_or(0);
         Ok(Some((played, first["invariant"].as_str().unwrap_or_default().to_owned())))
+    }
+
+    /// Plays scenarios by their names: for each that fails the invariant.
+    fn play_scenarios(&self, names: &[String]) -> Fallible<BTreeMap<String, String>> {
+        let files: Vec<String> = names.iter().map(|name| format!("simulator/scenarios/{name}.json")).collect();
+        let report = self.play(&files)?;
+        let invariant = |file: &str| {
+            let violations = report["violations"].as_array()?;
+            let of_file = violations.iter().find(|violation| violation["scenario"] == file)?;
+            of_file["invariant"].as_str().map(str::to_owned)
+        };
+        let failed = names.iter().zip(&files).filter_map(|(name, file)| Some((name.clone(), invariant(file)?)));
+        Ok(failed.collect())
+    }
+
+    /// What the program that was built last says.
+    fn play(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Fallible<Value> {
+        let mut command = Command::new(self.target.join("plants/hunt"));
+        command.current_dir(&self.root).args(words);
+        let output = command.output().map_err(|error| format!("hunting: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&text).map_err(|error| {
+            format!("the hunt says {text:?} and {:?}: {error}", String::from_utf8_lossy(&output.stderr))
+        })
     }
 }
 
@@ -190,12 +225,16 @@ fn copy(from: &Path, to: &Path) -> Fallible<()> {
     Ok(())
 }
 
-/// Plants one bug, hunts it, and takes it out again.
-fn hunt(scratch: &Scratch, plant: &Plant, base: u64, seeds: u64) -> Fallible<Option<Found>> {
+/// Plants one bug, lets the program that is built with it do something, and takes the bug out again.
+fn planted<T>(scratch: &Scratch, plant: &Plant, work: impl FnOnce() -> Fallible<T>) -> Fallible<T> {
     scratch.patch(plant, &[])?;
-    let found = scratch.build().and_then(|()| scratch.hunt(&plant.hunt, base, seeds));
+    let done = scratch.build().and_then(|()| work());
     scratch.patch(plant, &["--reverse"])?;
-    let found = found.map_err(|error| format!("{}: {error}", plant.name))?;
+    done.map_err(|error| format!("{}: {error}", plant.name))
+}
+
+fn hunt(scratch: &Scratch, plant: &Plant, seeds: Range<u64>) -> Fallible<Option<Found>> {
+    let found = planted(scratch, plant, || scratch.hunt(&plant.hunt, seeds))?;
     Ok(found.map(|(seeds, invariant)| {
         let is_expected = plant.invariants.contains(&invariant);
         Found { seeds, invariant, is_expected }
@@ -203,14 +242,14 @@ fn hunt(scratch: &Scratch, plant: &Plant, base: u64, seeds: u64) -> Fallible<Opt
 }
 
 /// The sources as they are raise no alarm, however they are hunted.
-fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64, seeds: u64) -> Fallible<bool> {
+fn check_clean(scratch: &Scratch, plants: &[Plant], seeds: Range<u64>) -> Fallible<bool> {
     scratch.build()?;
     let mut hunts: Vec<&Vec<String>> = plants.iter().map(|plant| &plant.hunt).collect();
     hunts.sort();
     hunts.dedup();
     let mut is_clean = true;
     for hunt in hunts {
-        let alarm = scratch.hunt(hunt, base, seeds)?;
+        let alarm = scratch.hunt(hunt, seeds.clone())?;
         if let Some((seeds, invariant)) = alarm {
             is_clean = false;
             say(&format!("FALSE ALARM without any bug: {invariant} after {seeds} seeds, hunting {hunt:?}"));
@@ -219,13 +258,46 @@ fn check_clean(scratch: &Scratch, plants: &[Plant], base: u64, seeds: u64) -> Fa
     Ok(is_clean)
 }
 
+/// The names of all scenario files.
+fn scenarios() -> Fallible<Vec<String>> {
+    let folder = workspace().join("simulator/scenarios");
+    let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let stem = |entry: fs::DirEntry| entry.path().file_stem().and_then(OsStr::to_str).map(str::to_owned);
+    let mut names: Vec<String> = entries.filter_map(Result::ok).filter_map(stem).collect();
+    names.retain(|name| name != "schema");
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Every scenario that a plant names fails with it in an expected way, and none fails without.
+fn play_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
+    scratch.build()?;
+    let alarms = scratch.play_scenarios(&scenarios()?)?;
+    for (name, by) in &alarms {
+        say(&format!("FALSE ALARM without any bug: {by} in {name}"));
+    }
+    let mut is_good = alarms.is_empty();
+    say(&format!("{:<34} {:<40} found by", "plant", "scenario"));
+    for plant in plants.iter().filter(|plant| !plant.scenarios.is_empty()) {
+        let failed = planted(scratch, plant, || scratch.play_scenarios(&plant.scenarios))?;
+        for name in &plant.scenarios {
+            let found = failed.get(name);
+            is_good &= found.is_some_and(|found| found == "Assertion" || plant.invariants.contains(found));
+            let by = found.map_or("NOT FOUND", String::as_str);
+            say(&format!("{:<34} {name:<40} {by}", plant.name));
+        }
+    }
+    Ok(is_good)
+}
+
 fn arguments() -> Fallible<Wanted> {
-    let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, seeds: SEEDS_MAX, only_checks: false };
+    let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, seeds: SEEDS_MAX, task: Task::Hunt };
     let mut words = std::env::args().skip(1);
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--check" => wanted.only_checks = true,
+            "--check" => wanted.task = Task::Check,
+            "--scenarios" => wanted.task = Task::Scenarios,
             "--base" => wanted.base = number(&words.next().unwrap_or_default())?,
             "--seeds" => wanted.seeds = number(&words.next().unwrap_or_default())?,
             "--share" => {
@@ -241,22 +313,30 @@ fn arguments() -> Fallible<Wanted> {
     Ok(wanted)
 }
 
-fn hunt_all() -> Fallible<bool> {
+fn run_task() -> Fallible<bool> {
     let wanted = arguments()?;
     let plants = plants(&wanted)?;
     let scratch = Scratch::new()?;
-    if wanted.only_checks {
-        for plant in &plants {
-            scratch.patch(plant, &["--dry-run"])?;
+    match wanted.task {
+        Task::Hunt => hunt_all(&scratch, &plants, wanted.base, wanted.seeds),
+        Task::Scenarios => play_all(&scratch, &plants),
+        Task::Check => {
+            for plant in &plants {
+                scratch.patch(plant, &["--dry-run"])?;
+            }
+            say(&format!("{} patches apply", plants.len()));
+            Ok(true)
         }
-        say(&format!("{} patches apply", plants.len()));
-        return Ok(true);
     }
-    let mut is_good = check_clean(&scratch, &plants, wanted.base, wanted.seeds.min(CLEAN_SEEDS))?;
+}
+
+fn hunt_all(scratch: &Scratch, plants: &[Plant], base: u64, seeds: u64) -> Fallible<bool> {
+    let of = |count: u64| base..base.saturating_add(count);
+    let mut is_good = check_clean(scratch, plants, of(seeds.min(CLEAN_SEEDS)))?;
     let mut taken = Vec::new();
     say(&format!("{:<28} {:>6}  {:<18} bug", "plant", "seeds", "found by"));
-    for plant in &plants {
-        let (seeds, by) = if let Some(found) = hunt(&scratch, plant, wanted.base, wanted.seeds)? {
+    for plant in plants {
+        let (seeds, by) = if let Some(found) = hunt(scratch, plant, of(seeds))? {
             taken.push(found.seeds);
             is_good &= found.is_expected || found.invariant == "Assertion";
             let mark = if found.is_expected { "" } else { " (unexpected)" };
@@ -276,7 +356,7 @@ fn hunt_all() -> Fallible<bool> {
 }
 
 fn main() -> ExitCode {
-    match hunt_all() {
+    match run_task() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

@@ -86,7 +86,7 @@ impl Drawing {
         for replica in self.faulty.clone() {
             let attack = wanted.map_or_else(|| self.attack(&names), str::to_owned);
             self.scenario.title = format!("{}, {replica}={attack}", self.scenario.title);
-            self.scenario.attackers.push(Attacker { replica, attack });
+            self.scenario.attackers.push(Attacker::named(replica, attack));
         }
         self.victim = if self.faulty.is_empty() { self.replica() } else { self.faulty[0] };
     }

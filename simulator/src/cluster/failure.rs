@@ -53,6 +53,7 @@ fn account(world: &World) -> String {
                 standing.stable,
                 standing.mode
             ),
+            None if world.is_exempt(id) => format!("replica {id}: an attacker; durable state at {stored}, {log}"),
             None => format!("replica {id}: down; durable state at {stored}, {log}"),
         });
     }

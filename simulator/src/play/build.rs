@@ -6,14 +6,14 @@ use quorate_protocol::kv::{Operation, Store};
 use quorate_protocol::number::RecordNumber;
 
 use super::Watch;
-use crate::adversary::{self, Attacks};
+use crate::adversary::{self, Attacks, UnknownAttack};
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
 use crate::disk::DiskOptions;
 use crate::ledger::Ledger;
 use crate::network::LinkOptions;
 use crate::random::{Chance, Delay};
-use crate::scenario::{Action, ApplicationKind, Disk, Links, Scenario, ScenarioError, Span, When};
+use crate::scenario::{Action, ApplicationKind, Attacker, Disk, Links, Scenario, ScenarioError, Span, Step, When};
 use crate::world::WorldOptions;
 
 /// Sizes that are simulated: those that the checkers' table of quorums lists.
@@ -44,11 +44,27 @@ pub fn known_attacks() -> Vec<&'static str> {
 }
 
 fn attacks(scenario: &Scenario) -> Result<Vec<(usize, Attacks)>, ScenarioError> {
-    let attackers = scenario.attackers.iter().map(|attacker| {
-        let attacks = attacker.attack.parse::<Attacks>().map_err(|error| ScenarioError::Attack(error.to_string()))?;
+    let attackers = scenario.attackers.iter().enumerate().map(|(index, attacker)| {
+        let attacks = part("attackers", index, attacks_of(attacker, scenario.replicas))?;
         Ok((usize::from(attacker.replica), attacks))
     });
     attackers.collect()
+}
+
+fn attacks_of(attacker: &Attacker, replicas: u8) -> Result<Attacks, ScenarioError> {
+    check_index("replica", attacker.replica, replicas)?;
+    attacker.script.check(replicas)?;
+    let named = match &*attacker.attack {
+        "" if attacker.script.is_empty() => return Err(ScenarioError::Idle),
+        "" => Attacks::default(),
+        names => names.parse().map_err(|error: UnknownAttack| ScenarioError::Attack(error.to_string()))?,
+    };
+    Ok(if attacker.script.is_empty() { named } else { named.with_script(attacker.script.clone()) })
+}
+
+/// Says in which element of a list something is wrong.
+fn part<T>(list: &str, index: usize, result: Result<T, ScenarioError>) -> Result<T, ScenarioError> {
+    result.map_err(|error| ScenarioError::In { part: format!("{list}[{index}]"), error: Box::new(error) })
 }
 
 /// Refuses a scenario that names what there is not.
@@ -56,20 +72,31 @@ fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
     if !SIZES.contains(&scenario.replicas) {
         return Err(ScenarioError::Size(scenario.replicas));
     }
-    let replica = |index: u8| check_index("replica", index, scenario.replicas);
-    for attacker in &scenario.attackers {
-        replica(attacker.replica)?;
+    if scenario.clients == 0 {
+        return Err(ScenarioError::Clients);
     }
-    for index in &scenario.ending.core {
-        replica(*index)?;
+    let replica = |index: &u8| check_index("replica", *index, scenario.replicas);
+    for (index, rule) in scenario.rules.iter().enumerate() {
+        let mut named = rule.messages.from.iter().chain(&rule.messages.to);
+        part("rules", index, named.try_for_each(replica))?;
     }
-    for step in &scenario.steps {
-        if let When::Does(trap) = &step.when {
-            replica(trap.replica)?;
-        }
-        check_action(scenario, &step.action)?;
+    for (index, step) in scenario.steps.iter().enumerate() {
+        part("steps", index, check_step(scenario, step))?;
+    }
+    for (index, expectation) in scenario.expect.iter().enumerate() {
+        part("expect", index, expectation.replica().iter().try_for_each(replica))?;
+    }
+    for (index, member) in scenario.ending.core.iter().enumerate() {
+        part("ending.core", index, replica(member))?;
     }
     Ok(())
+}
+
+fn check_step(scenario: &Scenario, step: &Step) -> Result<(), ScenarioError> {
+    if let When::Does(trap) = &step.when {
+        check_index("replica", trap.replica, scenario.replicas)?;
+    }
+    check_action(scenario, &step.action)
 }
 
 fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioError> {

@@ -86,6 +86,13 @@ fn complaint(cluster: &mut Cluster, expectation: &Expectation) -> Result<Option<
         Expectation::EvidenceAgainst(replica) => {
             unless(cluster.is_proved_faulty(usize::from(*replica)), "nobody has one".to_owned())
         }
+        Expectation::Reacted(replica, times) => {
+            let reacted = cluster.reactions(usize::from(*replica));
+            unless(reacted >= *times, format!("it reacted {reacted} times"))
+        }
+        Expectation::TookOverState(replica) => {
+            unless(cluster.took_over_state(usize::from(*replica)), "it took over none".to_owned())
+        }
         Expectation::Violated(_) => None,
     })
 }

@@ -2,156 +2,17 @@
 
 use core::time::Duration;
 
-use quorate_protocol::message::Message;
-use quorate_protocol::number::ReplicaId;
 use quorate_protocol::time::Time;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::network::{Filter, Passage, Verdict};
+use crate::pattern::Pattern;
 use crate::random::{Chance, Random, Stream};
 use crate::span::Span;
-use crate::statement;
-
-/// The kinds of messages between replicas.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "each is the variant of `Message` with the same name")]
-pub enum Kind {
-    Request,
-    PrePrepare,
-    Prepare,
-    Commit,
-    Checkpoint,
-    Stable,
-    ViewChange,
-    NewView,
-    Status,
-    Fetch,
-    Batch,
-    Decided,
-    Part,
-}
-
-impl Kind {
-    /// All kinds, in the order of the messages.
-    pub const ALL: [Self; 13] = [
-        Self::Request,
-        Self::PrePrepare,
-        Self::Prepare,
-        Self::Commit,
-        Self::Checkpoint,
-        Self::Stable,
-        Self::ViewChange,
-        Self::NewView,
-        Self::Status,
-        Self::Fetch,
-        Self::Batch,
-        Self::Decided,
-        Self::Part,
-    ];
-
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Request => "Request",
-            Self::PrePrepare => "PrePrepare",
-            Self::Prepare => "Prepare",
-            Self::Commit => "Commit",
-            Self::Checkpoint => "Checkpoint",
-            Self::Stable => "Stable",
-            Self::ViewChange => "ViewChange",
-            Self::NewView => "NewView",
-            Self::Status => "Status",
-            Self::Fetch => "Fetch",
-            Self::Batch => "Batch",
-            Self::Decided => "Decided",
-            Self::Part => "Part",
-        }
-    }
-
-    /// The kind of `message`.
-    pub const fn of(message: &Message) -> Self {
-        match message {
-            Message::Request(_) => Self::Request,
-            Message::PrePrepare(_) => Self::PrePrepare,
-            Message::Prepare(_) => Self::Prepare,
-            Message::Commit(_) => Self::Commit,
-            Message::Checkpoint(_) => Self::Checkpoint,
-            Message::Stable(_) => Self::Stable,
-            Message::ViewChange(_) => Self::ViewChange,
-            Message::NewView(_) => Self::NewView,
-            Message::Status(_) => Self::Status,
-            Message::Fetch(_) => Self::Fetch,
-            Message::Batch(_) => Self::Batch,
-            Message::Decided(_) => Self::Decided,
-            Message::Part(_) => Self::Part,
-        }
-    }
-}
-
-/// The view and the slot that a message is about, as far as it is about one.
-pub fn place_of(message: &Message) -> (Option<u64>, Option<u64>) {
-    match message {
-        Message::PrePrepare(proposal) => {
-            (Some(proposal.vote.statement.view.value()), Some(proposal.vote.statement.sequence.value()))
-        }
-        Message::Prepare(vote) => (Some(vote.statement.view.value()), Some(vote.statement.sequence.value())),
-        Message::Commit(vote) => (Some(vote.statement.view.value()), Some(vote.statement.sequence.value())),
-        Message::Checkpoint(vote) => (None, Some(vote.statement.sequence.value())),
-        Message::Stable(certificate) => (None, Some(certificate.statement.sequence.value())),
-        Message::ViewChange(signed) => (statement::view_change(signed).map(|content| content.view.value()), None),
-        Message::NewView(signed) => (statement::new_view(signed).map(|content| content.view.value()), None),
-        Message::Status(status) => (Some(status.view.value()), None),
-        Message::Batch(fetched) => (None, Some(fetched.sequence.value())),
-        Message::Decided(decided) => (None, Some(decided.certificate.statement.sequence.value())),
-        Message::Part(part) => (None, Some(part.sequence.value())),
-        Message::Request(_) | Message::Fetch(_) => (None, None),
-    }
-}
-
-/// Which messages are meant: each field that is absent, or empty, means any.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Pattern {
-    /// Kinds.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kinds: Vec<Kind>,
-    /// Senders.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<u8>,
-    /// Receivers.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub to: Vec<u8>,
-    /// The view that it is about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub view: Option<u64>,
-    /// The first and the last slot that it may be about.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slots: Option<[u64; 2]>,
-}
-
-impl Pattern {
-    /// Whether a message that `from` sends to `to` is meant.
-    pub fn matches(&self, from: ReplicaId, to: ReplicaId, message: &Message) -> bool {
-        let is_among = |ids: &[u8], id: ReplicaId| ids.is_empty() || ids.contains(&id.value());
-        is_among(&self.from, from) && is_among(&self.to, to) && self.is_about(message)
-    }
-
-    /// Whether a message is meant, whoever sends it to whom.
-    pub fn is_about(&self, message: &Message) -> bool {
-        if !self.kinds.is_empty() && !self.kinds.contains(&Kind::of(message)) {
-            return false;
-        }
-        if self.view.is_none() && self.slots.is_none() {
-            return true;
-        }
-        let (view, slot) = place_of(message);
-        self.view.is_none_or(|wanted| view == Some(wanted))
-            && self.slots.is_none_or(|[first, last]| slot.is_some_and(|slot| (first..=last).contains(&slot)))
-    }
-}
 
 /// What becomes of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It arrives as the link decides, whatever later rules say.
@@ -167,7 +28,7 @@ pub enum Fate {
 }
 
 /// What becomes of which messages, and when. The first rule that applies decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Which messages.

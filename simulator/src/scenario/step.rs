@@ -1,13 +1,15 @@
 //! What is done to a cluster, and when.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rule::Pattern;
+use crate::pattern::Pattern;
 use crate::span::Span;
 
 /// Something that is done once: at a moment, or when something happens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Written", into = "Written")]
+#[schemars(with = "Written")]
 pub struct Step {
     /// When.
     pub when: When,
@@ -24,14 +26,18 @@ pub enum When {
     Does(Trap),
 }
 
-/// A step as it stands in a file.
-#[derive(Serialize, Deserialize)]
+/// Something that is done once: at a moment, or when a replica does something. It has either `at` or `when`.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Step")]
 struct Written {
+    /// The moment, counted from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     at: Option<Span>,
+    /// What a replica does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     when: Option<Trap>,
+    /// What is done.
     #[serde(rename = "do")]
     action: Action,
 }
@@ -61,7 +67,7 @@ impl From<Step> for Written {
 
 /// Something that a replica does, at which something else is done: before it leaves the replica, so that a crash there
 /// falls between the record on disk and the message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trap {
     /// Which replica.
@@ -74,7 +80,7 @@ pub struct Trap {
 }
 
 /// What a replica does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deed {
     /// It sends a message to one or all: `from` and `to` of the pattern do not count.
@@ -94,7 +100,7 @@ pub enum Deed {
 }
 
 /// What is done.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// A replica loses its power.
@@ -148,7 +154,7 @@ pub enum Action {
 }
 
 /// How links behave. Delays are `[shortest, mean]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Links {
     /// From sending to arrival.
@@ -170,7 +176,7 @@ pub struct Links {
 }
 
 /// How a disk behaves. Delays are `[shortest, mean]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Disk {
     /// How long a sync of the log takes.

@@ -13,7 +13,7 @@ use crate::checker::{Invariant, Observation};
 use crate::disk::checkpoints::Stored;
 use crate::host::{Done, Work};
 use crate::network::{Endpoint, Passage};
-use crate::scenario::rule::{Kind, place_of};
+use crate::pattern::Matter as _;
 use crate::trace::{Flight, Lane, Stance};
 
 impl World {
@@ -121,8 +121,8 @@ impl World {
                     to: Lane::Replica(to),
                     sent,
                     arrived,
-                    kind: Kind::of(message).name(),
-                    slot: place_of(message).1,
+                    kind: message.kind().name(),
+                    slot: message.place().1,
                     text: crate::account::describe(message),
                 });
             }
@@ -226,6 +226,7 @@ impl World {
             Stored::Taken(sequence) => self.feed(id, Input::CheckpointDurable { sequence }),
             Stored::Installed(sequence) => {
                 self.counts.transfers += 1;
+                self.took_over_state.insert(id);
                 let root = self.hosts[id.index()].disk.checkpoints.durable().map(|state| state.application_root);
                 if let Some(root) = root {
                     self.observe(&Observation::Installed { replica: id, sequence, root });
