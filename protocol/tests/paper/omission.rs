@@ -95,6 +95,30 @@ fn a_peer_that_asks_again_and_again_is_refused_until_the_next_heartbeat() {
     assert_eq!(said(&backup.hear(3, ask())).len(), 1);
 }
 
+/// The same: what its status lacks counts too, the proof of the watermark and of the view, and the view change.
+#[test]
+fn a_peer_that_says_again_and_again_that_it_lacks_something_is_refused_until_the_next_heartbeat() {
+    let mut at_watermark = Subject::of_four(1);
+    let group = at_watermark.group.clone();
+    at_watermark.hear(0, Message::Stable(group.stable(4, digest(4), &[0, 2, 3])));
+    let mut between_views = Subject::of_four(1);
+    between_views.leave();
+    between_views.settle();
+    for mut backup in [at_watermark, between_views] {
+        backup.pass(100);
+        let mut answers = 0_u64;
+        let before = backup.replica.refusals().get(&Refusal::RateExceeded).copied();
+        while !said(&backup.hear(3, Message::Status(idle_status(0)))).is_empty() {
+            answers += 1;
+            assert!(answers < 20_000, "there is no budget");
+        }
+        assert!(answers > 0);
+        assert!(backup.replica.refusals().get(&Refusal::RateExceeded).copied() > before);
+        backup.pass(100);
+        assert!(!said(&backup.hear(3, Message::Status(idle_status(0)))).is_empty(), "the next heartbeat");
+    }
+}
+
 /// "Behind others, a replica fetches decided slots with their certificates, from one peer at a time." (§9)
 #[test]
 fn a_replica_behind_fetches_decided_slots_and_executes_them() {
