@@ -67,6 +67,8 @@ pub struct World {
     pub(crate) traps: Traps,
     /// Replicas against which a correct one kept a proof.
     proved_faulty: BTreeSet<ReplicaId>,
+    /// Replicas that a correct one named as the source of a state that is none.
+    named_liars: BTreeSet<ReplicaId>,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
     /// What a page is drawn from, if somebody wants one.
@@ -139,6 +141,7 @@ impl World {
             work_random: Random::new(seed, Stream::Application),
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
+            named_liars: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
             tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
@@ -205,6 +208,11 @@ impl World {
     /// Whether a correct replica kept a proof against `replica`.
     pub fn is_proved_faulty(&self, replica: ReplicaId) -> bool {
         self.proved_faulty.contains(&replica)
+    }
+
+    /// Whether a correct replica named `replica` as the source of a state that is none.
+    pub fn is_named_a_liar(&self, replica: ReplicaId) -> bool {
+        self.named_liars.contains(&replica)
     }
 
     /// Takes the next event: `false` if there is none, or an invariant was violated.
