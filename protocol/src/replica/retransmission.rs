@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Mode, Replica};
+use crate::codec::Blob;
 use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status};
 use crate::number::{ReplicaId, Sequence, View};
 use crate::output::Output;
@@ -16,11 +17,17 @@ const SLOTS_MAX: usize = 64;
 /// Decided slots that one request is answered with.
 const DECIDED_MAX: u64 = 16;
 
+/// What a peer may ask for in one heartbeat, in bytes.
+const BUDGET_BYTES: usize = 16 << 20;
+
 /// What an answer counts for against a peer's budget besides what it carries whole, in bytes.
 const SMALL_ANSWER_BYTES: usize = 1024;
 
 /// What a part of a transferred state counts for, in bytes: about what hosts put into one.
 const PART_BYTES: usize = 256 << 10;
+
+// What is owed is given with the next budget.
+const _: () = assert!(PART_BYTES <= BUDGET_BYTES);
 
 impl Replica {
     /// Sends `to` again what its status lacks. What was merely under way is not sent twice: only a peer that stands where
@@ -153,10 +160,29 @@ impl Replica {
                 };
                 self.answer(from, signed.body.len(), Message::NewView(signed));
             }
-            Fetch::Part { sequence, cursor } => {
-                if self.spend(from, PART_BYTES) {
-                    self.outbox.push(Output::SendPart { to: from, sequence, cursor });
-                }
+            Fetch::Part { sequence, cursor } => self.hand_out_part(from, sequence, cursor),
+        }
+    }
+
+    /// Who asks for a part beyond its budget gets it with the next: it would take silence for a reason to ask another, and
+    /// the whole would come from all in turn, liars among them.
+    fn hand_out_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) {
+        if self.spend(to, PART_BYTES) {
+            self.peers[to.index()].part_owed = None;
+            self.outbox.push(Output::SendPart { to, sequence, cursor });
+        } else {
+            self.peers[to.index()].part_owed = Some((sequence, cursor));
+        }
+    }
+
+    /// Gives each peer its next budget, and what it waits for.
+    pub(super) fn renew_budgets(&mut self) {
+        for peer in &mut self.peers {
+            peer.budget_bytes = BUDGET_BYTES;
+        }
+        for id in self.configuration.replicas() {
+            if let Some((sequence, cursor)) = self.peers[id.index()].part_owed.take() {
+                self.hand_out_part(id, sequence, cursor);
             }
         }
     }
@@ -174,10 +200,11 @@ impl Replica {
 
     /// When to look again whether what was asked for came.
     pub(super) fn fetch_due(&self) -> Option<crate::time::Time> {
-        let asked = self.catching_up.asked.map(|(_, _, at)| at);
+        let asked = self.catching_up.asked.map(|(_, _, at)| at.after(self.fetch_patience()));
         let parted = self.catching_up.transfer.as_ref().map(super::state_transfer::Transfer::last_part);
+        let parted = parted.map(|at| at.after(self.part_patience()));
         // What is overdue already is looked at with every status, not at once again.
-        let due = asked.into_iter().chain(parted).map(|at| at.after(self.fetch_patience()));
+        let due = asked.into_iter().chain(parted);
         due.filter(|at| *at > self.now.monotonic).min()
     }
 

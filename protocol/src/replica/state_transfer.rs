@@ -28,6 +28,9 @@ const CLOCK_KEY: &[u8] = b"t";
 /// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
 const TRANSFER_FACTOR: u32 = 2;
 
+/// The patience with a source is at most this many times what it is at first.
+const PATIENCE_FACTOR_MAX: u32 = 8;
+
 /// A state transfer under way.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
@@ -153,7 +156,7 @@ impl Replica {
     pub(super) fn watch_transfer(&mut self) {
         let now = self.now.monotonic;
         let Some(transfer) = &self.catching_up.transfer else { return };
-        let is_late = now.since(transfer.last_part) >= self.fetch_patience();
+        let is_late = now.since(transfer.last_part) >= self.part_patience();
         let is_over = now.since(transfer.began) >= self.transfer_bound();
         if !matches!(transfer.stage, Stage::Fetching) || !(is_late || is_over) {
             return;
@@ -191,8 +194,18 @@ impl Replica {
 
     /// How long a transfer may take.
     fn transfer_bound(&self) -> Duration {
-        let factor = 1_u32.checked_shl(self.catching_up.slow_transfers).unwrap_or(u32::MAX);
-        (self.parameters().deadline_cap() * TRANSFER_FACTOR).saturating_mul(factor)
+        (self.parameters().deadline_cap() * TRANSFER_FACTOR).saturating_mul(self.slowness())
+    }
+
+    /// How long a part may take. Where sources that are merely slow were replaced, in the end by one that lies, they have
+    /// more time the next time.
+    pub(super) fn part_patience(&self) -> Duration {
+        self.fetch_patience() * self.slowness().min(PATIENCE_FACTOR_MAX)
+    }
+
+    /// Doubles with each transfer in a row that took too long or was spoilt by one of several sources.
+    fn slowness(&self) -> u32 {
+        1_u32.checked_shl(self.catching_up.slow_transfers).unwrap_or(u32::MAX)
     }
 
     pub(super) fn on_part(&mut self, from: ReplicaId, part: Part) {
@@ -241,6 +254,9 @@ impl Replica {
     fn replace_lying_source(&mut self) {
         let Some(transfer) = &self.catching_up.transfer else { return };
         let (source, lied) = (transfer.source, transfer.has_one_source);
+        if !lied {
+            self.catching_up.slow_transfers = self.catching_up.slow_transfers.saturating_add(1);
+        }
         self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied }));
         if !self.begin_anew(true) {
             self.catching_up.transfer = None;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use quorate_protocol::message::Message;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
-use quorate_simulator::Failure;
+use quorate_simulator::{Cluster, Failure, adversary};
 
 use super::{MINUTE, SECOND, besieged, count, expect_survival, submit};
 
@@ -235,6 +235,28 @@ fn a_source_that_hands_out_a_false_state_is_named_and_replaced_and_one_without_e
         }
         assert!(told.get() >= 5, "lies of each kind: {}", told.get());
         assert!(attackers.iter().all(|attacker| cluster.is_named_a_liar(*attacker)));
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_of_more_parts_than_a_heartbeat_allows_comes_whole_from_one_source() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[1][..]), (7, &[1, 2])] {
+        let attacks: adversary::Attacks = "lie-in-transfer".parse().expect("a known attack");
+        let attackers = attackers.iter().map(|attacker| (*attacker, attacks.clone()));
+        let builder = Cluster::builder(size, 17).attackers(attackers);
+        let mut cluster = builder.options(|options| options.part_entries_max = 1).build();
+        let late = size - 1;
+        cluster.crash(late);
+        for key in 0..300 {
+            cluster.client(key % 4).put(&format!("key {key}"), "value");
+            cluster.run_until_answered(PATIENCE)?;
+        }
+        let stable = cluster.stable(0);
+        cluster.restart(late)?;
+        cluster.run_until(|cluster| cluster.executed(late) >= stable, PATIENCE)?;
+        assert!(cluster.counts().transfers > 0 && cluster.refusals(Refusal::RateExceeded) > 0);
         expect_survival(&mut cluster)?;
     }
     Ok(())
