@@ -54,7 +54,7 @@ fn after_a_crash_a_primary_that_votes_against_what_this_replica_voted_for_is_sus
     let (first, second) = (group.batch(0), group.batch(1));
     backup.hear(0, group.pre_prepare(0, 0, 1, &first));
     let of_second = group.prepare(0, 0, 1, second.digest());
-    for against in [group.pre_prepare(0, 0, 1, &second), of_second.clone()] {
+    for against in [group.pre_prepare(0, 0, 1, &second), of_second] {
         let mut again = backup.restart();
         again.outputs();
         assert_eq!(suspected(&again.hear(0, group.prepare(0, 0, 1, first.digest()))), [], "as before");

@@ -217,7 +217,9 @@ fn what_is_off_by_one_is_refused_or_counts_as_one_word() -> Result<(), Failure> 
 fn a_vote_that_comes_again_and_again_counts_once() -> Result<(), Failure> {
     for (size, attackers, away) in [(4, &[3][..], &[1, 2][..]), (4, &[0], &[1, 2]), (7, &[5, 6], &[1, 2, 3])] {
         let mut cluster = besieged(size, attackers, "double-vote");
-        away.iter().for_each(|replica| cluster.isolate(*replica));
+        for replica in away {
+            cluster.isolate(*replica);
+        }
         submit(&mut cluster, 12);
         cluster.run_for(2 * SECOND)?;
         assert!(cluster.refusals(Refusal::Duplicate) > 50);
