@@ -235,18 +235,21 @@ fn a_vote_that_comes_again_and_again_counts_once() -> Result<(), Failure> {
 
 #[test]
 fn certificates_with_forged_votes_are_refused_and_hide_no_true_ones() -> Result<(), Failure> {
-    for (size, attackers) in [(4, &[1][..]), (4, &[3]), (7, &[1, 3])] {
-        let mut cluster = failing_over(size, attackers, "forge-certificates")?;
+    // A certificate that is forged for a view in which nothing happened would stand above the true ones.
+    let attacks = ["forge-certificates", "forge-certificates,silent@view:1"];
+    for (size, attackers, attack) in [(4, &[3][..], attacks[0]), (4, &[1], attacks[1]), (7, &[1, 3], attacks[1])] {
+        let mut cluster = failing_over(size, attackers, attack)?;
         assert!(cluster.counts().refused > 0, "decisions and checkpoints");
         assert_eq!(cluster.highest_view().value(), 0);
         let asked = count(&mut cluster, attackers, |_, message| matches!(message, Message::ViewChange(_)));
         let refused = cluster.counts().refused;
         cluster.crash(0);
         submit(&mut cluster, 12);
+        cluster.run_for(SECOND)?;
+        cluster.restart(0)?;
         cluster.run_until_answered(MINUTE)?;
         assert!(asked.get() > 0 && cluster.counts().refused > refused);
         assert!(cluster.highest_view().value() >= 1);
-        cluster.restart(0)?;
         expect_survival(&mut cluster)?;
     }
     Ok(())
