@@ -58,6 +58,12 @@ impl<S: Copy + PartialEq> Certificate<S> {
         Some(Self { statement, votes })
     }
 
+    /// The votes that it is made of.
+    pub(crate) fn each_vote(&self) -> impl Iterator<Item = Vote<S>> + '_ {
+        let statement = self.statement;
+        self.votes.iter().map(move |vote| Vote { statement, voter: vote.voter, signature: vote.signature })
+    }
+
     /// Whether the votes stand in ascending order, each voter once, and are at least `quorum` of `members`.
     pub fn has_quorum_form(&self, quorum: usize, members: usize) -> bool {
         self.votes.len() >= quorum

@@ -29,6 +29,7 @@ use quorate_crypto::Digest;
 use crate::Machine;
 use crate::batch::{Batch, RequestId};
 use crate::certificate::StableCertificate;
+use crate::codec::Blob;
 use crate::configuration::{Configuration, Parameters};
 use crate::evidence::Evidence;
 use crate::input::Input;
@@ -218,6 +219,8 @@ struct Peer {
     outside_since: Option<Time>,
     /// What it may still ask for in this interval, in bytes.
     budget_bytes: usize,
+    /// The part of a state that it asked for last beyond that: it waits for it. Bound: one.
+    part_owed: Option<(Sequence, Blob)>,
 }
 
 /// How a replica that is behind gets on.
@@ -231,7 +234,7 @@ struct CatchingUp {
     batches_asked: BTreeMap<Sequence, (Time, usize)>,
     /// The state transfer under way.
     transfer: Option<state_transfer::Transfer>,
-    /// Transfers in a row that took too long.
+    /// Transfers in a row that took too long, or that one of several sources spoilt.
     slow_transfers: u32,
     /// Transfers in a row that were begun anew, for whatever reason.
     failed_transfers: u32,

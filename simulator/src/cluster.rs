@@ -404,6 +404,11 @@ impl Cluster {
         self.world.is_proved_faulty(id(replica))
     }
 
+    /// Whether a correct replica named `replica` as the source of a state that is none.
+    pub fn is_named_a_liar(&self, replica: usize) -> bool {
+        self.world.is_named_a_liar(id(replica))
+    }
+
     /// How often the correct replicas refused something for this reason since they started.
     pub fn refusals(&self, refusal: Refusal) -> u64 {
         let correct = self.world.hosts.iter().filter(|host| !self.is_attacker(host.id.index()));

@@ -69,6 +69,8 @@ pub struct World {
     proved_faulty: BTreeSet<ReplicaId>,
     /// Replicas that took over a state that they were sent.
     took_over_state: BTreeSet<ReplicaId>,
+    /// Replicas that a correct one named as the source of a state that is none.
+    named_liars: BTreeSet<ReplicaId>,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
     /// What a page is drawn from, if somebody wants one.
@@ -142,6 +144,7 @@ impl World {
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
             took_over_state: BTreeSet::new(),
+            named_liars: BTreeSet::new(),
             fingerprint: Fingerprint::default(),
             tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
@@ -218,6 +221,11 @@ impl World {
     /// Whether a correct replica kept a proof against `replica`.
     pub fn is_proved_faulty(&self, replica: ReplicaId) -> bool {
         self.proved_faulty.contains(&replica)
+    }
+
+    /// Whether a correct replica named `replica` as the source of a state that is none.
+    pub fn is_named_a_liar(&self, replica: ReplicaId) -> bool {
+        self.named_liars.contains(&replica)
     }
 
     /// Takes the next event: `false` if there is none, or an invariant was violated.

@@ -21,8 +21,8 @@ impl Replica {
             self.refuse(refusal);
             if refusal == Refusal::FutureView {
                 self.keep_early(vote, batch);
-            } else if refusal == Refusal::Conflict {
-                // Both votes are signed: the primary is caught. (PROTOCOL §4.3)
+            } else if matches!(refusal, Refusal::Conflict | Refusal::ProposedByNewView) {
+                // Two votes that are signed catch the primary. (PROTOCOL §4.3)
                 self.count_prepare(vote);
             } else if refusal == Refusal::LogFull {
                 self.note_proposal(vote, batch);

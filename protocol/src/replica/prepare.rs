@@ -3,7 +3,8 @@
 use super::{Mode, Replica};
 use crate::evidence::Evidence;
 use crate::message::Message;
-use crate::number::Sequence;
+use crate::number::{ReplicaId, Sequence};
+use crate::output::Suspicion;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::statement::{Prepare, Vote};
@@ -30,9 +31,24 @@ impl Replica {
         if !self.log.is_within_watermarks(sequence) {
             return;
         }
-        let counted = self.log.entry(sequence).prepares.insert(vote);
+        let slot = self.log.entry(sequence);
+        let is_against_own = slot.cast.as_ref().is_some_and(|own| contradicts(&own.statement, &vote.statement));
+        let counted = slot.prepares.insert(vote);
         self.note_counted(&counted, vote, Evidence::ConflictingPrepares);
+        if is_against_own && vote.statement.view == self.view {
+            self.note_vote_against_own(vote.voter);
+        }
         self.try_prepare(sequence);
+    }
+
+    /// A member votes for another batch than this replica did. This replica voted only for what the primary of the view had
+    /// signed: if that is who it is, it contradicts itself, even if what it signed was lost in a crash and can't be shown.
+    /// (PROTOCOL §4.3)
+    fn note_vote_against_own(&mut self, voter: ReplicaId) {
+        assert!(voter != self.id, "this replica never contradicts itself");
+        if self.mode == Mode::Normal && voter == self.primary() {
+            self.suspect(Suspicion::Proof);
+        }
     }
 
     /// With a prepared certificate of its view, a replica makes the certificate durable, then commits.
@@ -54,4 +70,9 @@ impl Replica {
         let number = self.outbox.send_after(Record::Prepared(certificate, commit), Message::Commit(commit));
         self.note_record(sequence, number);
     }
+}
+
+/// Whether the two are about the same slot in the same view, and name different batches.
+fn contradicts(left: &Prepare, right: &Prepare) -> bool {
+    (left.epoch, left.view, left.sequence) == (right.epoch, right.view, right.sequence) && left.digest != right.digest
 }

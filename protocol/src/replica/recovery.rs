@@ -211,6 +211,10 @@ impl Replica {
                 if self.is_tracked(sequence) {
                     self.note_record(sequence, number);
                     let slot = self.log.entry(sequence);
+                    // Who votes otherwise still contradicts itself.
+                    for vote in certificate.each_vote() {
+                        slot.prepares.insert(vote);
+                    }
                     slot.prepared = Some(certificate);
                     slot.own_commit = Some(commit);
                     slot.commits.insert(commit);

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Mode, Replica};
+use crate::codec::Blob;
 use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status};
 use crate::number::{ReplicaId, Sequence, View};
 use crate::output::Output;
@@ -16,11 +17,17 @@ const SLOTS_MAX: usize = 64;
 /// Decided slots that one request is answered with.
 const DECIDED_MAX: u64 = 16;
 
-/// What an answer without a batch counts for against a peer's budget, in bytes.
+/// What a peer may ask for in one heartbeat, in bytes.
+const BUDGET_BYTES: usize = 16 << 20;
+
+/// What an answer counts for against a peer's budget besides what it carries whole, in bytes.
 const SMALL_ANSWER_BYTES: usize = 1024;
 
 /// What a part of a transferred state counts for, in bytes: about what hosts put into one.
 const PART_BYTES: usize = 256 << 10;
+
+// What is owed is given with the next budget.
+const _: () = assert!(PART_BYTES <= BUDGET_BYTES);
 
 impl Replica {
     /// Sends `to` again what its status lacks. What was merely under way is not sent twice: only a peer that stands where
@@ -30,7 +37,7 @@ impl Replica {
         if status.stable < self.log.low()
             && let Some(certificate) = self.log.stable().cloned()
         {
-            self.send(to, Message::Stable(certificate));
+            self.answer(to, 0, Message::Stable(certificate));
         }
         self.resend_views(to, &status, previous);
         let Some(previous) = previous else { return };
@@ -50,14 +57,14 @@ impl Replica {
             .is_some_and(|previous| previous.view < self.view || (previous.view == self.view && !previous.entered));
         let entered = self.durable_new_view();
         if let Some(new_view) = entered.filter(|_| is_behind && is_stuck) {
-            self.send(to, Message::NewView(new_view));
+            self.answer(to, new_view.body.len(), Message::NewView(new_view));
         }
         let Mode::ViewChange { to: wanted } = self.mode else { return };
         let is_entered = status.entered && status.view >= wanted;
         let is_heard = status.view >= wanted && status.view_changes & (1 << self.id.index()) != 0;
         let own = self.view_changes.latest[self.id.index()].clone().filter(|own| own.content.view == wanted);
         if let Some(own) = own.filter(|_| !is_entered && !is_heard) {
-            self.send(to, Message::ViewChange(own.signed.clone()));
+            self.answer(to, own.signed.body.len(), Message::ViewChange(own.signed.clone()));
         }
     }
 
@@ -72,7 +79,7 @@ impl Replica {
         let own: Vec<_> = self.checkpoints.own.iter().filter(|(sequence, _)| **sequence > status.stable).collect();
         let votes: Vec<_> = own.into_iter().filter_map(|(_, own)| own.vote).collect();
         for vote in votes.into_iter().filter(|_| is_lacking) {
-            self.send(to, Message::Checkpoint(vote));
+            self.answer(to, 0, Message::Checkpoint(vote));
         }
     }
 
@@ -84,12 +91,10 @@ impl Replica {
             self.resend_slot(slot, status, progress, &mut messages);
         }
         for message in messages {
-            let batch = if let Message::PrePrepare(proposal) = &message { Some(&proposal.batch) } else { None };
-            let bytes = batch.map_or(SMALL_ANSWER_BYTES, |batch| batch.len());
-            if !self.spend(to, bytes) {
+            let bytes = if let Message::PrePrepare(proposal) = &message { proposal.batch.len() } else { 0 };
+            if !self.answer(to, bytes, message) {
                 return;
             }
-            self.send(to, message);
         }
     }
 
@@ -110,6 +115,15 @@ impl Replica {
         }
     }
 
+    /// Sends a peer what it lacks or asked for, which carries so many bytes whole, unless it has had its share.
+    fn answer(&mut self, to: ReplicaId, bytes: usize, message: Message) -> bool {
+        let is_enough = self.spend(to, SMALL_ANSWER_BYTES + bytes);
+        if is_enough {
+            self.send(to, message);
+        }
+        is_enough
+    }
+
     /// Takes `bytes` from what a peer may still ask for in this interval.
     fn spend(&mut self, peer: ReplicaId, bytes: usize) -> bool {
         let budget = &mut self.peers[peer.index()].budget_bytes;
@@ -127,9 +141,8 @@ impl Replica {
                 let Some(batch) = self.log.batch(sequence, &digest).map(|batch| batch.body().clone()) else {
                     return self.refuse(Refusal::Nothing);
                 };
-                if self.spend(from, batch.len()) {
-                    self.send(from, Message::Batch(FetchedBatch { sequence, batch: batch.into() }));
-                }
+                let bytes = batch.len();
+                self.answer(from, bytes, Message::Batch(FetchedBatch { sequence, batch: batch.into() }));
             }
             Fetch::Decided { after } => self.send_decided(from, after),
             Fetch::ViewChange { digest } => {
@@ -139,22 +152,37 @@ impl Replica {
                 let Some(signed) = found.map(|view_change| view_change.signed.clone()) else {
                     return self.refuse(Refusal::Nothing);
                 };
-                if self.spend(from, signed.body.len()) {
-                    self.send(from, Message::ViewChange(signed));
-                }
+                self.answer(from, signed.body.len(), Message::ViewChange(signed));
             }
             Fetch::NewView { view } => {
                 let Some(signed) = self.durable_new_view().filter(|_| self.view >= view) else {
                     return self.refuse(Refusal::Nothing);
                 };
-                if self.spend(from, signed.body.len()) {
-                    self.send(from, Message::NewView(signed));
-                }
+                self.answer(from, signed.body.len(), Message::NewView(signed));
             }
-            Fetch::Part { sequence, cursor } => {
-                if self.spend(from, PART_BYTES) {
-                    self.outbox.push(Output::SendPart { to: from, sequence, cursor });
-                }
+            Fetch::Part { sequence, cursor } => self.hand_out_part(from, sequence, cursor),
+        }
+    }
+
+    /// Who asks for a part beyond its budget gets it with the next: it would take silence for a reason to ask another, and
+    /// the whole would come from all in turn, liars among them.
+    fn hand_out_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) {
+        if self.spend(to, PART_BYTES) {
+            self.peers[to.index()].part_owed = None;
+            self.outbox.push(Output::SendPart { to, sequence, cursor });
+        } else {
+            self.peers[to.index()].part_owed = Some((sequence, cursor));
+        }
+    }
+
+    /// Gives each peer its next budget, and what it waits for.
+    pub(super) fn renew_budgets(&mut self) {
+        for peer in &mut self.peers {
+            peer.budget_bytes = BUDGET_BYTES;
+        }
+        for id in self.configuration.replicas() {
+            if let Some((sequence, cursor)) = self.peers[id.index()].part_owed.take() {
+                self.hand_out_part(id, sequence, cursor);
             }
         }
     }
@@ -164,10 +192,9 @@ impl Replica {
             let sequence = after.saturating_add(offset);
             let Some((certificate, batch)) = self.log.decided(sequence) else { return };
             let decided = Decided { certificate: certificate.clone(), batch: batch.body().clone().into() };
-            if !self.spend(to, SMALL_ANSWER_BYTES + decided.batch.len()) {
+            if !self.answer(to, decided.batch.len(), Message::Decided(decided)) {
                 return;
             }
-            self.send(to, Message::Decided(decided));
         }
     }
 

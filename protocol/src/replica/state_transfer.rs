@@ -203,7 +203,7 @@ impl Replica {
         self.fetch_patience().saturating_mul(factor).min(most)
     }
 
-    /// How long a transfer may take.
+    /// How long a transfer may take: twice as long after each in a row that took too long.
     fn transfer_bound(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.catching_up.slow_transfers).unwrap_or(u32::MAX);
         (self.parameters().deadline_cap() * TRANSFER_FACTOR).saturating_mul(factor)

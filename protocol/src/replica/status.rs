@@ -10,9 +10,6 @@ use crate::number::{ReplicaId, Sequence};
 use crate::output::Output;
 use crate::time::Time;
 
-/// What a peer may ask for in one heartbeat, in bytes.
-const BUDGET_BYTES: usize = 16 << 20;
-
 impl Replica {
     /// When the next status is due.
     pub(super) fn status_due(&self) -> Time {
@@ -28,9 +25,7 @@ impl Replica {
         self.catching_up.last_status = Some(self.now.monotonic);
         self.reconsider_suspicion();
         self.pass_on_late();
-        for peer in &mut self.peers {
-            peer.budget_bytes = BUDGET_BYTES;
-        }
+        self.renew_budgets();
         let status = self.status();
         self.outbox.push(Output::Broadcast(Message::Status(status)));
         self.try_catch_up();

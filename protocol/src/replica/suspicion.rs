@@ -31,7 +31,8 @@ const LATENCY_SMOOTHING: u32 = 8;
 impl Replica {
     /// Begins to suspect the primary of the view that it is in or asks for, and says so at once.
     pub(super) fn suspect(&mut self, reason: Suspicion) {
-        if self.suspicion.of_primary.is_some() {
+        // A proof takes the place of what may be taken back.
+        if self.suspicion.of_primary.is_some_and(|before| before == reason || reason != Suspicion::Proof) {
             return;
         }
         self.suspicion.of_primary = Some(reason);

@@ -95,6 +95,50 @@ fn a_peer_that_asks_again_and_again_is_refused_until_the_next_heartbeat() {
     assert_eq!(said(&backup.hear(3, ask())).len(), 1);
 }
 
+/// The same: what its status lacks counts too, the proof of the watermark and of the view, and the view change.
+#[test]
+fn a_peer_that_says_again_and_again_that_it_lacks_something_is_refused_until_the_next_heartbeat() {
+    let mut at_watermark = Subject::of_four(1);
+    let group = at_watermark.group.clone();
+    at_watermark.hear(0, Message::Stable(group.stable(4, digest(4), &[0, 2, 3])));
+    let mut between_views = Subject::of_four(1);
+    between_views.leave();
+    between_views.settle();
+    for mut backup in [at_watermark, between_views] {
+        backup.pass(100);
+        let mut answers = 0_u64;
+        let before = backup.replica.refusals().get(&Refusal::RateExceeded).copied();
+        while !said(&backup.hear(3, Message::Status(idle_status(0)))).is_empty() {
+            answers += 1;
+            assert!(answers < 20_000, "there is no budget");
+        }
+        assert!(answers > 0);
+        assert!(backup.replica.refusals().get(&Refusal::RateExceeded).copied() > before);
+        backup.pass(100);
+        assert!(!said(&backup.hear(3, Message::Status(idle_status(0)))).is_empty(), "the next heartbeat");
+    }
+}
+
+/// The same: the part of a state that was asked for last comes with the next heartbeat. The peer waits for it, and would turn
+/// to another source, which may be a liar, for each sixteenth of a gigabyte.
+#[test]
+fn a_part_beyond_the_budget_is_handed_out_at_the_next_heartbeat() {
+    let mut backup = Subject::of_four(1);
+    backup.pass(100);
+    let cursor = |number: u8| Blob::from(&[number][..]);
+    let ask = |number| Message::Fetch(Fetch::Part { sequence: slot(4), cursor: cursor(number) });
+    let part = |number| Output::SendPart { to: replica(3), sequence: slot(4), cursor: cursor(number) };
+    for number in 0..64 {
+        assert_eq!(backup.hear(3, ask(number)), [part(number)]);
+    }
+    for number in 64..70 {
+        assert_eq!(backup.hear(3, ask(number)), [], "16 MiB are 64 parts");
+    }
+    assert_eq!(backup.hear(2, ask(7)).len(), 1, "each peer has its own");
+    assert_eq!(backup.pass(100), [part(69)]);
+    assert_eq!(backup.pass(1000).iter().filter(|output| matches!(output, Output::SendPart { .. })).count(), 0);
+}
+
 /// "Behind others, a replica fetches decided slots with their certificates, from one peer at a time." (§9)
 #[test]
 fn a_replica_behind_fetches_decided_slots_and_executes_them() {
@@ -314,6 +358,32 @@ fn a_transfer_that_takes_too_long_begins_anew_with_another_source() {
     let [(first, 3), (second, 2)] = began[..] else { panic!("{began:?}") };
     assert!((bound..=bound + 300).contains(&(first - start)), "{began:?}");
     assert!((2 * bound..=2 * bound + 300).contains(&(second - first)), "{began:?}");
+}
+
+/// "A part is waited for twice as long after each transfer that came to nothing" (§9): one that answers a little later than a
+/// source may is not replaced for ever, or one that lies would have its turn in every transfer.
+#[test]
+fn after_a_transfer_that_took_too_long_a_source_has_more_time_to_answer() {
+    let silent_for = |behind: &mut Subject, source: u8| -> u64 {
+        let start = behind.now_ms;
+        loop {
+            let mut outputs = behind.hear_all([0, 2, 3].map(|id| (id, status_at(4 * u64::from(id != 0), 4))));
+            outputs.extend(behind.pass(100));
+            if parts_asked(&outputs).iter().any(|(to, _, _)| *to != source) {
+                return behind.now_ms - start;
+            }
+        }
+    };
+    assert_eq!(silent_for(&mut in_transfer(&[2, 3]).0, 2), 300);
+    for (slow, expected_ms) in [(1, 600), (2, 1200), (3, 2000), (4, 2000)] {
+        let (mut behind, cursor) = in_transfer(&[2, 3]);
+        let bound = 2 * u64::from(behind.group.0.parameters().deadline_cap_ms);
+        let began = drip(&mut behind, 2, cursor, ((1 << slow) - 1) * bound + 300 * slow);
+        assert_eq!(began.len() as u64, slow);
+        let (_, source) = began[began.len() - 1];
+        // The last part came a heartbeat before.
+        assert_eq!(silent_for(&mut behind, source) + 100, expected_ms);
+    }
 }
 
 /// The same: a replica that nobody answers for minutes gives no source more time afterwards.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::decode;
+use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Message, Progress, ViewChange};
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::output::Suspicion;
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::{Mode, Replica, Start, StartError};
 
-use crate::support::subject::{Subject, appended, executed, idle_status, now, said, wanted};
+use crate::support::subject::{Subject, appended, executed, idle_status, now, said, suspected, wanted};
 use crate::support::{Group, START_MS, commit, digest, prepare, replica, slot, view};
 
 /// Starts again with each record as `damage` gives it back.
@@ -42,6 +43,56 @@ fn a_vote_that_was_durable_is_cast_after_a_crash_and_no_second_one_is() {
     let outputs = again.hear(0, group.pre_prepare(0, 0, 1, &group.batch(1)));
     assert_eq!(appended(&outputs), [], "another digest finds the vote cast");
     assert_eq!(resent(&mut again), [group.prepare(1, 0, 1, batch.digest())]);
+}
+
+/// "Who lost the first of the two in a crash has its own vote, which followed it: reason enough to suspect, and nothing to
+/// show." (§4.3)
+#[test]
+fn after_a_crash_a_primary_that_votes_against_what_this_replica_voted_for_is_suspected() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let (first, second) = (group.batch(0), group.batch(1));
+    backup.hear(0, group.pre_prepare(0, 0, 1, &first));
+    let of_second = group.prepare(0, 0, 1, second.digest());
+    for against in [group.pre_prepare(0, 0, 1, &second), of_second] {
+        let mut again = backup.restart();
+        again.outputs();
+        assert_eq!(suspected(&again.hear(0, group.prepare(0, 0, 1, first.digest()))), [], "as before");
+        let mut again = backup.restart();
+        again.outputs();
+        let outputs = again.hear(0, against);
+        assert_eq!(suspected(&outputs), [(0, Suspicion::Proof)]);
+        assert!(!outputs.iter().any(|output| matches!(output, Output::Evidence(_))), "the first vote is not here");
+        // The first comes again: now there is something to show.
+        let outputs = again.hear(0, group.prepare(0, 0, 1, first.digest()));
+        assert!(matches!(outputs[..], [Output::Evidence(_)]));
+    }
+    // What a backup votes for says nothing of the primary, nor what the primary of another view does.
+    let mut again = backup.restart();
+    again.outputs();
+    assert_eq!(again.hear(2, group.prepare(2, 0, 1, second.digest())), []);
+    assert_eq!(again.hear(3, group.prepare(3, 3, 1, second.digest())), []);
+}
+
+/// "A batch that its primary should not have signed, or two for one slot, is proof against it" (§4.3): the votes of a prepared
+/// certificate outlive a crash.
+#[test]
+fn after_a_crash_a_vote_against_a_prepared_certificate_that_holds_its_voter_is_proof() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let (first, second) = (group.batch(0), group.batch(1));
+    backup.hear(0, group.pre_prepare(0, 0, 1, &first));
+    backup.hear(2, group.prepare(2, 0, 1, first.digest()));
+    assert!(backup.sync().iter().any(|output| matches!(output, Output::Append { record: Record::Prepared(..), .. })));
+    for id in [0, 2] {
+        let mut again = backup.restart();
+        again.outputs();
+        let outputs = again.hear(id, group.prepare(id, 0, 1, second.digest()));
+        let votes = [&first, &second].map(|batch| group.vote(id, prepare(0, 1, batch.digest())));
+        let evidence = Evidence::ConflictingPrepares(votes[0], votes[1]);
+        assert_eq!(outputs[0], Output::Evidence(evidence.into()));
+        assert_eq!(suspected(&outputs).is_empty(), id != 0);
+    }
 }
 
 /// "An unsynced tail is cut" (§9): what was not durable was not said.
@@ -212,7 +263,7 @@ fn a_view_whose_new_view_is_whole_is_taken_up() {
     assert_eq!(wanted(&again.outputs()), []);
     assert_eq!((again.replica.view(), again.replica.mode()), (view(1), Mode::Normal));
     let group = backup.group;
-    let outputs = again.hear(1, group.pre_prepare(1, 1, 1, &group.batch(9)));
+    let outputs = again.clone().hear(1, group.pre_prepare(1, 1, 1, &group.batch(9)));
     assert_eq!(appended(&outputs), [], "the new view's own proposals stand");
     let empty = Batch::empty().digest();
     let mut messages = again.hear(3, group.prepare(3, 1, 1, empty));

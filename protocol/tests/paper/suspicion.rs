@@ -97,6 +97,20 @@ fn a_proof_is_never_taken_back() {
     assert_eq!(wanted(&backup.hear(3, suspects)), [(1, Suspicion::Proof)]);
 }
 
+/// The same, where the primary was suspected of something else when the proof came: that it is heard again changes nothing.
+#[test]
+fn a_proof_that_comes_after_another_reason_is_never_taken_back_either() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    assert_eq!(suspected(&backup.pass(300)), [(0, Suspicion::Crash)]);
+    backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(1)));
+    let outputs = backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(2)));
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Proof)]);
+    backup.pass_with_primary_alive(1000);
+    assert!(backup.status.clone().is_some_and(|status| status.suspects));
+    assert_eq!(suspected(&backup.hear(0, group.pre_prepare(0, 0, 1, &group.batch(3)))), [], "it is said once");
+}
+
 /// "With `w` members that suspect the primary of the view that a replica is in or asks for, or have left that view, itself
 /// among them or not, it asks for the next" (§6): with no fewer.
 #[test]

@@ -284,6 +284,23 @@ fn no_proposal_but_the_new_views_own_counts_up_to_the_last_of_them() {
     assert_eq!(appended(&backup.hear(1, group.pre_prepare(1, 1, 3, &group.batch(9)))).len(), 1);
 }
 
+/// "two for one slot, is proof against it" (§4.3): a slot of the new view's own is no exception.
+#[test]
+fn a_proposal_against_the_new_views_own_is_proof_against_its_primary() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let batch = group.batch(0);
+    let mut rests_on = view_changes(&group, 1, &[0, 1]);
+    rests_on.push((3, group.view_change(3, 1, None, vec![group.prepared(0, 1, batch.digest(), &[0, 1, 3])])));
+    hear_view_changes(&mut backup, &rests_on);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[(1, batch.digest())])));
+    backup.hear(1, group.prepare(1, 1, 1, batch.digest()));
+    let outputs = backup.hear(1, group.pre_prepare(1, 1, 1, &group.batch(9)));
+    assert!(matches!(outputs[0], Output::Evidence(_)));
+    assert_eq!(suspected(&outputs), [(1, Suspicion::Proof)]);
+    assert_eq!(backup.replica.refusals()[&Refusal::ProposedByNewView], 1);
+}
+
 /// "and enters only if it agrees" (§7.4)
 #[test]
 fn a_new_view_that_does_not_follow_from_its_view_changes_is_refused() {

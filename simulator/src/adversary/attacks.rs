@@ -51,7 +51,7 @@ struct Known {
 const KNOWN: &[Known] = &[
     Known { name: "amnesia", make: || Box::new(Amnesia::default()) },
     Known { name: "bad-client-signature", make: || Box::new(BadClientSignature) },
-    Known { name: "censor", make: || Box::new(Censor::default()) },
+    Known { name: "censor", make: || Box::new(Censor) },
     Known { name: "conflicting-votes", make: || Box::new(ConflictingVotes) },
     Known { name: "crash-loop", make: || Box::new(CrashLoop::default()) },
     Known { name: "double-vote", make: || Box::new(DoubleVote) },

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_crypto::Digest;
+use quorate_crypto::{Digest, PublicKey};
 use quorate_protocol::application::Application;
 use quorate_protocol::batch::{Batch, ParsedRequest};
 use quorate_protocol::certificate::{Certificate, PreparedCertificate, StableCertificate, VoteSignature};
@@ -38,7 +38,8 @@ const TOLD_MAX: usize = 4_096;
 /// Makes an application in its initial state, for a second puppet.
 pub type MakeApplication = fn() -> Box<dyn Application + Send>;
 
-/// What all adversaries of a cluster know together: each other's keys, and what they made each replica believe.
+/// What all adversaries of a cluster know together: each other's keys, what they made each replica believe, and
+/// whom they are set against.
 #[derive(Clone, Default)]
 pub struct Plot(Arc<Mutex<Shared>>);
 
@@ -47,6 +48,8 @@ struct Shared {
     signers: BTreeMap<ReplicaId, SharedSigner>,
     /// The batch that a replica was told of for a slot in a view. Bound: [`TOLD_MAX`].
     told: BTreeMap<(View, Sequence, ReplicaId), Digest>,
+    /// The client that is served by none of them: the first that any of them heard of.
+    victim: Option<PublicKey>,
 }
 
 impl fmt::Debug for Plot {
@@ -329,6 +332,11 @@ impl Body {
             },
             other => other,
         }
+    }
+
+    /// Whether all accomplices are set against this client.
+    pub fn is_victim(&self, client: PublicKey) -> bool {
+        *self.plot.shared().victim.get_or_insert(client) == client
     }
 
     /// The low watermark of the puppet.

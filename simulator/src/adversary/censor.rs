@@ -4,7 +4,6 @@
 //! It breaks who takes any progress for a sign that the primary is correct: the client waits for ever. Correct backups expect
 //! each request by a deadline of its own, which progress on others does not restart.
 
-use quorate_crypto::PublicKey;
 use quorate_protocol::Output;
 use quorate_protocol::input::Input;
 use quorate_protocol::message::Message;
@@ -13,21 +12,12 @@ use quorate_protocol::verify::Payload;
 
 use super::{Body, Strategy};
 
-/// Does not hear one client, and does not speak to it.
-#[derive(Debug, Default)]
-pub(super) struct Censor {
-    /// The first client that it heard of.
-    victim: Option<PublicKey>,
-}
-
-impl Censor {
-    fn is_victim(&mut self, client: PublicKey) -> bool {
-        *self.victim.get_or_insert(client) == client
-    }
-}
+/// Does not hear one client, and does not speak to it: the same as its accomplices.
+#[derive(Debug)]
+pub(super) struct Censor;
 
 impl Strategy for Censor {
-    fn incoming(&mut self, _: &mut Body, input: Input) -> Option<Input> {
+    fn incoming(&mut self, body: &mut Body, input: Input) -> Option<Input> {
         let client = match &input {
             Input::Request(request) => Some(request.request.client),
             Input::Message { message, .. } => match &**message {
@@ -36,24 +26,24 @@ impl Strategy for Censor {
             },
             _ => None,
         };
-        let is_heard = client.is_none_or(|client| !self.is_victim(client));
+        let is_heard = client.is_none_or(|client| !body.is_victim(client));
         is_heard.then_some(input)
     }
 
-    fn outgoing(&mut self, _: &mut Body, _: ReplicaId, message: Message) -> Option<Message> {
+    fn outgoing(&mut self, body: &mut Body, _: ReplicaId, message: Message) -> Option<Message> {
         let Message::Request(signed) = &message else { return Some(message) };
         let client = signed.claimed_id().map(|id| id.client);
-        let is_passed_on = client.is_none_or(|client| !self.is_victim(client));
+        let is_passed_on = client.is_none_or(|client| !body.is_victim(client));
         is_passed_on.then_some(message)
     }
 
-    fn output(&mut self, _: &mut Body, output: Output) -> Option<Output> {
+    fn output(&mut self, body: &mut Body, output: Output) -> Option<Output> {
         let client = match &output {
             Output::Reply(reply) => Some(reply.client),
             Output::Busy { client, .. } => Some(*client),
             _ => None,
         };
-        let is_answered = client.is_none_or(|client| !self.is_victim(client));
+        let is_answered = client.is_none_or(|client| !body.is_victim(client));
         is_answered.then_some(output)
     }
 }

@@ -46,4 +46,8 @@ impl Strategy for EarlyViewChange {
             body.send_all(&Message::ViewChange(signed));
         }
     }
+
+    fn deadline(&self, _: &Body) -> Option<Time> {
+        self.last.map(|last| last.after(COMPLAINS))
+    }
 }

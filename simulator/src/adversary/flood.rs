@@ -24,6 +24,8 @@ pub(super) struct Flood {
 
 const INTERVAL: Duration = Duration::from_millis(20);
 const MESSAGES: u64 = 24;
+/// Parts of the state that it asks for besides: more in a heartbeat than anybody gets.
+const PARTS: u64 = 16;
 
 impl Flood {
     fn something(&mut self, body: &mut Body) -> Message {
@@ -67,6 +69,13 @@ impl Strategy for Flood {
                 let message = self.something(body);
                 body.send(to, message);
             }
+            for _ in 0..PARTS {
+                body.send(to, Message::Fetch(Fetch::Part { sequence: body.stable(), cursor: Blob::EMPTY }));
+            }
         }
+    }
+
+    fn deadline(&self, _: &Body) -> Option<Time> {
+        self.last.map(|last| last.after(INTERVAL))
     }
 }

@@ -57,4 +57,8 @@ impl Strategy for FloodViews {
             }
         }
     }
+
+    fn deadline(&self, _: &Body) -> Option<Time> {
+        self.last.map(|last| last.after(INTERVAL))
+    }
 }

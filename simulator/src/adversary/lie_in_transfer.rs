@@ -15,23 +15,32 @@ use super::{Body, Strategy};
 #[derive(Debug, Default)]
 pub(super) struct LieInTransfer {
     asked: u64,
+    /// How often it was asked for the beginning.
+    begun: u64,
 }
 
+/// How it answers, in turn.
+const WAYS: u64 = 6;
+/// Begins with the truth, and ends it with a lie.
+const BETRAYS: u64 = 1;
+/// One entry at a time, and never an end.
+const DRIPS: u64 = 0;
+
+/// An entry that nobody has, after all that anybody has.
 fn entry(key: u64) -> Entry {
-    Entry { key: Blob::from(key.to_be_bytes().to_vec()), value: Blob::from(vec![0xee; 8]) }
+    Entry { key: Blob::from([&[0xff][..], &key.to_be_bytes()].concat()), value: Blob::from(vec![0xee; 8]) }
 }
 
 /// A part of a state that nobody has; `None` where the answer is silence.
-fn false_part(asked: u64, sequence: Sequence, cursor: Blob) -> Option<Part> {
+fn false_part(way: u64, asked: u64, sequence: Sequence, cursor: Blob) -> Option<Part> {
     let goes_on = Some(Blob::from([&[1][..], &asked.to_be_bytes()].concat()));
-    let (entries, next) = match asked % 5 {
-        // Drips: one entry at a time, and never an end.
-        0 => (vec![entry(asked)], goes_on),
+    let (entries, next) = match way {
+        DRIPS => (vec![entry(asked)], goes_on),
         // Leads nowhere.
-        1 => (Vec::new(), goes_on),
+        2 => (Vec::new(), goes_on),
         // Ends too early.
-        2 => (vec![entry(asked)], None),
-        3 => (Vec::new(), None),
+        BETRAYS | 3 => (vec![entry(asked)], None),
+        4 => (Vec::new(), None),
         _ => return None,
     };
     Some(Part { sequence, cursor, protocol: List::empty(), application: List::new(entries)?, next })
@@ -54,9 +63,13 @@ impl Strategy for LieInTransfer {
     fn output(&mut self, body: &mut Body, output: Output) -> Option<Output> {
         let Output::SendPart { to, sequence, cursor } = output else { return Some(output) };
         self.asked = self.asked.wrapping_add(1);
-        // A drip goes on as it began; what is asked anew is answered in the next way.
-        let way = if cursor.is_empty() { self.asked } else { 0 };
-        if let Some(part) = false_part(way, sequence, cursor) {
+        self.begun = self.begun.wrapping_add(u64::from(cursor.is_empty()));
+        let way = match self.begun % WAYS {
+            BETRAYS if cursor.is_empty() => return Some(Output::SendPart { to, sequence, cursor }),
+            way if cursor.is_empty() || way == BETRAYS => way,
+            _ => DRIPS,
+        };
+        if let Some(part) = false_part(way, self.asked, sequence, cursor) {
             body.send(to, Message::Part(part));
         }
         None

@@ -60,4 +60,8 @@ impl Strategy for Replay {
             body.send(to, message);
         }
     }
+
+    fn deadline(&self, _: &Body) -> Option<Time> {
+        self.last.map(|last| last.after(INTERVAL))
+    }
 }

@@ -258,11 +258,22 @@ impl World {
             }
             other => trace.mark(id, now, "other", None, format!("{other:?}")),
         });
-        if let Notice::ViewEntered { view } = notice
-            && !self.checkers.is_faulty(id)
-        {
-            self.counts.views_entered += 1;
-            self.counts.highest_view = self.counts.highest_view.max(view.value());
+        if self.checkers.is_faulty(id) {
+            return;
+        }
+        match notice {
+            Notice::ViewEntered { view } => {
+                self.counts.views_entered += 1;
+                self.counts.highest_view = self.counts.highest_view.max(view.value());
+            }
+            Notice::TransferSourceReplaced { source, lied: true } => {
+                self.named_liars.insert(source);
+                if !self.checkers.may_be_accused(source) {
+                    let message = format!("replica {id} says that {source}, which is correct, hands out a false state");
+                    self.report(Invariant::Understanding, message);
+                }
+            }
+            _ => {}
         }
     }
 }

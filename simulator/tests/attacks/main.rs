@@ -1,5 +1,6 @@
 //! Clusters with f attackers among them: every attack bites, and none does harm. (PROTOCOL §1, §2)
 
+mod collusion;
 mod safety;
 mod service;
 

@@ -212,3 +212,71 @@ fn what_is_off_by_one_is_refused_or_counts_as_one_word() -> Result<(), Failure> 
     }
     Ok(())
 }
+
+#[test]
+fn a_vote_that_comes_again_and_again_counts_once() -> Result<(), Failure> {
+    for (size, attackers, away) in [(4, &[3][..], &[1, 2][..]), (4, &[0], &[1, 2]), (7, &[5, 6], &[1, 2, 3])] {
+        let mut cluster = besieged(size, attackers, "double-vote");
+        for replica in away {
+            cluster.isolate(*replica);
+        }
+        submit(&mut cluster, 12);
+        cluster.run_for(2 * SECOND)?;
+        assert!(cluster.refusals(Refusal::Duplicate) > 50);
+        assert!((0..size).all(|replica| cluster.executed(replica) == 0), "one vote is missing, and stays so");
+        cluster.join();
+        submit(&mut cluster, 12);
+        cluster.run_until_answered(MINUTE)?;
+        assert!(cluster.counts().refused > 0, "a certificate of one is none");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn certificates_with_forged_votes_are_refused_and_hide_no_true_ones() -> Result<(), Failure> {
+    // A certificate that is forged for a view in which nothing happened would stand above the true ones.
+    let attacks = ["forge-certificates", "forge-certificates,silent@view:1"];
+    for (size, attackers, attack) in [(4, &[3][..], attacks[0]), (4, &[1], attacks[1]), (7, &[1, 3], attacks[1])] {
+        let mut cluster = failing_over(size, attackers, attack)?;
+        assert!(cluster.counts().refused > 0, "decisions and checkpoints");
+        assert_eq!(cluster.highest_view().value(), 0);
+        let asked = count(&mut cluster, attackers, |_, message| matches!(message, Message::ViewChange(_)));
+        let refused = cluster.counts().refused;
+        cluster.crash(0);
+        submit(&mut cluster, 12);
+        cluster.run_for(SECOND)?;
+        cluster.restart(0)?;
+        cluster.run_until_answered(MINUTE)?;
+        assert!(asked.get() > 0 && cluster.counts().refused > refused);
+        assert!(cluster.highest_view().value() >= 1);
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_over_what_is_to_come_and_what_others_said_before_changes_nothing() -> Result<(), Failure> {
+    let of_kind = [
+        ("outdated", Refusal::OutsideWatermarks),
+        ("future", Refusal::FutureView),
+        ("replay", Refusal::Duplicate),
+        ("replay", Refusal::NotThePrimary),
+    ];
+    for (attack, refusal) in of_kind {
+        for (size, attackers) in [(4, &[2][..]), (7, &[3, 5])] {
+            let mut cluster = besieged(size, attackers, attack);
+            for _ in 0..5 {
+                submit(&mut cluster, 20);
+                cluster.run_until_answered(2 * SECOND)?;
+                cluster.run_for(SECOND)?;
+            }
+            assert!(cluster.refusals(refusal) > 10, "{attack}");
+            assert_eq!(cluster.highest_view().value(), 0, "{attack}");
+            let stable = cluster.stable(0);
+            assert!(stable > 0 && cluster.executed(0) - stable < 8, "{attack}: {stable}");
+            expect_survival(&mut cluster)?;
+        }
+    }
+    Ok(())
+}

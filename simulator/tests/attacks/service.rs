@@ -1,10 +1,14 @@
 //! Attacks on who is served, and how soon: primaries that do too little, liars that say too much. (PROTOCOL §4, §6, §9)
 
+use core::cell::Cell;
 use core::time::Duration;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use quorate_protocol::message::Message;
 use quorate_protocol::refusal::Refusal;
-use quorate_simulator::Failure;
+use quorate_protocol::time::Time;
+use quorate_simulator::{Cluster, Failure, adversary};
 
 use super::{MINUTE, SECOND, besieged, count, expect_survival, submit};
 
@@ -155,6 +159,108 @@ fn who_comes_and_goes_is_done_without() -> Result<(), Failure> {
             cluster.run_for(SECOND)?;
         }
         cluster.run_until_answered(PATIENCE)?;
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_primary_that_serves_all_but_one_client_is_replaced() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "censor");
+        let tickets = submit(&mut cluster, 20);
+        cluster.run_for(Duration::from_millis(500))?;
+        let unserved = tickets.iter().filter(|ticket| cluster.answer_to(**ticket).is_none());
+        let unserved: BTreeSet<usize> = unserved.map(|ticket| ticket.client).collect();
+        assert_eq!((unserved.len(), cluster.highest_view().value()), (1, 0), "one is not served, and nobody minds yet");
+        // Progress on what others ask for saves nobody.
+        for _ in 0..60 {
+            let served = (0..4).find(|client| !unserved.contains(client)).unwrap_or_default();
+            cluster.client(served).put("key", "value");
+            cluster.run_for(Duration::from_millis(100))?;
+        }
+        assert!(cluster.highest_view().value() >= attackers.len() as u64);
+        cluster.run_until_answered(PATIENCE)?;
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+/// Parts of a state that a replica gives one peer between two heartbeats: 16 MiB of 256 KiB.
+const PARTS_MAX: u64 = 64;
+
+#[test]
+fn who_asks_for_everything_all_the_time_gets_its_share_and_no_more() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (4, &[2]), (7, &[3, 5])] {
+        let mut cluster = besieged(size, attackers, "flood");
+        let parts = Rc::new(Cell::new(0));
+        let (counter, flooding) = (Rc::clone(&parts), attackers.to_vec());
+        cluster.drop_messages(move |from, to, message| {
+            let is_from_correct = !flooding.contains(&from.index()) && flooding.contains(&to.index());
+            counter.set(counter.get() + u64::from(is_from_correct && matches!(message, Message::Part(_))));
+            false
+        });
+        for round in 0..10 {
+            submit(&mut cluster, 20);
+            cluster.run_until_answered(if round == 0 { PATIENCE } else { SECOND / 5 })?;
+            cluster.run_for(SECOND / 2)?;
+        }
+        assert!(cluster.refusals(Refusal::RateExceeded) > 100 && cluster.refusals(Refusal::Unasked) > 100);
+        let heartbeats = u64::try_from(cluster.time().since(Time::ZERO).as_millis() / 100).unwrap_or(0) + 2;
+        let pairs = ((size - attackers.len()) * attackers.len()) as u64;
+        assert!(parts.get() > PARTS_MAX && parts.get() <= PARTS_MAX * heartbeats * pairs, "{}", parts.get());
+        assert!(attackers.iter().all(|attacker| cluster.is_proved_faulty(*attacker)), "it votes for anything");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+/// A cluster in which `attackers` lie about states, which come in parts of so many entries.
+fn liars_in_transfer(size: usize, attackers: &[usize], part_entries: usize) -> Cluster {
+    let attacks: adversary::Attacks = "lie-in-transfer".parse().expect("a known attack");
+    let attackers = attackers.iter().map(|attacker| (*attacker, attacks.clone()));
+    let builder = Cluster::builder(size, 17).attackers(attackers);
+    builder.options(|options| options.part_entries_max = part_entries).build()
+}
+
+#[test]
+fn a_source_that_hands_out_a_false_state_is_named_and_replaced_and_one_without_end_too() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = liars_in_transfer(size, attackers, 4);
+        let late = size - 1;
+        let told = count(&mut cluster, attackers, |_, message| matches!(message, Message::Part(_)));
+        for round in 1..=6 {
+            cluster.crash(late);
+            for _ in 0..60 {
+                submit(&mut cluster, 2);
+                cluster.run_until_answered(PATIENCE)?;
+            }
+            let stable = cluster.stable(late - 1);
+            cluster.restart(late)?;
+            cluster.run_until(|cluster| cluster.executed(late) >= stable, MINUTE)?;
+            assert!(cluster.counts().transfers >= round, "not by decided slots");
+        }
+        assert!(told.get() >= 5, "lies of each kind: {}", told.get());
+        assert!(attackers.iter().all(|attacker| cluster.is_named_a_liar(*attacker)));
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_state_of_more_parts_than_a_heartbeat_allows_comes_whole_from_one_source() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[1][..]), (7, &[1, 2])] {
+        let mut cluster = liars_in_transfer(size, attackers, 1);
+        let late = size - 1;
+        cluster.crash(late);
+        for key in 0..300 {
+            cluster.client(key % 4).put(&format!("key {key}"), "value");
+            cluster.run_until_answered(PATIENCE)?;
+        }
+        let stable = cluster.stable(0);
+        cluster.restart(late)?;
+        cluster.run_until(|cluster| cluster.executed(late) >= stable, PATIENCE)?;
+        assert!(cluster.counts().transfers > 0 && cluster.refusals(Refusal::RateExceeded) > 0);
         expect_survival(&mut cluster)?;
     }
     Ok(())
