@@ -83,7 +83,7 @@ fn a_suspicion_is_taken_back_when_its_reason_is_gone() {
     assert_eq!(suspected(&backup.pass(300)), [(0, Suspicion::Crash)], "and may do so again");
 }
 
-/// "A proof is never taken back." (§6)
+/// "A proof is never taken back" (§6)
 #[test]
 fn a_proof_is_never_taken_back() {
     let mut backup = Subject::of_four(1);
