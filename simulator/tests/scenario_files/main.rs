@@ -64,6 +64,31 @@ fn every_example_comes_to_what_it_expects() {
     }
 }
 
+/// What campaigns once found, made smaller: the folder is played whole.
+#[test]
+fn what_was_found_once_stays_mended() {
+    let files = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions")).expect("a folder");
+    let mut played = 0;
+    for path in files.map(|file| file.expect("a file").path()) {
+        let scenario = fs::read_to_string(&path).expect("a file");
+        let scenario = Scenario::from_json(&scenario).map_err(|error| format!("{}: {error}", path.display()));
+        let outcome = outcome(&scenario.expect("a scenario"));
+        assert_eq!(outcome.failure.map(|failure| failure.to_string()), None, "{}", path.display());
+        played += 1;
+    }
+    assert!(played > 0, "nothing was played");
+}
+
+/// The same, as seeds of campaigns: of each whose state was spoilt by one of several sources.
+#[test]
+fn seeds_that_found_something_stay_clean() {
+    let choice = Choice { attack: Some("lie-in-transfer".to_owned()), ..Choice::default() };
+    for seed in [163, 327, 1023, 1254] {
+        let outcome = outcome(&draw(seed, &choice));
+        assert_eq!(outcome.failure.map(|failure| failure.to_string()), None, "seed {seed}");
+    }
+}
+
 /// Whether a failure is what a scenario expects: it needs no planted bug to be seen.
 fn fails_by_itself(name: &str) -> bool {
     example(name).expect.iter().any(|expectation| matches!(expectation, Expectation::Violated(_)))
