@@ -67,7 +67,7 @@ pub enum Violation {
     #[error("dialled by the member that has to wait for being dialled")]
     WrongDirection,
     /// The receiver of our frames is too slow for its queue.
-    #[error("too slow a reader: more than {bytes_max} bytes wait for it")]
+    #[error("too slow a reader: up to {bytes_max} bytes may wait for it, fewer while much waits for others")]
     SlowReader {
         /// The bound of the queue.
         bytes_max: usize,

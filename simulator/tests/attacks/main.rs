@@ -31,6 +31,16 @@ fn submit(cluster: &mut Cluster, count: usize) -> Vec<Ticket> {
         .collect()
 }
 
+/// Calls and pauses in turn, for some seconds.
+fn keep_busy(cluster: &mut Cluster) -> Result<(), Failure> {
+    for _ in 0..5 {
+        submit(cluster, 20);
+        cluster.run_until_answered(2 * SECOND)?;
+        cluster.run_for(SECOND)?;
+    }
+    Ok(())
+}
+
 /// Counts the messages of attackers for which `is_one` holds.
 fn count(
     cluster: &mut Cluster,

@@ -8,7 +8,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_simulator::statement::Subject;
 use quorate_simulator::{Cluster, Failure};
 
-use super::{MINUTE, SECOND, besieged, contradictions, count, expect_survival, submit};
+use super::{MINUTE, SECOND, besieged, contradictions, count, expect_survival, keep_busy, submit};
 
 /// Replica 1 is to begin view 1, after work in view 0 of which only some know what came of it.
 fn failing_over(size: usize, attackers: &[usize], attack: &str) -> Result<Cluster, Failure> {
@@ -266,11 +266,7 @@ fn what_is_over_what_is_to_come_and_what_others_said_before_changes_nothing() ->
     for (attack, refusal) in of_kind {
         for (size, attackers) in [(4, &[2][..]), (7, &[3, 5])] {
             let mut cluster = besieged(size, attackers, attack);
-            for _ in 0..5 {
-                submit(&mut cluster, 20);
-                cluster.run_until_answered(2 * SECOND)?;
-                cluster.run_for(SECOND)?;
-            }
+            keep_busy(&mut cluster)?;
             assert!(cluster.refusals(refusal) > 10, "{attack}");
             assert_eq!(cluster.highest_view().value(), 0, "{attack}");
             let stable = cluster.stable(0);

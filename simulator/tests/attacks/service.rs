@@ -10,7 +10,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 use quorate_simulator::{Cluster, Failure, adversary};
 
-use super::{MINUTE, SECOND, besieged, count, expect_survival, submit};
+use super::{MINUTE, SECOND, besieged, count, expect_survival, keep_busy, submit};
 
 /// What the deadline of a request is at most, with a view change and a retry around it.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -32,11 +32,7 @@ fn expect_replacement(attack: &str) -> Result<(), Failure> {
 fn expect_calm(attack: &str) -> Result<(), Failure> {
     for (size, attackers) in [(4, &[2][..]), (7, &[3, 5])] {
         let mut cluster = besieged(size, attackers, attack);
-        for _ in 0..5 {
-            submit(&mut cluster, 20);
-            cluster.run_until_answered(2 * SECOND)?;
-            cluster.run_for(SECOND)?;
-        }
+        keep_busy(&mut cluster)?;
         assert_eq!(cluster.highest_view().value(), 0, "{attack}");
         expect_survival(&mut cluster)?;
     }

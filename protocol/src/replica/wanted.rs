@@ -1,0 +1,57 @@
+//! What is dropped before its signatures are checked. (PROTOCOL §4)
+
+use super::Replica;
+use crate::message::{Message, PrePrepare};
+use crate::number::ReplicaId;
+use crate::slot::Slot;
+use crate::statement::Prepare;
+
+impl Replica {
+    /// Whether a message of `from` may still matter: what does not can be dropped before its signatures are checked.
+    pub fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
+        match message {
+            Message::Prepare(vote) => {
+                let slot = self.log.slot(vote.statement.sequence);
+                self.log.is_within_watermarks(vote.statement.sequence)
+                    && slot.is_none_or(|slot| {
+                        let is_known =
+                            slot.prepares.of(vote.voter).is_some_and(|held| held.statement == vote.statement);
+                        !is_known
+                            && slot.prepared_view().is_none_or(|view| view < vote.statement.view)
+                            && !self.is_prepared_but_for_own(slot, &vote.statement)
+                    })
+            }
+            Message::Commit(vote) => {
+                self.is_tracked(vote.statement.sequence)
+                    && self.log.slot(vote.statement.sequence).is_none_or(|slot| slot.committed.is_none())
+            }
+            Message::Checkpoint(vote) => vote.statement.sequence > self.log.low(),
+            Message::Stable(certificate) => certificate.statement.sequence > self.log.low(),
+            Message::Decided(decided) => decided.certificate.statement.sequence > self.execution.issued,
+            // Clients that lose patience give a request to all backups, and each passes it on.
+            Message::Request(signed) => {
+                self.is_primary() && signed.claimed_id().is_some_and(|id| !self.queue.contains(&id))
+            }
+            // What claims nothing is left to the check, so that it is known who sends such.
+            Message::ViewChange(signed) => signed.claimed().is_none_or(|(replica, view)| {
+                self.refuse_claimed_view_change(replica, view).is_none() || self.is_view_change_awaited(signed)
+            }),
+            Message::NewView(signed) => {
+                signed.claimed_view().is_none_or(|view| self.refuse_claimed_new_view(from, view).is_none())
+            }
+            Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
+                true
+            }
+        }
+    }
+
+    /// Whether all that the prepared certificate lacks is this replica's own vote, on its way to the disk. Another one's vote
+    /// would not help: the certificate is made durable behind the own vote.
+    fn is_prepared_but_for_own(&self, slot: &Slot, statement: &Prepare) -> bool {
+        let is_cast = |message: &Message| {
+            matches!(message, Message::Prepare(own) | Message::PrePrepare(PrePrepare { vote: own, .. })
+                if own.statement == *statement)
+        };
+        slot.prepares.count(statement) + 1 >= self.configuration.quorum() && self.outbox.waiting().any(is_cast)
+    }
+}
