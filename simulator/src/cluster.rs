@@ -191,7 +191,7 @@ impl Cluster {
         let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();
         let is_same = running.filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
             let first = states.entry(state.sequence).or_insert(state);
-            *first == state
+            *first == &**state
         });
         if is_same { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }

@@ -1,16 +1,19 @@
 //! Who may sign what: real Ed25519 signatures, or ideal ones that cost next to nothing.
 //!
-//! An ideal signature is a keyed digest whose key nobody but the signer and the [`Notary`] has: nothing in a simulation
-//! can forge one, an adversary included, since it is only ever handed the signers of its own replicas.
+//! An ideal signature is the digest and a check word that depends on a secret, which nobody but the signer and the
+//! [`Notary`] has: nothing in a simulation forges one, an adversary included, since it is only ever handed the signers of
+//! its own replicas and breaks no ciphers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quorate_crypto::{Digest, Domain, Item, PublicKey, Signature, SigningKey, hash, verify};
+use quorate_crypto::{Digest, Item, PublicKey, Signature, SigningKey, verify};
 use quorate_protocol::statement::Signer;
 use quorate_protocol::verify::Verifier;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::fingerprint::Fingerprint;
 
 /// A signer that can be shared.
 pub type SharedSigner = Arc<dyn Signer + Send + Sync>;
@@ -97,9 +100,11 @@ impl Signer for IdealSigner {
 }
 
 fn ideal_signature(secret: &[u8; 32], digest: &Digest) -> Signature {
-    let keyed = hash(Domain::Attach, &[b"ideal signature", secret, digest.as_bytes()]);
+    let mut keyed = Fingerprint::default();
+    keyed.fold_bytes(secret);
+    keyed.fold_bytes(digest.as_bytes());
     let mut bytes = [0; 64];
-    bytes[..32].copy_from_slice(keyed.as_bytes());
+    bytes[..8].copy_from_slice(&keyed.value().to_le_bytes());
     bytes[32..].copy_from_slice(digest.as_bytes());
     Signature::from_bytes(bytes)
 }

@@ -7,11 +7,11 @@ mod carry_out;
 mod clients;
 mod event;
 mod options;
+mod queue;
 mod traps;
 
-use core::cmp::Reverse;
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use crate::trace::{Stance, Trace};
 
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
+use queue::Queue;
 use traps::Traps;
 
 /// A cluster, its clients, and all that is between them.
@@ -51,10 +52,7 @@ pub struct World {
     signers: Vec<SharedSigner>,
     builder: Builder,
     time: Time,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    /// The events in the queue, by their tie-breaking number: bounded by what is under way.
-    events: BTreeMap<u64, Event>,
-    events_made: u64,
+    queue: Queue,
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
     pub(crate) clients: Vec<Client>,
@@ -85,7 +83,7 @@ impl fmt::Debug for World {
             .field("seed", &self.seed)
             .field("time", &self.time)
             .field("counts", &self.counts)
-            .field("under_way", &self.events.len())
+            .field("under_way", &self.queue.len())
             .finish_non_exhaustive()
     }
 }
@@ -131,9 +129,7 @@ impl World {
             signers,
             builder,
             time: Time::ZERO,
-            queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            events_made: 0,
+            queue: Queue::default(),
             network: Network::new(options.link, Random::new(seed, Stream::Network)),
             hosts,
             clients,
@@ -233,10 +229,9 @@ impl World {
         if self.checkers.violation().is_some() {
             return false;
         }
-        let Some(Reverse((time, number))) = self.queue.pop() else {
+        let Some((time, event)) = self.queue.pop() else {
             return false;
         };
-        let event = self.events.remove(&number).expect("every number in the queue has its event");
         self.time = time;
         self.counts.steps += 1;
         self.fingerprint.fold(time.nanoseconds());
@@ -248,14 +243,13 @@ impl World {
 
     /// When the next event happens.
     pub fn next_time(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse((time, _))| *time)
+        self.queue.next_time()
     }
 
     /// When the last message under way arrives; now, if there is none.
     pub fn last_arrival(&self) -> Time {
-        let arrivals =
-            self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(Event::is_message));
-        arrivals.map(|Reverse((time, _))| *time).max().unwrap_or(self.time)
+        let messages = self.queue.iter().filter(|(_, event)| event.is_message());
+        messages.map(|(time, _)| time).max().unwrap_or(self.time)
     }
 
     /// Lets time pass up to `time`, at which nothing more happens than has happened.
@@ -349,10 +343,7 @@ impl World {
     }
 
     pub(crate) fn schedule(&mut self, time: Time, event: Event) {
-        let number = self.events_made;
-        self.events_made += 1;
-        self.queue.push(Reverse((time.max(self.time), number)));
-        self.events.insert(number, event);
+        self.queue.push(time.max(self.time), event);
     }
 
     fn happen(&mut self, event: Event) {

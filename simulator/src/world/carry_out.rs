@@ -21,12 +21,8 @@ impl World {
         match output {
             Output::Append { number, record } => self.append(id, number, &record),
             Output::Cut { before } => self.hosts[id.index()].disk.log.cut(before),
-            Output::Send { to, message } => self.send(id, to, &message),
-            Output::Broadcast(message) => {
-                for to in self.replicas().filter(|to| *to != id) {
-                    self.send(id, to, &message);
-                }
-            }
+            Output::Send { to, message } => self.send(id, core::iter::once(to), &message),
+            Output::Broadcast(message) => self.send(id, self.replicas().filter(|to| *to != id), &message),
             Output::Execute(execution) => self.work(id, Work::Execute(execution)),
             Output::TakeCheckpoint { sequence, protocol } => self.work(id, Work::TakeCheckpoint { sequence, protocol }),
             Output::CheckpointStable { certificate, root } => {
@@ -39,7 +35,7 @@ impl World {
             }
             Output::SendPart { to, sequence, cursor } => {
                 if let Some(part) = self.hosts[id.index()].part(sequence, &cursor) {
-                    self.send(id, to, &Message::Part(part));
+                    self.send(id, core::iter::once(to), &Message::Part(part));
                 }
             }
             Output::StageBegin { sequence } => self.hosts[id.index()].stage_begin(sequence),
@@ -97,18 +93,20 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: ReplicaId, to: ReplicaId, message: &Message) {
-        if from == to || to.index() >= self.hosts.len() {
-            return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
-        }
+    fn send(&mut self, from: ReplicaId, receivers: impl Iterator<Item = ReplicaId>, message: &Message) {
         let frame = match to_frame(message) {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
-        let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
-        self.trace_message(from, to, message, &arrivals);
-        for arrival in arrivals {
-            self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
+        for to in receivers {
+            if from == to || to.index() >= self.hosts.len() {
+                return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
+            }
+            let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
+            self.trace_message(from, to, message, &arrivals);
+            for arrival in arrivals {
+                self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
+            }
         }
     }
 
