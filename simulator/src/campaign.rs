@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::play::{Complaint, Outcome, Watch, play};
 use crate::scenario::{Scenario, ScenarioError, Span};
+use crate::signature::Scheme;
 
 pub use draw::draw;
 pub use schedule::{Schedule, UnknownSchedule};
@@ -26,6 +27,8 @@ pub struct Choice {
     pub faults: Option<Schedule>,
     /// How long things go wrong.
     pub duration: Option<Span>,
+    /// Which signatures are made.
+    pub signatures: Option<Scheme>,
 }
 
 /// What a campaign came to.

@@ -383,7 +383,7 @@ impl World {
         if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(from, &message)) {
             return;
         }
-        match verify(message, from, &self.configuration, &mut &self.notary) {
+        match verify(message, from, &self.configuration, &mut self.notary) {
             Ok(message) => self.feed(to, Input::Message { from, message }),
             Err(Invalid::Misbehaviour(evidence)) => {
                 self.blame(from, to, "sent proof of misbehaviour");

@@ -1,7 +1,7 @@
 //! Plays seeds until one fails, or scenario files: what planted bugs are hunted with, in a scratch copy of the sources.
 //!
-//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--threads N] [--trace FILE] [--all]` prints one line of JSON:
-//! how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
+//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--real-signatures] [--threads N] [--trace FILE]
+//! [--all]` prints one line of JSON: how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
 //! failure listed. What it says does not depend on the number of threads, which is that of the processors if none is given.
 //! `--trace` draws the seed that was played last, as it is. `hunt FILE.json …` plays these scenarios, all of them, and lists
 //! every one that fails.
@@ -18,6 +18,7 @@ use mimalloc::MiMalloc;
 use quorate_simulator::campaign::{Choice, Schedule, draw};
 use quorate_simulator::play::{Complaint, Outcome, Watch, play};
 use quorate_simulator::scenario::Scenario;
+use quorate_simulator::signature::Scheme;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -67,21 +68,28 @@ fn seeds(words: &[String]) -> Result<Game, String> {
     let mut game = Campaign { seeds, choice: Choice::default(), threads: 0, trace: None, plays_all: false };
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
-        if word == "--all" {
-            game.plays_all = true;
-            continue;
-        }
-        let value = words.next().ok_or_else(|| format!("`{word}` wants a value"))?;
         match word.as_str() {
-            "--replicas" => game.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
-            "--attack" => game.choice.attack = Some(value.clone()),
-            "--faults" => game.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
-            "--threads" => game.threads = value.parse().map_err(|error| format!("{error}"))?,
-            "--trace" => game.trace = Some(value.clone()),
-            _ => return Err(format!("`{word}` means nothing here")),
+            "--all" => game.plays_all = true,
+            "--real-signatures" => game.choice.signatures = Some(Scheme::Ed25519),
+            _ => {
+                let value = words.next().ok_or_else(|| format!("`{word}` wants a value, or means nothing here"))?;
+                take(word, value, &mut game)?;
+            }
         }
     }
     Ok(Game::Seeds(game))
+}
+
+fn take(word: &str, value: &str, game: &mut Campaign) -> Result<(), String> {
+    match word {
+        "--replicas" => game.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
+        "--attack" => game.choice.attack = Some(value.to_owned()),
+        "--faults" => game.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
+        "--threads" => game.threads = value.parse().map_err(|error| format!("{error}"))?,
+        "--trace" => game.trace = Some(value.to_owned()),
+        _ => return Err(format!("`{word}` means nothing here")),
+    }
+    Ok(())
 }
 
 /// Takes seeds from `next` on, until they are all taken or one below them failed.

@@ -33,7 +33,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
             replicas,
             clients: 4,
             // Real signatures cost a hundred times as much: a few seeds are enough to see that they change nothing.
-            signatures: if seed % 512 == 511 { Scheme::Ed25519 } else { Scheme::Ideal },
+            signatures: choice.signatures.unwrap_or(if seed % 512 == 511 { Scheme::Ed25519 } else { Scheme::Ideal }),
             ..Scenario::default()
         },
         random,

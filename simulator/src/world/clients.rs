@@ -96,7 +96,7 @@ impl World {
             Ok(ClientMessage::Request(request)) => request,
             other => return self.report(Invariant::Understanding, format!("client {from} sent {other:?}")),
         };
-        for result in verify_requests(vec![request], &self.configuration, &mut &self.notary) {
+        for result in verify_requests(vec![request], &self.configuration, &mut self.notary) {
             match result {
                 Ok(request) => {
                     self.note(|| format!("client {from} -> {to}: request {}", request.request.number));
