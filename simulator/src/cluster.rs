@@ -303,6 +303,11 @@ impl Cluster {
         &mut self.world.hosts[replica].disk
     }
 
+    /// Fills the disk of a replica, or makes room on it.
+    pub fn set_disk_full(&mut self, replica: usize, is_full: bool) {
+        self.world.set_disk_full(id(replica), is_full);
+    }
+
     /// Damages what the application of a replica keeps in memory.
     pub fn rot_state(&mut self, replica: usize) {
         let operation = Operation::put(b"rot", b"rot").encode().expect("a short operation");

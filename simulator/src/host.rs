@@ -155,6 +155,8 @@ pub(crate) struct Host {
     /// The stable checkpoint, as long as it is readable.
     stable: Option<Arc<State>>,
     staging: Option<(Staging, Box<dyn Application + Send>)>,
+    /// Whether its disk has no room, but for records that were handed over already.
+    pub(crate) is_disk_full: bool,
     /// Whether the application's state rotted since it was last replaced.
     pub(crate) is_rotten: bool,
     pub(crate) part_entries_max: usize,
@@ -196,6 +198,7 @@ impl Host {
             taken: BTreeMap::new(),
             stable: None,
             staging: None,
+            is_disk_full: false,
             is_rotten: false,
             part_entries_max,
         }
@@ -203,6 +206,12 @@ impl Host {
 
     pub(crate) fn is_running(&self) -> bool {
         self.subject.is_some()
+    }
+
+    /// How often the replica refused what since it was started.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        let subject = self.subject.as_ref();
+        Refusal::ALL.into_iter().filter_map(move |refusal| Some((refusal, subject?.refusals(refusal))))
     }
 
     /// Forgets all that is not on disk.

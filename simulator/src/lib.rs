@@ -12,6 +12,7 @@
 //! | `signature.rs` | [`signature::Notary`]: ideal or real signatures |
 //! | `random.rs` | [`random::Random`]: all chance, from one seed |
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
+//! | `marks.rs`, `spotter.rs` | [`marks::Mark`]: what a run came to, and who sees it |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
 //! | `scenario.rs`, `scenario/` | [`scenario::Scenario`]: a run as data; `play.rs`: plays it |
@@ -30,6 +31,7 @@ pub mod disk;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod marks;
 pub mod network;
 pub mod play;
 pub mod random;
@@ -47,6 +49,7 @@ mod fingerprint;
 mod parts;
 pub mod pattern;
 pub mod span;
+mod spotter;
 mod subject;
 
 pub use client::Ticket;

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_protocol::number::Sequence;
 
 use crate::cluster::{Cluster, Failure, Trouble};
+use crate::marks::Marks;
 use crate::network::NetworkCounts;
 use crate::scenario::rule::{filter, moment};
 use crate::scenario::{Action, Expectation, Scenario, ScenarioError, When};
@@ -25,6 +26,8 @@ pub struct Outcome {
     pub counts: WorldCounts,
     /// What the network did.
     pub network: NetworkCounts,
+    /// The situations that correct replicas came into.
+    pub marks: Marks,
     /// How often each kind of thing was done to the cluster.
     pub faults: BTreeMap<&'static str, u64>,
     /// How much time passed in the simulation.
@@ -83,6 +86,7 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
     let line = account.as_deref().and_then(|account| account.lines().next());
     Ok(Outcome {
         counts: world.counts(),
+        marks: world.marks(),
         network: world.network.counts(),
         simulated: Duration::from_nanos(world.time().nanoseconds()),
         fingerprint: world.fingerprint(),

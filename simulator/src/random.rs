@@ -25,6 +25,8 @@ pub enum Stream {
     Faults,
     /// Which messages the rules of a scenario meet.
     Rules,
+    /// Which bytes of an attacker change on the way.
+    Garble,
 }
 
 /// A seeded source of numbers.

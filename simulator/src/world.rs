@@ -32,9 +32,11 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::fingerprint::Fingerprint;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
+use crate::marks::{Mark, Marks};
 use crate::network::{Endpoint, Network};
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
+use crate::spotter::Spotter;
 use crate::trace::{Stance, Trace};
 
 pub(crate) use event::Event;
@@ -62,6 +64,7 @@ pub struct World {
     disk_random: Random,
     clock_random: Random,
     work_random: Random,
+    garble_random: Random,
     pub(crate) traps: Traps,
     /// Replicas against which a correct one kept a proof.
     proved_faulty: BTreeSet<ReplicaId>,
@@ -69,6 +72,7 @@ pub struct World {
     took_over_state: BTreeSet<ReplicaId>,
     /// Replicas that a correct one named as the source of a state that is none.
     named_liars: BTreeSet<ReplicaId>,
+    spotter: Spotter,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
     /// What a page is drawn from, if somebody wants one.
@@ -99,6 +103,7 @@ impl World {
         make_application: ApplicationMaker,
     ) -> Self {
         let configuration = Arc::new(configuration);
+        let spotter = Spotter::new(&configuration);
         let replicas = configuration.size();
         let mut clock_random = Random::new(seed, Stream::Clock);
         let signers = configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
@@ -137,10 +142,12 @@ impl World {
             disk_random: Random::new(seed, Stream::Disk),
             clock_random,
             work_random: Random::new(seed, Stream::Application),
+            garble_random: Random::new(seed, Stream::Garble),
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
             took_over_state: BTreeSet::new(),
             named_liars: BTreeSet::new(),
+            spotter,
             fingerprint: Fingerprint::default(),
             tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
@@ -162,6 +169,15 @@ impl World {
     /// What has happened so far, counted.
     pub const fn counts(&self) -> WorldCounts {
         self.counts
+    }
+
+    /// The situations that correct replicas came into so far.
+    pub fn marks(&self) -> Marks {
+        let mut marks = self.spotter.marks().clone();
+        for host in self.hosts.iter().filter(|host| !self.checkers.is_faulty(host.id)) {
+            host.refusals().for_each(|(refusal, times)| marks.add(Mark::Refused(refusal), times));
+        }
+        marks
     }
 
     /// The configuration of the cluster.
@@ -272,6 +288,9 @@ impl World {
         let started = Observation::Started { replica, executed, records: &boot.records };
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.observe(moment, &started);
+        if !self.checkers.is_faulty(replica) {
+            self.spotter.started(replica, executed, &boot.records);
+        }
         self.note(|| format!("{replica} starts at {executed} with {} records", boot.records.len()));
         let records = boot.records.len();
         self.trace_with(|trace, now| {
@@ -282,11 +301,20 @@ impl World {
         let subject = (self.builder)(boot, now)?;
         self.hosts[replica.index()].subject = Some(subject);
         self.drain(replica);
+        if self.hosts[replica.index()].is_disk_full {
+            self.tell_room(replica);
+        }
         Ok(())
     }
 
     /// Takes a replica's power: what is not on its disk is gone.
     pub fn crash(&mut self, replica: ReplicaId) {
+        if self.is_running(replica) && !self.checkers.is_faulty(replica) {
+            let host = &self.hosts[replica.index()];
+            let down = self.hosts.iter().filter(|host| !host.is_running()).count() + 1;
+            self.spotter.crashed(replica, &host.disk, down);
+            self.spotter.refused(host.refusals());
+        }
         let host = &mut self.hosts[replica.index()];
         host.lose_memory();
         host.disk.crash(&mut self.disk_random, &self.configuration);
@@ -307,9 +335,28 @@ impl World {
     /// Lets a paused replica go on, with all that has happened meanwhile.
     pub fn resume(&mut self, replica: ReplicaId) {
         self.note(|| format!("{replica} goes on"));
-        for event in self.hosts[replica.index()].held.take().unwrap_or_default() {
+        let Some(held) = self.hosts[replica.index()].held.take() else { return };
+        for event in held {
             self.schedule(self.time, event);
         }
+        self.tell_room(replica);
+    }
+
+    /// Fills a replica's disk, or makes room on it: the replica is told, now or when it starts. (PROTOCOL §9)
+    pub fn set_disk_full(&mut self, replica: ReplicaId, is_full: bool) {
+        let host = &mut self.hosts[replica.index()];
+        if core::mem::replace(&mut host.is_disk_full, is_full) != is_full {
+            let is_paused = host.held.is_some();
+            self.note(|| format!("the disk of {replica} {}", if is_full { "is full" } else { "has room again" }));
+            if !is_paused {
+                self.tell_room(replica);
+            }
+        }
+    }
+
+    fn tell_room(&mut self, replica: ReplicaId) {
+        let is_full = self.hosts[replica.index()].is_disk_full;
+        self.feed(replica, if is_full { Input::LogFull } else { Input::LogHasRoom });
     }
 
     /// Damages what the application of a replica keeps in memory, by an operation that nobody ordered.
@@ -383,6 +430,9 @@ impl World {
         if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(from, &message)) {
             return;
         }
+        if !self.checkers.is_faulty(from) && !self.checkers.is_faulty(to) {
+            self.spotter.arrived(to, &message);
+        }
         match verify(message, from, &self.configuration, &mut self.notary) {
             Ok(message) => self.feed(to, Input::Message { from, message }),
             Err(Invalid::Misbehaviour(evidence)) => {
@@ -396,6 +446,9 @@ impl World {
     /// A message counts for nothing: between correct replicas, that is a violation.
     fn refuse(&mut self, from: ReplicaId, to: ReplicaId, invalid: &Invalid) {
         self.counts.refused += 1;
+        if !self.checkers.is_faulty(to) {
+            self.spotter.invalid(invalid);
+        }
         self.blame(from, to, &format!("sent something invalid: {invalid}"));
     }
 
@@ -438,8 +491,15 @@ impl World {
             let Some(output) = self.hosts[to.index()].subject.as_mut().and_then(|subject| subject.poll_output()) else {
                 return self.schedule_wake(to);
             };
+            let is_correct = !self.checkers.is_faulty(to);
             if self.traps.spring(to, &output) {
+                if is_correct {
+                    self.spotter.trapped(&output);
+                }
                 return self.crash(to);
+            }
+            if is_correct {
+                self.spotter.did(to, self.time, &output);
             }
             let moment = Moment { step: self.counts.steps, time: self.time };
             let disk = &self.hosts[to.index()].disk;

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate_simulator::campaign::{Choice, Schedule, Summary, draw};
+use quorate_simulator::marks::Mark;
 use quorate_simulator::play::{Outcome, Watch, play};
 use quorate_simulator::scenario::{Scenario, ScenarioError};
 use quorate_simulator::shrink::shrink;
@@ -100,6 +101,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         attack: arguments.attack.clone(),
         faults: arguments.faults,
         duration: arguments.duration,
+        signatures: None,
     };
     quiet_panics();
     let began = Instant::now();
@@ -228,6 +230,8 @@ struct Report {
     simulated_s: f64,
     wall_s: f64,
     faults: BTreeMap<String, u64>,
+    /// How often correct replicas came into each situation that a rule is for.
+    marks: BTreeMap<String, u64>,
     executed: u64,
     violations: Vec<Violated>,
 }
@@ -260,6 +264,7 @@ impl Report {
             simulated_s: summary.simulated.as_secs_f64(),
             wall_s,
             faults: summary.faults.clone(),
+            marks: Mark::all().map(|mark| (mark.to_string(), summary.marks.count(mark))).collect(),
             executed: summary.executed,
             violations: Vec::new(),
         }
@@ -279,6 +284,8 @@ impl fmt::Display for Report {
         let attacks: u64 =
             self.faults.iter().filter(|(name, _)| name.starts_with("attack-")).map(|(_, count)| count).sum();
         writeln!(formatter, "\nattackers   {attacks}")?;
+        let reached = self.marks.values().filter(|count| **count > 0).count();
+        writeln!(formatter, "reached     {reached} of {} marks", self.marks.len())?;
         for violated in &self.violations {
             let Violated { account, scenario, steps_left, .. } = violated;
             writeln!(formatter, "\n{account}\n\nmade smaller, {steps_left} steps are left: {scenario}")?;

@@ -76,6 +76,11 @@ impl Log {
         self.first
     }
 
+    /// Whether a crash would lose something.
+    pub fn has_unsynced(&self) -> bool {
+        self.durable_end < self.end()
+    }
+
     /// How many records are kept.
     pub fn count(&self) -> usize {
         self.frames.len()

@@ -109,6 +109,8 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::Isolate(index)
         | Action::Disk(index, _)
         | Action::Stall(index)
+        | Action::Fill(index)
+        | Action::Free(index)
         | Action::FailSync(index)
         | Action::RotRecord(index, _)
         | Action::RotState(index)
@@ -144,6 +146,7 @@ fn world_options(scenario: &Scenario, watch: Watch) -> WorldOptions {
         work: delay(machines.work),
         part_entries_max: machines.part_entries.max(1) as usize,
         drops_unwanted: machines.drops_unwanted,
+        garbled: Chance::per_million(machines.garbled_ppm),
         clients: usize::from(scenario.clients),
         answer_bound: scenario.ending.bound.0,
         is_traced: watch.is_traced,
@@ -196,6 +199,8 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::Links(_) => "links",
         Action::Disk(..) => "disk",
         Action::Stall(_) => "stall",
+        Action::Fill(_) => "fill",
+        Action::Free(_) => "free",
         Action::FailSync(_) => "fail-sync",
         Action::RotRecord(..) => "rot-record",
         Action::RotState(_) => "rot-state",
@@ -232,6 +237,8 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         Action::Links(links) => set_links(cluster, links),
         Action::Disk(replica, disk) => cluster.disk(usize::from(*replica)).set_options(disk_options(disk)),
         Action::Stall(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).stall(),
+        Action::Fill(replica) => cluster.set_disk_full(usize::from(*replica), true),
+        Action::Free(replica) => cluster.set_disk_full(usize::from(*replica), false),
         Action::FailSync(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).fail_sync(),
         Action::RotRecord(replica, place) if !is_running(cluster, *replica) => {
             let log = &mut cluster.disk(usize::from(*replica)).log;
@@ -279,6 +286,7 @@ pub(super) fn mend(cluster: &mut Cluster, core: &[usize], links: &Links) -> Resu
         }
         cluster.resume(replica);
         cluster.set_wall_error(replica, 0);
+        cluster.set_disk_full(replica, false);
         cluster.disk(replica).set_options(DiskOptions::default());
         if cluster.is_running(replica) && cluster.disk(replica).is_stalled() {
             cluster.crash(replica);

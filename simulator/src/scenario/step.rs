@@ -129,6 +129,10 @@ pub enum Action {
     Disk(u8, Disk),
     /// No sync of a replica's disk ends, until it is mended or the replica crashes.
     Stall(u8),
+    /// A replica's disk is full: what was appended is kept, and the replica is told.
+    Fill(u8),
+    /// There is room on a replica's disk again.
+    Free(u8),
     /// The next sync of a replica's log fails: its process ends.
     FailSync(u8),
     /// The body of a record in a replica's log rots: counted from the first that is kept, over and over. Only while it is

@@ -1,5 +1,6 @@
 //! What a host does for each output, and what it tells the replica when that is done. (`output.rs` of the protocol)
 
+use bytes::Bytes;
 use quorate_protocol::Output;
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
@@ -12,6 +13,7 @@ use super::{Event, World};
 use crate::checker::{Invariant, Observation};
 use crate::disk::checkpoints::Stored;
 use crate::host::{Done, Work};
+use crate::marks::Mark;
 use crate::network::{Endpoint, Passage};
 use crate::pattern::Matter as _;
 use crate::trace::{Flight, Lane, Stance};
@@ -84,6 +86,7 @@ impl World {
     pub(super) fn on_synced(&mut self, id: ReplicaId) {
         // What the kernel keeps after a failed sync is unknown: the process ends.
         if self.hosts[id.index()].disk.take_failing_sync() {
+            self.spotter.reach(Mark::SyncFailed);
             return self.crash(id);
         }
         let durable = self.hosts[id.index()].disk.log.end_sync();
@@ -98,6 +101,7 @@ impl World {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
+        let frame = if self.checkers.is_faulty(from) { self.garble(frame) } else { frame };
         for to in receivers {
             if from == to || to.index() >= self.hosts.len() {
                 return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
@@ -108,6 +112,17 @@ impl World {
                 self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
             }
         }
+    }
+
+    /// What an attacker sends, or now and then the same with a byte changed.
+    fn garble(&mut self, frame: Bytes) -> Bytes {
+        if frame.is_empty() || !self.garble_random.happens(self.options.garbled) {
+            return frame;
+        }
+        let mut bytes = frame.to_vec();
+        let place = usize::try_from(self.garble_random.below(bytes.len() as u64)).unwrap_or(0);
+        bytes[place] ^= 1 << self.garble_random.below(8);
+        bytes.into()
     }
 
     fn trace_message(&mut self, from: ReplicaId, to: ReplicaId, message: &Message, arrivals: &[Time]) {
