@@ -27,6 +27,8 @@ pub enum Stream {
     Rules,
     /// Which bytes of an attacker change on the way.
     Garble,
+    /// What clients in the adversary's hands do.
+    Rogues,
 }
 
 /// A seeded source of numbers.

@@ -8,6 +8,7 @@ mod clients;
 mod event;
 mod options;
 mod queue;
+mod rogues;
 mod traps;
 
 use core::fmt;
@@ -42,6 +43,7 @@ use crate::trace::{Stance, Trace};
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
 use queue::Queue;
+use rogues::Rogue;
 use traps::Traps;
 
 /// A cluster, its clients, and all that is between them.
@@ -58,6 +60,8 @@ pub struct World {
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
     pub(crate) clients: Vec<Client>,
+    /// Clients in the adversary's hands. Their indexes follow those of the clients.
+    rogues: Vec<Rogue>,
     clients_by_key: BTreeMap<PublicKey, usize>,
     checkers: Checkers,
     counts: WorldCounts,
@@ -118,11 +122,18 @@ impl World {
                 Client::new(index, key, signer, &configuration, seed.wrapping_add(index as u64))
             })
             .collect();
+        let rogue = |index: usize| {
+            let (key, signer) = notary.key(Holder::Client((clients.len() + index) as u64));
+            Rogue::new(key, signer, Random::new(seed.wrapping_add(index as u64), Stream::Rogues))
+        };
+        let rogues: Vec<Rogue> = (0..ROGUES).map(rogue).collect();
+        let keys = clients.iter().map(Client::key).chain(rogues.iter().map(Rogue::key));
+        let clients_by_key = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let parameters = configuration.parameters();
         let mut world = Self {
             seed,
             options,
-            clients_by_key: clients.iter().enumerate().map(|(index, client)| (client.key(), index)).collect(),
+            clients_by_key,
             checkers: Checkers::new(
                 configuration.size(),
                 parameters.checkpoint_interval,
@@ -138,6 +149,7 @@ impl World {
             network: Network::new(options.link, Random::new(seed, Stream::Network)),
             hosts,
             clients,
+            rogues,
             counts: WorldCounts::default(),
             disk_random: Random::new(seed, Stream::Disk),
             clock_random,
@@ -550,6 +562,9 @@ impl World {
 
 /// Wake-ups in a row after which a deadline that does not move is a violation.
 const IDLE_WAKES_MAX: u32 = 100;
+
+/// How many clients the adversary has.
+const ROGUES: usize = 2;
 
 /// Outputs after one input beyond which a replica is thought to go round in circles.
 const OUTPUTS_MAX: usize = 100_000;

@@ -27,6 +27,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
         faulty: Vec::new(),
         victim: 0,
         schedule,
+        has_rogues: random.below(3) == 0,
         scenario: Scenario {
             title: format!("seed {seed}: {schedule}"),
             seed,
@@ -55,6 +56,8 @@ struct Drawing {
     /// of them if there are any.
     victim: u8,
     schedule: Schedule,
+    /// Whether clients are in the adversary's hands.
+    has_rogues: bool,
     scenario: Scenario,
 }
 
@@ -210,6 +213,12 @@ impl Drawing {
     }
 
     fn calls(&mut self, at: Span, round: u64) {
+        if self.has_rogues && self.random.below(2) == 0 {
+            for _ in 0..=self.random.below(4) {
+                let rogue = self.below(2);
+                self.step(at, Action::Abuse(rogue));
+            }
+        }
         for call in 0..self.random.below(14) {
             let client = self.below(4);
             let key = format!("key {}", call * round % 13);

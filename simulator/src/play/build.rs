@@ -122,6 +122,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::Get(client, _)
         | Action::Delete(client, _)
         | Action::CompareAndSet(client, ..) => check_index("client", *client, scenario.clients),
+        Action::Abuse(rogue) => check_index("rogue client", *rogue, 2),
         Action::CrashAll | Action::RestartAll | Action::Join | Action::Links(_) | Action::Mend => Ok(()),
     }
 }
@@ -207,6 +208,7 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::LoseCheckpoint(_) => "lose-checkpoint",
         Action::SetClock(..) => "set-clock",
         Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
+        Action::Abuse(_) => "abuse",
         Action::Mend => "mend",
     }
 }
@@ -249,6 +251,7 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         Action::LoseCheckpoint(replica) if !is_running(cluster, *replica) => {
             cluster.disk(usize::from(*replica)).checkpoints.lose();
         }
+        Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
         Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
         Action::Put(client, key, value) => {
             cluster.client(usize::from(*client)).put(key, value);

@@ -152,6 +152,9 @@ pub enum Action {
     Delete(u8, String),
     /// A client calls: if the key holds the first value, it gets the second.
     CompareAndSet(u8, String, String, String),
+    /// A client in the adversary's hands does one of the things that no correct one does: signs two requests under one name,
+    /// numbers out of every window, sessions without end, other clients' names; for all replicas or for few. There are two.
+    Abuse(u8),
     /// Everything is mended: the network, the disks, the clocks; whoever is down or paused runs, and from now on every call
     /// of a correct client has to be answered in time.
     Mend,
