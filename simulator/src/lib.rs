@@ -13,6 +13,7 @@
 //! | `random.rs` | [`random::Random`]: all chance, from one seed |
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
 //! | `marks.rs`, `spotter.rs` | [`marks::Mark`]: what a run came to, and who sees it |
+//! | `costs.rs` | [`costs::table`]: what an operation costs, in messages, bytes, signatures and syncs |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
 //! | `scenario.rs`, `scenario/` | [`scenario::Scenario`]: a run as data; `play.rs`: plays it |
@@ -27,6 +28,7 @@ pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod costs;
 pub mod disk;
 pub mod history;
 pub mod host;

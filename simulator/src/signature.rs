@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_crypto::{Digest, Item, KnownKeys, PublicKey, Signature, SigningKey, verify_batch};
 use quorate_protocol::statement::Signer;
@@ -37,6 +38,8 @@ pub struct Notary {
     scheme: Scheme,
     secrets: BTreeMap<PublicKey, [u8; 32]>,
     known: KnownKeys,
+    made: Arc<AtomicU64>,
+    checked: u64,
     /// What batches of real signatures are verified with. Whatever it draws, the verdicts are the same.
     coefficients: ChaCha8Rng,
 }
@@ -48,6 +51,13 @@ pub enum Holder {
     Replica(u64),
     /// A client, by its index.
     Client(u64),
+}
+
+/// Counts what it signs.
+#[derive(Debug)]
+struct Counted {
+    signer: SharedSigner,
+    made: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -62,6 +72,8 @@ impl Notary {
             scheme,
             secrets: BTreeMap::new(),
             known: KnownKeys::default(),
+            made: Arc::default(),
+            checked: 0,
             coefficients: ChaCha8Rng::from_seed([0; 32]),
         }
     }
@@ -77,10 +89,16 @@ impl Notary {
         let signing = SigningKey::from_seed(secret);
         let key = signing.public_key();
         self.secrets.insert(key, secret);
-        match self.scheme {
-            Scheme::Ideal => (key, Arc::new(IdealSigner { secret })),
-            Scheme::Ed25519 => (key, Arc::new(signing)),
-        }
+        let signer: SharedSigner = match self.scheme {
+            Scheme::Ideal => Arc::new(IdealSigner { secret }),
+            Scheme::Ed25519 => Arc::new(signing),
+        };
+        (key, Arc::new(Counted { signer, made: Arc::clone(&self.made) }))
+    }
+
+    /// How many signatures were made, and how many were checked.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.made.load(Ordering::Relaxed), self.checked)
     }
 
     fn is_ideal(&self, item: &Item) -> bool {
@@ -91,6 +109,7 @@ impl Notary {
 
 impl Verifier for Notary {
     fn verify(&mut self, items: &[Item]) -> Result<(), usize> {
+        self.checked += items.len() as u64;
         match self.scheme {
             // As a node does it.
             Scheme::Ed25519 => {
@@ -101,6 +120,13 @@ impl Verifier for Notary {
                 None => Ok(()),
             },
         }
+    }
+}
+
+impl Signer for Counted {
+    fn sign(&self, digest: &Digest) -> Signature {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        self.signer.sign(digest)
     }
 }
 

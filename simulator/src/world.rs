@@ -192,6 +192,11 @@ impl World {
         marks
     }
 
+    /// How many signatures were made so far, and how many checked.
+    pub fn signatures(&self) -> (u64, u64) {
+        self.notary.counts()
+    }
+
     /// The configuration of the cluster.
     pub const fn configuration(&self) -> &Arc<Configuration> {
         &self.configuration
@@ -276,7 +281,7 @@ impl World {
 
     /// When the last message under way arrives; now, if there is none.
     pub fn last_arrival(&self) -> Time {
-        let messages = self.queue.iter().filter(|(_, event)| event.is_message());
+        let messages = self.queue.iter().filter(|(_, event)| event.frame().is_some());
         messages.map(|(time, _)| time).max().unwrap_or(self.time)
     }
 
@@ -416,7 +421,10 @@ impl World {
                 return;
             }
         }
-        self.counts.delivered += u64::from(event.is_message());
+        if let Some(frame) = event.frame() {
+            self.counts.delivered += 1;
+            self.counts.delivered_bytes += frame.len() as u64;
+        }
         match event {
             Event::Arrival { from, to, frame } => self.on_arrival(from, to, &frame),
             Event::Call { from, to, frame } => self.on_call(from, to, &frame),

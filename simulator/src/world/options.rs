@@ -59,6 +59,8 @@ pub struct WorldCounts {
     pub steps: u64,
     /// Messages between replicas, and between clients and replicas, that arrived and were handled.
     pub delivered: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
     /// Slots executed, over all replicas.
     pub executed: u64,
     /// Messages that arrived and were found invalid.
