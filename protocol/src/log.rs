@@ -64,6 +64,11 @@ impl Log {
         self.slots.entry(sequence).or_insert_with(|| Slot::new(members))
     }
 
+    /// How many slots are known.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The slots known above `after`, in order.
     pub(crate) fn slots_after(&self, after: Sequence) -> impl Iterator<Item = (Sequence, &Slot)> {
         let from = after.saturating_add(1);

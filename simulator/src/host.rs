@@ -19,6 +19,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Now};
 
+use crate::checker::Held;
 use crate::clock::Clock;
 use crate::disk::{Disk, State};
 use crate::parts::part_of;
@@ -72,6 +73,11 @@ pub struct Standing {
 pub trait Subject: Machine {
     /// How far it came, if it tells.
     fn standing(&self) -> Option<Standing> {
+        None
+    }
+
+    /// How much it holds of what others said, if it tells.
+    fn held(&self) -> Option<Held> {
         None
     }
 

@@ -20,6 +20,7 @@
 //! | `pattern.rs`, `span.rs` | which messages are meant; lengths of time |
 //! | `campaign.rs`, `shrink.rs` | scenarios from seeds; a failing one made smaller |
 //! | `trace.rs` | a run as a page |
+//! | `history.rs`, `porcupine.rs` | whether what clients saw is linearizable: by its places; by a search, with a feature |
 //! | `ledger.rs` | [`ledger::Ledger`]: the simplest application that can tell right from wrong |
 
 pub mod adversary;
@@ -50,6 +51,8 @@ mod fabricate;
 mod fingerprint;
 mod parts;
 pub mod pattern;
+#[cfg(feature = "porcupine")]
+pub mod porcupine;
 pub mod span;
 mod spotter;
 mod subject;

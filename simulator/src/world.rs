@@ -503,6 +503,9 @@ impl World {
             return;
         };
         subject.handle(now, input);
+        if let Some(held) = subject.held() {
+            self.observe(&Observation::Holds { replica: to, held });
+        }
         self.drain(to);
     }
 

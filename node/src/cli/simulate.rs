@@ -134,7 +134,7 @@ fn play_one(arguments: &Arguments, choice: &Choice, output: &Output) -> anyhow::
         }
         None => draw(arguments.seed.unwrap_or_default(), choice),
     };
-    let watch = Watch { history: HISTORY, is_traced: arguments.trace.is_some() };
+    let watch = Watch { history: HISTORY, is_traced: arguments.trace.is_some(), ..Watch::default() };
     let outcome = play(&scenario, watch).map_err(|error| refused(arguments.scenario.as_deref(), &error))?;
     if let (Some(file), Some(page)) = (&arguments.trace, &outcome.page) {
         fs::write(file, page).with_context(|| format!("writing {}", file.display()))?;
@@ -208,7 +208,7 @@ fn look_into(scenario: &Scenario, outcome: &Outcome, folder: &Path) -> anyhow::R
     let small = shrink(scenario, &name, SHRINK_PLAYS).scenario;
     let file = folder.join(format!("seed-{}-{}.json", scenario.seed, name.to_lowercase()));
     fs::write(&file, small.to_json()).with_context(|| format!("writing {}", file.display()))?;
-    let again = play(&small, Watch { history: HISTORY, is_traced: false })?;
+    let again = play(&small, Watch { history: HISTORY, ..Watch::default() })?;
     let account = again.failure.as_ref().unwrap_or(complaint).to_string();
     Ok(Violated {
         invariant: name,

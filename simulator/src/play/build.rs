@@ -7,6 +7,7 @@ use quorate_protocol::number::RecordNumber;
 
 use super::Watch;
 use crate::adversary::{self, Attacks, UnknownAttack};
+use crate::client::Ticket;
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
 use crate::disk::DiskOptions;
@@ -112,6 +113,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::Fill(index)
         | Action::Free(index)
         | Action::FailSync(index)
+        | Action::LieAboutSyncs(index)
         | Action::RotRecord(index, _)
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
@@ -203,6 +205,7 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::Fill(_) => "fill",
         Action::Free(_) => "free",
         Action::FailSync(_) => "fail-sync",
+        Action::LieAboutSyncs(_) => "lie-about-syncs",
         Action::RotRecord(..) => "rot-record",
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
@@ -218,8 +221,8 @@ pub(super) const fn is_call(action: &Action) -> bool {
     matches!(action, Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..))
 }
 
-/// Does something to the cluster. What makes no sense at the moment (a crash of a replica that is down) does nothing.
-pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure> {
+/// Does something to the cluster; of a call, gives the ticket. What makes no sense at the moment (a crash of a replica that is down) does nothing.
+pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticket>, Failure> {
     match action {
         Action::Crash(replica) if is_running(cluster, *replica) => cluster.crash(usize::from(*replica)),
         Action::CrashAll => cluster.crash_all(),
@@ -242,6 +245,7 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         Action::Fill(replica) => cluster.set_disk_full(usize::from(*replica), true),
         Action::Free(replica) => cluster.set_disk_full(usize::from(*replica), false),
         Action::FailSync(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).fail_sync(),
+        Action::LieAboutSyncs(replica) => cluster.disk(usize::from(*replica)).lie_about_syncs(),
         Action::RotRecord(replica, place) if !is_running(cluster, *replica) => {
             let log = &mut cluster.disk(usize::from(*replica)).log;
             let number = log.first().value() + place % (log.count() as u64).max(1);
@@ -253,24 +257,21 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         }
         Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
         Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
-        Action::Put(client, key, value) => {
-            cluster.client(usize::from(*client)).put(key, value);
-        }
-        Action::Get(client, key) => {
-            cluster.client(usize::from(*client)).get(key);
-        }
+        Action::Put(client, key, value) => return Ok(Some(cluster.client(usize::from(*client)).put(key, value))),
+        Action::Get(client, key) => return Ok(Some(cluster.client(usize::from(*client)).get(key))),
         Action::Delete(client, key) => {
-            cluster.client(usize::from(*client)).run(&Operation::delete(key.as_bytes()));
+            let operation = Operation::delete(key.as_bytes());
+            return Ok(Some(cluster.client(usize::from(*client)).run(&operation)));
         }
         Action::CompareAndSet(client, key, expected, value) => {
             let blob = |text: &String| Blob::from(text.as_bytes());
             let (key, expect, set) = (blob(key), Some(blob(expected)), Some(blob(value)));
             let operation = Operation::CompareAndSet { key, expect, set };
-            cluster.client(usize::from(*client)).run(&operation);
+            return Ok(Some(cluster.client(usize::from(*client)).run(&operation)));
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 fn is_running(cluster: &Cluster, replica: u8) -> bool {
@@ -290,7 +291,7 @@ pub(super) fn mend(cluster: &mut Cluster, core: &[usize], links: &Links) -> Resu
         cluster.resume(replica);
         cluster.set_wall_error(replica, 0);
         cluster.set_disk_full(replica, false);
-        cluster.disk(replica).set_options(DiskOptions::default());
+        cluster.disk(replica).mend();
         if cluster.is_running(replica) && cluster.disk(replica).is_stalled() {
             cluster.crash(replica);
         }

@@ -135,6 +135,9 @@ pub enum Action {
     Free(u8),
     /// The next sync of a replica's log fails: its process ends.
     FailSync(u8),
+    /// Syncs of a replica's log succeed and keep nothing: its next crash loses all that it recorded since, and so do later
+    /// ones. A disk that does so is more than a replica can find out: campaigns have none.
+    LieAboutSyncs(u8),
     /// The body of a record in a replica's log rots: counted from the first that is kept, over and over. Only while it is
     /// down; it is found at the next start.
     RotRecord(u8, u64),
