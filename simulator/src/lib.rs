@@ -14,6 +14,8 @@
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
+//! | `twins.rs`, `twins/` | two copies of one replica, parted in every way: every scenario of three rounds |
+//! | `model.rs`, `model/` | the model check (feature `model`): every order of events of a small cluster |
 //! | `scenario.rs`, `scenario/` | [`scenario::Scenario`]: a run as data; `play.rs`: plays it |
 //! | `pattern.rs`, `span.rs` | which messages are meant; lengths of time |
 //! | `campaign.rs`, `shrink.rs` | scenarios from seeds; a failing one made smaller |
@@ -30,6 +32,8 @@ pub mod disk;
 pub mod history;
 pub mod host;
 pub mod ledger;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod network;
 pub mod play;
 pub mod random;
@@ -38,6 +42,7 @@ pub mod shrink;
 pub mod signature;
 pub mod statement;
 pub mod trace;
+pub mod twins;
 pub mod world;
 
 mod account;

@@ -1,0 +1,68 @@
+//! The model check: explores the orders of events of a small cluster, and prints one line of JSON.
+//!
+//! `model [--states N] [--slots N] [--views N] [--restarts N] [--faulty 0..3] [--threads N]` checks each choice of the
+//! faulty replica in turn, or the one that is asked for, with an equal share of the states. It fails if a property does
+//! not hold, or a situation that must occur does not.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use quorate_protocol::number::ReplicaId;
+use quorate_simulator::model::{Bounds, Report, check};
+
+struct Arguments {
+    bounds: Bounds,
+    faulty: Vec<u8>,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let bounds = Bounds { slots: 2, views: 2, restarts: 0, states: 1_000_000, threads };
+    let mut arguments = Arguments { bounds, faulty: vec![0, 1, 2, 3] };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let value = words.next().ok_or_else(|| format!("`{word}` wants a number"))?;
+        let number: u64 = value.replace('_', "").parse().map_err(|error| format!("`{value}`: {error}"))?;
+        let bounds = &mut arguments.bounds;
+        match (word.as_str(), number) {
+            ("--states", 1..) => bounds.states = number,
+            ("--slots", 1..=2) => bounds.slots = number,
+            ("--views", 1..=2) => bounds.views = number,
+            ("--restarts", 0..=9) => bounds.restarts = number,
+            ("--threads", 1..=64) => bounds.threads = usize::try_from(number).unwrap_or(1),
+            ("--faulty", 0..=3) => arguments.faulty = u8::try_from(number).into_iter().collect(),
+            _ => return Err(format!("`{word} {value}` means nothing here")),
+        }
+    }
+    arguments.bounds.states = arguments.bounds.states.div_ceil(arguments.faulty.len() as u64);
+    Ok(arguments)
+}
+
+fn run() -> Result<bool, String> {
+    let Arguments { bounds, faulty } = arguments()?;
+    let began = std::time::Instant::now();
+    let reports: Vec<Report> = faulty.into_iter().map(|id| check(ReplicaId::new(id), bounds)).collect();
+    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+    let is_good = reports.iter().all(|report| report.violations.is_empty());
+    let line = serde_json::json!({
+        "states": sum(|report| report.states),
+        "unique": sum(|report| report.unique),
+        "depth": reports.iter().map(|report| report.depth).max(),
+        "wall_s": began.elapsed().as_secs_f64(),
+        "violations": sum(|report| report.violations.len() as u64),
+        "runs": reports,
+    });
+    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
+    Ok(is_good)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "error: {error}"));
+            ExitCode::from(2)
+        }
+    }
+}

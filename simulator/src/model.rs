@@ -1,0 +1,312 @@
+//! The model check: every order of events of a small cluster around the real core, as far as there is patience.
+//! (PROTOCOL §2.1, §4, §7)
+//!
+//! Four replicas, one of them faulty; two clients' requests, so two values (and what a correct primary makes of both, and
+//! the empty batch); two slots; views up to two; time-outs at any time. The replicas are `quorate_protocol::replica`, not
+//! a description of it.
+//!
+//! **What happens.** Everything ever said stays in the air, and may reach anyone, at any time, in any order, again and
+//! again, or never. The faulty replica signs anything, to each replica something else: votes for every batch in every view
+//! and slot, proposals as a primary, view changes with any certificates for which it has votes, and new views that follow
+//! from its view changes or do not. A replica's time may run out at any moment, and it may crash and start again.
+//!
+//! **What is left out.** A write is durable and a slot executed at once, since the campaigns crash in between. No
+//! checkpoint becomes stable, and no state is transferred. A replica's clock moves only when its time runs out. Statuses
+//! are not delivered, but for the faulty replica's, which agrees with every suspicion: nothing that was said is lost, so
+//! nothing needs to be asked for again, and suspicions meet no resistance.
+//!
+//! **What is taken together.** A vote or view change that a replica only remembers, without doing anything, reaches it
+//! at once: states in which it is still under way are reached in the order in which it is sent later. Of equal votes that
+//! complete a quorum one is enough. So a step is always a replica that writes something down and says it.
+
+mod letter;
+mod local;
+mod menu;
+mod setting;
+
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use quorate_crypto::Digest;
+use quorate_protocol::batch::Batch;
+use quorate_protocol::number::{ReplicaId, Sequence, View};
+use serde::Serialize;
+use stateright::{Checker as _, HasDiscoveries, Model as _, Property};
+
+use letter::Lane;
+use local::{Local, Outcome, Steps, Stimulus};
+use setting::Setting;
+
+/// How far the model goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Slots, one or two.
+    pub slots: u64,
+    /// The highest view that a replica asks for because its time runs out, one or two.
+    pub views: u64,
+    /// How many times replicas start again, all together.
+    pub restarts: u64,
+    /// States whose successors are looked for; what is beyond is only looked at.
+    pub states: u64,
+    /// Threads.
+    pub threads: usize,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Which replica was faulty.
+    pub faulty: u8,
+    /// States that were reached, each time that they were.
+    pub states: u64,
+    /// States that differ.
+    pub unique: u64,
+    /// Steps on the longest way.
+    pub depth: u64,
+    /// Steps of single replicas that were computed.
+    pub local_steps: u64,
+    /// States of single replicas.
+    pub locals: u64,
+    /// Whether every state within the bounds was reached.
+    pub is_complete: bool,
+    /// Situations that were reached, of those that must be.
+    pub reached: Vec<&'static str>,
+    /// Properties that do not hold, with the steps that lead there.
+    pub violations: Vec<Counterexample>,
+}
+
+/// How a property came not to hold.
+#[derive(Debug, Clone, Serialize)]
+pub struct Counterexample {
+    /// The property.
+    pub property: &'static str,
+    /// What happened, in order.
+    pub steps: Vec<String>,
+}
+
+/// The correct replicas of a cluster.
+#[derive(Debug, Clone)]
+struct State {
+    locals: Vec<Arc<Local>>,
+    /// How many times replicas started again.
+    restarts: u64,
+}
+
+/// Something happens to one correct replica.
+#[derive(Debug, Clone)]
+struct Action {
+    index: usize,
+    what: Stimulus,
+}
+
+/// The model with one faulty replica.
+struct Model {
+    setting: Setting,
+    bounds: Bounds,
+    steps: Steps,
+    looked_at: AtomicU64,
+    /// The search is over: the ways to what it found are walked once more.
+    is_over: AtomicBool,
+}
+
+/// Looks for violations with `faulty` as the faulty replica.
+pub fn check(faulty: ReplicaId, bounds: Bounds) -> Report {
+    let model = Model {
+        setting: Setting::new(faulty, bounds),
+        bounds,
+        steps: Steps::default(),
+        looked_at: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+    };
+    let checker = model.checker().threads(bounds.threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+    let is_whole = checker.model().looked_at.load(Ordering::Relaxed) <= bounds.states;
+    checker.model().is_over.store(true, Ordering::Relaxed);
+    let mut reached = Vec::new();
+    let mut violations = Vec::new();
+    for (property, path) in checker.discoveries() {
+        if checker.model().property(property).expectation.discovery_is_failure() {
+            let steps = path.into_actions().iter().map(|action| checker.model().describe(action)).collect();
+            violations.push(Counterexample { property, steps });
+        } else {
+            reached.push(property);
+        }
+    }
+    reached.sort_unstable();
+    let (local_steps, locals) = checker.model().steps.counts();
+    Report {
+        faulty: faulty.value(),
+        states: checker.state_count() as u64,
+        unique: checker.unique_state_count() as u64,
+        depth: checker.max_depth() as u64,
+        local_steps,
+        locals,
+        is_complete: is_whole && violations.is_empty(),
+        reached,
+        violations,
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Model").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.restarts.hash(state);
+        self.locals.iter().for_each(|local| local.print().hash(state));
+    }
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let prints = |state: &Self| state.locals.iter().map(|local| local.print()).collect::<Vec<_>>();
+        self.restarts == other.restarts && prints(self) == prints(other)
+    }
+}
+
+impl PartialEq for Action {
+    fn eq(&self, other: &Self) -> bool {
+        (self.index, self.what.print()) == (other.index, other.what.print())
+    }
+}
+
+impl stateright::Model for Model {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let correct = self.setting.configuration.replicas().filter(|id| *id != self.setting.faulty);
+        let locals = correct.map(|id| Arc::new(Local::new(&self.setting, id))).collect();
+        vec![State { locals, restarts: 0 }]
+    }
+
+    fn actions(&self, state: &State, actions: &mut Vec<Action>) {
+        let is_over = self.is_over.load(Ordering::Relaxed);
+        if is_over || self.looked_at.fetch_add(1, Ordering::Relaxed) < self.bounds.states {
+            actions.extend(menu::menu(self, state).into_iter().map(|(index, what)| Action { index, what }));
+        }
+    }
+
+    fn next_state(&self, state: &State, Action { index, what }: Action) -> Option<State> {
+        let Outcome::Told(after) = self.steps.step(&self.setting, &state.locals[index], &what) else {
+            return None;
+        };
+        let mut next = state.clone();
+        next.restarts += u64::from(matches!(what, Stimulus::Restart));
+        next.locals[index] = after;
+        self.settle(&mut next);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("a slot has one decision", |_, state: &State| is_agreed(state)),
+            Property::always("a slot has one prepared batch in a view", |_, state: &State| is_prepared_once(state)),
+            Property::always("what may be decided is proposed again", |_, state: &State| is_carried_on(state)),
+            Property::always("no replica stops or accuses a correct one", |_, state: &State| {
+                state.locals.iter().all(|local| local.history.trouble.is_none())
+            }),
+            Property::sometimes("decided in view 0", |_, state: &State| is_decided(state, |view| view == View::ZERO)),
+            Property::sometimes("decided after a view change", |_, state: &State| {
+                is_decided(state, |view| view > View::ZERO)
+            }),
+            Property::sometimes("a null request in a new view", |_, state: &State| {
+                let mut proposals = state.locals.iter().flat_map(|local| local.history.entered.values().flatten());
+                proposals.any(|(_, digest)| *digest == Batch::empty().digest())
+            }),
+        ]
+    }
+}
+
+impl Model {
+    /// Delivers what replicas only remember, until there is nothing more of it.
+    fn settle(&self, state: &mut State) {
+        loop {
+            let mut is_settled = true;
+            for to in 0..state.locals.len() {
+                for from in (0..state.locals.len()).filter(|from| *from != to) {
+                    is_settled &= self.settle_between(state, from, to);
+                }
+            }
+            if is_settled {
+                return;
+            }
+        }
+    }
+
+    /// Whether nothing was left to deliver. What follows a letter that would make the replica do something waits with it, if
+    /// it is about the same slot.
+    fn settle_between(&self, state: &mut State, from: usize, to: usize) -> bool {
+        let (mut is_settled, mut held_up) = (true, None);
+        for letter in &state.locals[from].clone().letters {
+            let (lane, ..) = letter.place();
+            if lane == Lane::Other || held_up == Some(lane) {
+                continue;
+            }
+            let what = Stimulus::Letters(vec![Arc::clone(letter)]);
+            match self.steps.step(&self.setting, &state.locals[to], &what) {
+                Outcome::Nothing => {}
+                Outcome::Silent(after) => {
+                    state.locals[to] = after;
+                    is_settled = false;
+                }
+                Outcome::Told(_) => held_up = Some(lane),
+            }
+        }
+        is_settled
+    }
+
+    fn describe(&self, action: &Action) -> String {
+        let mut correct = self.setting.configuration.replicas().filter(|id| *id != self.setting.faulty);
+        let id = correct.nth(action.index).expect("an index of a correct replica");
+        format!("{id}: {}", action.what.describe())
+    }
+}
+
+fn is_agreed(state: &State) -> bool {
+    let mut decided: BTreeMap<Sequence, Digest> = BTreeMap::new();
+    let mut all = state.locals.iter().flat_map(|local| &local.history.decided);
+    all.all(|(_, sequence, digest)| *decided.entry(*sequence).or_insert(*digest) == *digest)
+}
+
+fn is_prepared_once(state: &State) -> bool {
+    let mut prepared: BTreeMap<(View, Sequence), Digest> = BTreeMap::new();
+    let mut all = state.locals.iter().flat_map(|local| &local.history.prepared);
+    all.all(|(view, sequence, digest)| *prepared.entry((*view, *sequence)).or_insert(*digest) == *digest)
+}
+
+fn is_decided(state: &State, accepts: impl Fn(View) -> bool) -> bool {
+    state.locals.iter().flat_map(|local| &local.history.decided).any(|(view, ..)| accepts(*view))
+}
+
+/// Whatever two correct replicas commit to, a quorum may have, with the faulty one: every later new view proposes it.
+fn is_carried_on(state: &State) -> bool {
+    let all: BTreeSet<_> = state.locals.iter().flat_map(|local| &local.history.commits).collect();
+    let is_committed = |commit: &(View, Sequence, Digest)| {
+        state.locals.iter().filter(|local| local.history.commits.contains(commit)).count() >= 2
+    };
+    all.into_iter().filter(|commit| is_committed(commit)).all(|(view, sequence, digest)| {
+        let mut later = state.locals.iter().flat_map(|local| local.history.entered.range(view.saturating_add(1)..));
+        later.all(|(_, proposals)| proposals.contains(&(*sequence, *digest)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_slot_is_decided_alike_before_and_after_a_view_change_whoever_is_faulty() {
+        let bounds = Bounds { slots: 1, views: 1, restarts: 0, states: 5_000, threads: 1 };
+        for faulty in 0..4 {
+            let report = check(ReplicaId::new(faulty), bounds);
+            assert!(report.violations.is_empty(), "{faulty}: {:?}", report.violations);
+            assert!(report.reached.contains(&"decided in view 0"), "{faulty}: {:?}", report.reached);
+        }
+    }
+}
