@@ -1,6 +1,7 @@
 //! The slots between the watermarks, and a bounded memory of what was decided just below. (PROTOCOL §5)
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 
 use quorate_crypto::Digest;
 
@@ -19,7 +20,8 @@ pub(crate) struct Log {
     window: u64,
     stable: Option<StableCertificate>,
     /// Bound: the window above the low watermark, and as many not yet executed below it.
-    slots: BTreeMap<Sequence, Slot>,
+    /// Clones share each until it changes.
+    slots: BTreeMap<Sequence, Arc<Slot>>,
     /// Decided slots at and below the low watermark, in order without a gap. Bound: the window, [`HISTORY_BYTES_MAX`].
     history: VecDeque<(CommittedCertificate, Batch)>,
     history_bytes: usize,
@@ -51,23 +53,23 @@ impl Log {
     }
 
     pub(crate) fn slot(&self, sequence: Sequence) -> Option<&Slot> {
-        self.slots.get(&sequence)
+        self.slots.get(&sequence).map(|slot| &**slot)
     }
 
     pub(crate) fn slot_mut(&mut self, sequence: Sequence) -> Option<&mut Slot> {
-        self.slots.get_mut(&sequence)
+        self.slots.get_mut(&sequence).map(Arc::make_mut)
     }
 
     /// The slot at `sequence`, which the caller checked against the watermarks or against what was executed.
     pub(crate) fn entry(&mut self, sequence: Sequence) -> &mut Slot {
         let members = self.members;
-        self.slots.entry(sequence).or_insert_with(|| Slot::new(members))
+        Arc::make_mut(self.slots.entry(sequence).or_insert_with(|| Arc::new(Slot::new(members))))
     }
 
     /// The slots known above `after`, in order.
     pub(crate) fn slots_after(&self, after: Sequence) -> impl Iterator<Item = (Sequence, &Slot)> {
         let from = after.saturating_add(1);
-        self.slots.range(from..).map(|(sequence, slot)| (*sequence, slot))
+        self.slots.range(from..).map(|(sequence, slot)| (*sequence, &**slot))
     }
 
     /// Takes a certificate of a higher slot than the low watermark's. Slots at or below it that were executed leave,
@@ -90,7 +92,7 @@ impl Log {
                 break;
             }
             let (sequence, slot) = entry.remove_entry();
-            self.remember(sequence, slot);
+            self.remember(sequence, &slot);
         }
     }
 
@@ -129,7 +131,7 @@ impl Log {
         }
     }
 
-    fn remember(&mut self, sequence: Sequence, slot: Slot) {
+    fn remember(&mut self, sequence: Sequence, slot: &Slot) {
         let decided = slot.committed.clone().zip(slot.decided_batch().cloned());
         let expected = self.history.back().and_then(|(certificate, _)| certificate.statement.sequence.next());
         if decided.is_none() || expected.is_some_and(|expected| expected != sequence) {

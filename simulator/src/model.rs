@@ -208,6 +208,9 @@ impl stateright::Model for Model {
             Property::always("a slot has one decision", |_, state: &State| is_agreed(state)),
             Property::always("a slot has one prepared batch in a view", |_, state: &State| is_prepared_once(state)),
             Property::always("what may be decided is proposed again", |_, state: &State| is_carried_on(state)),
+            Property::always("a new view proposes what correct replicas voted for", |_, state: &State| {
+                is_voted_for(state)
+            }),
             Property::always("no replica stops or accuses a correct one", |_, state: &State| {
                 state.locals.iter().all(|local| local.history.trouble.is_none())
             }),
@@ -245,7 +248,8 @@ impl Model {
         let (mut is_settled, mut held_up) = (true, None);
         for letter in &state.locals[from].clone().letters {
             let (lane, ..) = letter.place();
-            if lane == Lane::Other || held_up == Some(lane) {
+            let is_for_another = letter.view_asked_for().is_some_and(|view| !self.is_primary(state, to, view));
+            if lane == Lane::Other || held_up == Some(lane) || is_for_another {
                 continue;
             }
             let what = Stimulus::Letters(vec![Arc::clone(letter)]);
@@ -255,10 +259,18 @@ impl Model {
                     state.locals[to] = after;
                     is_settled = false;
                 }
+                Outcome::Told(after) if matches!(lane, Lane::Commit(_)) => {
+                    state.locals[to] = after;
+                    is_settled = false;
+                }
                 Outcome::Told(_) => held_up = Some(lane),
             }
         }
         is_settled
+    }
+
+    fn is_primary(&self, state: &State, index: usize, view: View) -> bool {
+        self.setting.configuration.primary(view) == state.locals[index].replica.id()
     }
 
     fn describe(&self, action: &Action) -> String {
@@ -282,6 +294,18 @@ fn is_prepared_once(state: &State) -> bool {
 
 fn is_decided(state: &State, accepts: impl Fn(View) -> bool) -> bool {
     state.locals.iter().flat_map(|local| &local.history.decided).any(|(view, ..)| accepts(*view))
+}
+
+/// A certificate takes the votes of two correct replicas, with the faulty one's; so does whatever a new view proposes.
+fn is_voted_for(state: &State) -> bool {
+    let empty = Batch::empty().digest();
+    let mut proposals = state.locals.iter().flat_map(|local| &local.history.entered).flat_map(|(view, proposals)| {
+        proposals.iter().filter(|(_, digest)| *digest != empty).map(|proposal| (*view, *proposal))
+    });
+    proposals.all(|(view, (sequence, digest))| {
+        let voted = |vote: &(View, Sequence, Digest)| vote.0 < view && (vote.1, vote.2) == (sequence, digest);
+        state.locals.iter().filter(|local| local.history.accepted.iter().any(voted)).count() >= 2
+    })
 }
 
 /// Whatever two correct replicas commit to, a quorum may have, with the faulty one: every later new view proposes it.

@@ -14,13 +14,15 @@ use quorate_protocol::message::{Fetch, Message, Status};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence, View};
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::{Mode, Replica, Start};
-use quorate_protocol::statement::Commit;
+use quorate_protocol::statement::{Commit, Prepare};
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::{Payload, Verified};
 use quorate_protocol::{Machine, Now, Output};
 
 use super::letter::{Letter, print_of};
 use super::setting::Setting;
+use crate::checker::{Amnesia, Checker, Moment, NewViews, Observation, Quorums, ViewChanges};
+use crate::disk::{Disk, DiskOptions};
 use crate::play::reason;
 use crate::statement::new_view;
 
@@ -36,6 +38,8 @@ const HOPS_MAX: u32 = 8;
 /// What a replica did that the properties ask for, ever.
 #[derive(Debug, Clone, Default, Hash)]
 pub(super) struct History {
+    /// Batches that it voted for.
+    pub(super) accepted: BTreeSet<(View, Sequence, Digest)>,
     /// Certificates that it held.
     pub(super) prepared: BTreeSet<(View, Sequence, Digest)>,
     /// Commits that it said.
@@ -52,11 +56,11 @@ pub(super) struct History {
 #[derive(Debug)]
 pub(super) struct Local {
     pub(super) replica: Replica,
-    pub(super) history: History,
+    pub(super) history: Arc<History>,
     /// In the order of their places.
     pub(super) letters: Vec<Arc<Letter>>,
-    /// All that is durable.
-    records: Vec<Record>,
+    /// What it wrote down, all of it durable, and what it said, in this order.
+    did: Vec<Arc<Output>>,
     now: Time,
     print: u64,
 }
@@ -66,8 +70,9 @@ pub(super) struct Local {
 pub(super) enum Stimulus {
     /// Letters reach it, one after the other.
     Letters(Vec<Arc<Letter>>),
-    /// Time passes until it gives up its view, while the faulty replica agrees with it.
-    TimeOut,
+    /// Time passes until it gives up its view, while the faulty replica agrees with it; these, who ask for the view that it
+    /// asks for, were heard before.
+    TimeOut(Vec<Arc<Letter>>),
     /// It loses all that is not durable, and starts again.
     Restart,
 }
@@ -140,12 +145,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn prints_of(letters: &[Arc<Letter>]) -> Vec<u64> {
+    letters.iter().map(|letter| letter.print()).collect()
+}
+
 impl Stimulus {
     pub(super) fn print(&self) -> u64 {
         match self {
-            Self::Letters(letters) => print_of(&letters.iter().map(|letter| letter.print()).collect::<Vec<_>>()),
-            Self::TimeOut => 1,
-            Self::Restart => 2,
+            Self::Letters(letters) => print_of(&(0, prints_of(letters))),
+            Self::TimeOut(letters) => print_of(&(1, prints_of(letters))),
+            Self::Restart => print_of(&2),
         }
     }
 
@@ -155,7 +164,7 @@ impl Stimulus {
             Self::Letters(letters) => {
                 letters.iter().map(|letter| letter.text.as_str()).collect::<Vec<_>>().join(", then ")
             }
-            Self::TimeOut => "its time runs out".to_owned(),
+            Self::TimeOut(_) => "its time runs out".to_owned(),
             Self::Restart => "it crashes and starts again".to_owned(),
         }
     }
@@ -165,9 +174,9 @@ impl Stimulus {
 struct Work<'a> {
     setting: &'a Setting,
     replica: Replica,
-    history: History,
+    history: Arc<History>,
     letters: Vec<Arc<Letter>>,
-    records: Vec<Record>,
+    did: Vec<Arc<Output>>,
     now: Time,
     has_told: bool,
 }
@@ -175,19 +184,19 @@ struct Work<'a> {
 impl Local {
     /// A replica of a new cluster to which the clients have told all their requests.
     pub(super) fn new(setting: &Setting, id: ReplicaId) -> Self {
-        let replica = start(setting, id, Vec::new(), START);
+        let replica = start(setting, id, &[], START);
         let mut work = Work {
             setting,
             replica,
-            history: History::default(),
+            history: Arc::default(),
             letters: Vec::new(),
-            records: Vec::new(),
+            did: Vec::new(),
             now: START,
             has_told: false,
         };
         work.drain();
         work.hear_all();
-        for request in &setting.requests {
+        for request in setting.known_requests() {
             work.feed(Input::Request(request.clone()));
         }
         work.finish()
@@ -209,30 +218,33 @@ impl Local {
             replica: self.replica.clone(),
             history: self.history.clone(),
             letters: self.letters.clone(),
-            records: self.records.clone(),
+            did: self.did.clone(),
             now: self.now,
             has_told: false,
         };
         let done = catch_unwind(AssertUnwindSafe(|| match stimulus {
             Stimulus::Letters(letters) => letters.iter().for_each(|letter| work.hear(letter)),
-            Stimulus::TimeOut => work.time_out(),
+            Stimulus::TimeOut(letters) => work.time_out(letters),
             Stimulus::Restart => work.restart(),
         }));
         if let Err(panic) = done {
             // What is left of the replica may be anything: the state before stands, with what became of it.
             let mut history = self.history.clone();
-            history.trouble = Some(format!("it stops: {}", reason(&*panic)));
+            Arc::make_mut(&mut history).trouble = Some(format!("it stops: {}", reason(&*panic)));
             work = Work {
                 setting,
                 replica: self.replica.clone(),
                 history,
                 letters: self.letters.clone(),
-                records: self.records.clone(),
+                did: self.did.clone(),
                 now: self.now,
                 has_told: true,
             };
         }
         let has_told = work.has_told;
+        if has_told {
+            work.judge();
+        }
         let after = work.finish();
         (after.print != self.print).then_some((after, has_told))
     }
@@ -245,15 +257,19 @@ fn wanted(replica: &Replica) -> View {
     }
 }
 
-fn start(setting: &Setting, id: ReplicaId, records: Vec<Record>, now: Time) -> Replica {
-    let first_record = RecordNumber::new(records.len() as u64 + 1);
-    let numbers = (1..).map(RecordNumber::new);
+fn start(setting: &Setting, id: ReplicaId, did: &[Arc<Output>], now: Time) -> Replica {
+    let records = did.iter().filter_map(|output| match &**output {
+        Output::Append { number, record } => Some((*number, Recovered::Whole(record.clone()))),
+        _ => None,
+    });
+    let records: Vec<_> = records.collect();
+    let first_record = records.last().and_then(|(number, _)| number.next()).unwrap_or(RecordNumber::new(1));
     let start = Start {
         id,
         configuration: Arc::clone(&setting.configuration),
         signer: Arc::clone(&setting.signers[id.index()]),
         checkpoint: None,
-        records: numbers.zip(records.into_iter().map(Recovered::Whole)).collect(),
+        records,
         first_record,
     };
     Replica::start(start, Now { monotonic: now, wall: WALL }).expect("a replica starts on what it wrote itself")
@@ -271,7 +287,8 @@ impl Work<'_> {
         while let Some(output) = self.replica.poll_output() {
             match output {
                 Output::Append { number, record } => {
-                    self.write(record);
+                    self.write(&record);
+                    self.did.push(Arc::new(Output::Append { number, record }));
                     durable = Some(number);
                 }
                 Output::Broadcast(message) => self.say(message),
@@ -280,7 +297,8 @@ impl Work<'_> {
                     self.feed(Input::Executed { sequence: execution.sequence, results: Vec::new() });
                 }
                 Output::Evidence(evidence) if evidence.accused() != self.setting.faulty => {
-                    self.history.trouble = Some(format!("it accuses {}, which is correct", evidence.accused()));
+                    let accused = evidence.accused();
+                    self.history_mut().trouble = Some(format!("it accuses {accused}, which is correct"));
                 }
                 _ => {}
             }
@@ -290,25 +308,53 @@ impl Work<'_> {
         }
     }
 
-    fn write(&mut self, record: Record) {
+    fn history_mut(&mut self) -> &mut History {
+        Arc::make_mut(&mut self.history)
+    }
+
+    /// Asks the checkers of the campaigns about all that this replica ever did: what it says once it does not deny, what it
+    /// left it left, and it enters a view by what follows from a quorum.
+    fn judge(&mut self) {
+        let quorums = Quorums::of(self.setting.configuration.size());
+        let window = self.setting.configuration.parameters().window;
+        let (mut amnesia, mut view_changes) = (Amnesia::new(quorums), ViewChanges::new(window));
+        let mut new_views = NewViews::new(quorums);
+        let checkers: [&mut dyn Checker; 3] = [&mut amnesia, &mut view_changes, &mut new_views];
+        let (replica, disk) = (self.replica.id(), Disk::new(DiskOptions::default()));
+        for checker in checkers {
+            let mut observe = |output: &Arc<Output>| {
+                let observation = Observation::Did { replica, output, disk: &disk };
+                checker.observe(Moment::default(), &observation).err()
+            };
+            if let Some(wrong) = self.did.iter().find_map(&mut observe) {
+                self.history_mut().trouble = Some(wrong);
+                return;
+            }
+        }
+    }
+
+    fn write(&mut self, record: &Record) {
         self.has_told = true;
-        match &record {
+        match record {
             Record::Prepared(certificate, commit) => {
                 let statement = certificate.statement;
-                self.history.prepared.insert((statement.view, statement.sequence, statement.digest));
-                self.history.commits.insert(place(&commit.statement));
+                self.history_mut().prepared.insert((statement.view, statement.sequence, statement.digest));
+                self.history_mut().commits.insert(place(&commit.statement));
             }
             Record::Committed(certificate) | Record::Learned(certificate, _) => {
-                self.history.decided.insert(place(&certificate.statement));
+                self.history_mut().decided.insert(place(&certificate.statement));
             }
             Record::NewView(view, written) => {
                 let content = new_view(&written.new_view).expect("a replica enters by a new view that it has read");
                 let proposals = content.proposals.iter().map(|proposal| (proposal.sequence, proposal.digest));
-                self.history.entered.insert(*view, proposals.collect());
+                self.history_mut().entered.insert(*view, proposals.collect());
             }
-            Record::Accepted(..) | Record::Stable(_) | Record::ViewChange(..) => {}
+            Record::Accepted(vote, _) => {
+                let Prepare { view, sequence, digest, .. } = vote.statement;
+                self.history_mut().accepted.insert((view, sequence, digest));
+            }
+            Record::Stable(_) | Record::ViewChange(..) => {}
         }
-        self.records.push(record);
     }
 
     /// Says something to all. What only keeps others up to date is left out: nothing that was said is lost for good.
@@ -318,9 +364,10 @@ impl Work<'_> {
         }
         let from = self.replica.id();
         let rests_on = match &message {
-            Message::NewView(signed) => self.setting.named_by(&self.records, signed),
+            Message::NewView(signed) => self.setting.named_by(&self.did, signed),
             _ => Vec::new(),
         };
+        self.did.push(Arc::new(Output::Broadcast(message.clone())));
         let letter = self.setting.letter(from, message, rests_on).expect("what a correct replica says is valid");
         if self.letters.iter().all(|known| known.print() != letter.print()) {
             let at = self.letters.partition_point(|known| known.place() < letter.place());
@@ -342,7 +389,8 @@ impl Work<'_> {
 
     /// Time passes until the replica leaves its view, or finds no reason to. The faulty replica says that it suspects the
     /// primary, too, and asks for whatever view the replica asks for.
-    fn time_out(&mut self) {
+    fn time_out(&mut self, letters: &[Arc<Letter>]) {
+        letters.iter().for_each(|letter| self.hear(letter));
         let before = wanted(&self.replica);
         let (faulty, is_in_view) = (self.setting.faulty, self.replica.mode() == Mode::Normal);
         if !is_in_view
@@ -366,20 +414,19 @@ impl Work<'_> {
 
     fn restart(&mut self) {
         self.now = self.now.after(Duration::from_secs(1));
-        self.replica = start(self.setting, self.replica.id(), self.records.clone(), self.now);
+        self.replica = start(self.setting, self.replica.id(), &self.did, self.now);
         self.has_told = true;
         self.drain();
         self.hear_all();
     }
 
     fn finish(self) -> Local {
-        let Self { setting, replica, history, letters, records, now, .. } = self;
-        let letter_prints: Vec<u64> = letters.iter().map(|letter| letter.print()).collect();
+        let Self { setting, replica, history, letters, did, now, .. } = self;
         // What is durable matters only to a replica that starts again.
         let durable: BTreeSet<u64> =
-            if setting.restarts > 0 { records.iter().map(print_of).collect() } else { BTreeSet::new() };
-        let print = print_of(&(&replica, &history, letter_prints, durable));
-        Local { replica, history, letters, records, now, print }
+            if setting.restarts > 0 { did.iter().map(print_of).collect() } else { BTreeSet::new() };
+        let print = print_of(&(&replica, &history, prints_of(&letters), durable));
+        Local { replica, history, letters, did, now, print }
     }
 }
 

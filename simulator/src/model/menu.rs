@@ -85,12 +85,19 @@ impl<'a> Scene<'a> {
         self.add_view_changes(local, &mut found);
         self.add_new_views(local, &mut found);
         if local.wanted().value() < self.bounds().views {
-            self.add(local, Stimulus::TimeOut, &mut found);
+            self.add(local, Stimulus::TimeOut(self.who_ask_for(local.wanted(), index)), &mut found);
         }
         if self.state.restarts < self.bounds().restarts {
             self.add(local, Stimulus::Restart, &mut found);
         }
         found
+    }
+
+    /// The view changes to `view` of correct replicas but one.
+    fn who_ask_for(&self, view: View, but: usize) -> Vec<Arc<Letter>> {
+        let others = self.state.locals.iter().enumerate().filter(|(other, _)| *other != but);
+        let letters = others.flat_map(|(_, other)| &other.letters);
+        letters.filter(|letter| letter.view_asked_for() == Some(view)).cloned().collect()
     }
 
     fn add(&self, local: &Local, stimulus: Stimulus, found: &mut Vec<Stimulus>) {
@@ -112,7 +119,7 @@ impl<'a> Scene<'a> {
     fn add_letters(&self, local: &Local, index: usize, found: &mut Vec<Stimulus>) {
         let others = self.state.locals.iter().enumerate().filter(|(other, _)| *other != index);
         for letter in others.flat_map(|(_, other)| &other.letters) {
-            if !self.is_in_bounds(letter) || found.iter().any(|known| says_the_same(known, letter)) {
+            if !self.is_in_bounds(letter, local.replica.id()) || found.iter().any(|known| says_the_same(known, letter)) {
                 continue;
             }
             let mut letters = letter.rests_on.clone();
@@ -124,7 +131,10 @@ impl<'a> Scene<'a> {
         }
     }
 
-    fn is_in_bounds(&self, letter: &Letter) -> bool {
+    fn is_in_bounds(&self, letter: &Letter, to: ReplicaId) -> bool {
+        if letter.view_asked_for().is_some_and(|view| !self.is_primary(to, view)) {
+            return false;
+        }
         let sequence = letter.prepare().map(|vote| vote.statement.sequence);
         sequence.is_none_or(|sequence| sequence.value() <= self.bounds().slots)
     }
@@ -159,12 +169,10 @@ impl<'a> Scene<'a> {
     /// The faulty replica asks for a view. What it lists matters only to that view's primary.
     fn add_view_changes(&self, local: &Local, found: &mut Vec<Stimulus>) {
         for view in (1..=self.bounds().views).map(View::new) {
-            if self.is_primary(local.replica.id(), view) {
+            if self.is_primary(local.replica.id(), view) && view >= local.wanted() && view > local.replica.view() {
                 for letter in self.own_view_changes(view) {
                     self.add_letter(local, Some(letter), found);
                 }
-            } else {
-                self.add_letter(local, self.model.setting.empty_view_change(view), found);
             }
         }
     }

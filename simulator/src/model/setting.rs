@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quorate_crypto::Digest;
+use quorate_protocol::Output;
 use quorate_protocol::batch::{Batch, ParsedRequest, Request};
 use quorate_protocol::certificate::{Certificate, PreparedCertificate};
 use quorate_protocol::codec::{List, encode};
@@ -35,7 +36,9 @@ pub(super) struct Setting {
     pub(super) configuration: Arc<Configuration>,
     pub(super) signers: Vec<SharedSigner>,
     pub(super) faulty: ReplicaId,
-    pub(super) requests: Vec<Verified<ParsedRequest>>,
+    requests: Vec<Verified<ParsedRequest>>,
+    /// How many of them the correct replicas hear of: one a slot.
+    known: usize,
     /// The batches that the faulty replica proposes.
     pub(super) batches: Vec<Batch>,
     /// A message that changes nothing.
@@ -53,10 +56,11 @@ impl core::fmt::Debug for Setting {
     }
 }
 
-/// Deadlines that do not grow; the first checkpoint is far away.
+/// A request makes a batch; deadlines do not grow; the first checkpoint is far away.
 fn parameters() -> Parameters {
     Parameters {
         heartbeat_ms: 1_000,
+        batch_operations_max: 1,
         crash_suspicion_ms: 2_000,
         ordering_deadline_ms: 2_000,
         deadline_cap_ms: 2_000,
@@ -83,7 +87,13 @@ impl Setting {
         let batches = requests.iter().map(|request| Batch::new(stamp, vec![(**request).clone()])).collect();
         let nothing = check(nothing(), faulty, &configuration, &notary);
         let restarts = bounds.restarts;
-        Self { configuration, signers, faulty, requests, batches, nothing, restarts, notary, signed: Mutex::default() }
+        let known = usize::try_from(bounds.slots).unwrap_or(1);
+        Self { configuration, signers, faulty, requests, known, batches, nothing, restarts, notary, signed: Mutex::default() }
+    }
+
+    /// The requests that clients sent to the correct replicas; the others only the faulty one knows.
+    pub(super) fn known_requests(&self) -> &[Verified<ParsedRequest>] {
+        &self.requests[..self.known.min(self.requests.len())]
     }
 
     /// What `from` says; none if it is not valid.
@@ -92,9 +102,11 @@ impl Setting {
     }
 
     /// The view changes that a new view names, which its sender wrote down with it.
-    pub(super) fn named_by(&self, records: &[Record], new_view: &SignedNewView) -> Vec<Arc<Letter>> {
-        let written = records.iter().find_map(|record| match record {
-            Record::NewView(_, written) if written.new_view == *new_view => Some(&written.view_changes),
+    pub(super) fn named_by(&self, did: &[Arc<Output>], new_view: &SignedNewView) -> Vec<Arc<Letter>> {
+        let written = did.iter().find_map(|output| match &**output {
+            Output::Append { record: Record::NewView(_, written), .. } if written.new_view == *new_view => {
+                Some(&written.view_changes)
+            }
             _ => None,
         });
         let signed = written.into_iter().flat_map(|view_changes| view_changes.iter().cloned());
