@@ -36,8 +36,8 @@ use quorate_protocol::number::{ReplicaId, Sequence, View};
 use serde::Serialize;
 use stateright::{Checker as _, HasDiscoveries, Model as _, Property};
 
-use letter::Lane;
-use local::{Local, Outcome, Steps, Stimulus};
+use local::{Local, Steps, Stimulus};
+use menu::Scene;
 use setting::Setting;
 
 /// How far the model goes.
@@ -193,9 +193,7 @@ impl stateright::Model for Model {
     }
 
     fn next_state(&self, state: &State, Action { index, what }: Action) -> Option<State> {
-        let Outcome::Told(after) = self.steps.step(&self.setting, &state.locals[index], &what) else {
-            return None;
-        };
+        let after = self.steps.step(&self.setting, &state.locals[index], &what)?;
         let mut next = state.clone();
         next.restarts += u64::from(matches!(what, Stimulus::Restart));
         next.locals[index] = after;
@@ -227,50 +225,13 @@ impl stateright::Model for Model {
 }
 
 impl Model {
-    /// Delivers what replicas only remember, until there is nothing more of it.
+    /// Commits of correct replicas reach everyone as soon as they decide something.
     fn settle(&self, state: &mut State) {
-        loop {
-            let mut is_settled = true;
-            for to in 0..state.locals.len() {
-                for from in (0..state.locals.len()).filter(|from| *from != to) {
-                    is_settled &= self.settle_between(state, from, to);
-                }
-            }
-            if is_settled {
-                return;
+        for index in 0..state.locals.len() {
+            while let Some(after) = Scene::new(self, state).decisive(&state.locals[index]) {
+                state.locals[index] = after;
             }
         }
-    }
-
-    /// Whether nothing was left to deliver. What follows a letter that would make the replica do something waits with it, if
-    /// it is about the same slot.
-    fn settle_between(&self, state: &mut State, from: usize, to: usize) -> bool {
-        let (mut is_settled, mut held_up) = (true, None);
-        for letter in &state.locals[from].clone().letters {
-            let (lane, ..) = letter.place();
-            let is_for_another = letter.view_asked_for().is_some_and(|view| !self.is_primary(state, to, view));
-            if lane == Lane::Other || held_up == Some(lane) || is_for_another {
-                continue;
-            }
-            let what = Stimulus::Letters(vec![Arc::clone(letter)]);
-            match self.steps.step(&self.setting, &state.locals[to], &what) {
-                Outcome::Nothing => {}
-                Outcome::Silent(after) => {
-                    state.locals[to] = after;
-                    is_settled = false;
-                }
-                Outcome::Told(after) if matches!(lane, Lane::Commit(_)) => {
-                    state.locals[to] = after;
-                    is_settled = false;
-                }
-                Outcome::Told(_) => held_up = Some(lane),
-            }
-        }
-        is_settled
-    }
-
-    fn is_primary(&self, state: &State, index: usize, view: View) -> bool {
-        self.setting.configuration.primary(view) == state.locals[index].replica.id()
     }
 
     fn describe(&self, action: &Action) -> String {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Message;
-use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::number::{ReplicaId, View};
 use quorate_protocol::statement::{Prepare, Vote};
 use quorate_protocol::verify::{Payload, Verified, verify};
 
@@ -23,15 +23,6 @@ pub(super) struct Letter {
     pub(super) text: String,
     /// Stands for sender and content.
     print: u64,
-}
-
-/// Letters that may overtake each other only if the earlier one is lost: those of one sender about one slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Lane {
-    Prepare(Sequence),
-    Commit(Sequence),
-    ViewChange,
-    Other,
 }
 
 /// Stands for anything, the same on every machine of one build.
@@ -74,17 +65,5 @@ impl Letter {
             Payload::ViewChange(view_change) => Some(view_change.content.view),
             _ => None,
         }
-    }
-
-    /// Where it stands among the letters of its sender.
-    pub(super) fn place(&self) -> (Lane, View, u64) {
-        let (lane, view) = match &*self.payload {
-            Payload::Prepare(vote) => (Lane::Prepare(vote.statement.sequence), vote.statement.view),
-            Payload::Commit(vote) => (Lane::Commit(vote.statement.sequence), vote.statement.view),
-            Payload::ViewChange(view_change) => (Lane::ViewChange, view_change.content.view),
-            Payload::NewView(new_view) => (Lane::Other, new_view.content.view),
-            _ => (Lane::Other, View::ZERO),
-        };
-        (lane, view, self.print)
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct History {
 pub(super) struct Local {
     pub(super) replica: Replica,
     pub(super) history: Arc<History>,
-    /// In the order of their places.
+    /// In the order of their prints.
     pub(super) letters: Vec<Arc<Letter>>,
     /// What it wrote down, all of it durable, and what it said, in this order.
     did: Vec<Arc<Output>>,
@@ -77,16 +77,8 @@ pub(super) enum Stimulus {
     Restart,
 }
 
-/// What a stimulus makes of a replica.
-#[derive(Debug, Clone)]
-pub(super) enum Outcome {
-    /// It stays as it was.
-    Nothing,
-    /// It remembers something, and says nothing.
-    Silent(Arc<Local>),
-    /// It writes something down, and says it.
-    Told(Arc<Local>),
-}
+/// What a stimulus makes of a replica, if it then writes something down.
+type Outcome = Option<Arc<Local>>;
 
 /// Local steps that were taken before.
 #[derive(Debug)]
@@ -121,11 +113,7 @@ impl Steps {
         if let Some(known) = lock(shard).get(&key) {
             return known.clone();
         }
-        let outcome = match local.after(setting, stimulus) {
-            Some((after, true)) => Outcome::Told(self.shared(after)),
-            Some((after, false)) => Outcome::Silent(self.shared(after)),
-            None => Outcome::Nothing,
-        };
+        let outcome = local.after(setting, stimulus).map(|after| self.shared(after));
         lock(shard).entry(key).or_insert(outcome).clone()
     }
 
@@ -211,8 +199,8 @@ impl Local {
         wanted(&self.replica)
     }
 
-    /// What a stimulus makes of it, if anything, and whether it told anybody.
-    fn after(&self, setting: &Setting, stimulus: &Stimulus) -> Option<(Self, bool)> {
+    /// What a stimulus makes of it.
+    fn after(&self, setting: &Setting, stimulus: &Stimulus) -> Option<Self> {
         let mut work = Work {
             setting,
             replica: self.replica.clone(),
@@ -241,12 +229,12 @@ impl Local {
                 has_told: true,
             };
         }
-        let has_told = work.has_told;
-        if has_told {
-            work.judge();
+        if !work.has_told {
+            return None;
         }
+        work.judge();
         let after = work.finish();
-        (after.print != self.print).then_some((after, has_told))
+        (after.print != self.print).then_some(after)
     }
 }
 
@@ -370,7 +358,7 @@ impl Work<'_> {
         self.did.push(Arc::new(Output::Broadcast(message.clone())));
         let letter = self.setting.letter(from, message, rests_on).expect("what a correct replica says is valid");
         if self.letters.iter().all(|known| known.print() != letter.print()) {
-            let at = self.letters.partition_point(|known| known.place() < letter.place());
+            let at = self.letters.partition_point(|known| known.print() < letter.print());
             self.letters.insert(at, letter);
         }
     }

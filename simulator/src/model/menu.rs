@@ -1,11 +1,10 @@
 //! What may happen next to a replica: what was said reaches it, the faulty replica says something to it, its time runs
 //! out, or it starts again.
 //!
-//! The faulty replica signs anything at any time, but only what makes a replica do something at once is worth a state: a
-//! vote that merely waits may as well come later. So it votes only where its vote completes a quorum, and lists in its view
-//! changes only certificates for which it has the votes of others.
+//! The faulty replica signs anything at any time, but only what makes a replica do something at once is worth a state: what
+//! merely waits there may as well come later. So votes come together, all that there are for one thing, with the faulty
+//! replica's own if the others do not suffice, and so do the view changes that a new view takes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use quorate_crypto::Digest;
@@ -13,19 +12,21 @@ use quorate_protocol::batch::Batch;
 use quorate_protocol::certificate::PreparedCertificate;
 use quorate_protocol::message::{Proposal, SharedViewChange};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
-use quorate_protocol::statement::{Prepare, Vote};
+use quorate_protocol::replica::Mode;
+use quorate_protocol::statement::{Commit, Prepare};
 use quorate_protocol::verify::Payload;
 
 use super::letter::Letter;
-use super::local::{Local, Outcome, Stimulus};
+use super::local::{Local, Stimulus};
 use super::{Bounds, Model, State};
 
 /// What everyone knows in a state, gathered once for all replicas.
-struct Scene<'a> {
+pub(super) struct Scene<'a> {
     model: &'a Model,
     state: &'a State,
-    /// Votes of correct replicas, by statement.
-    votes: Vec<(Prepare, Vec<Vote<Prepare>>)>,
+    /// Votes of correct replicas, by what they say.
+    prepares: Vec<(Prepare, Vec<Arc<Letter>>)>,
+    commits: Vec<(Commit, Vec<Arc<Letter>>)>,
     /// View changes of correct replicas.
     view_changes: Vec<Arc<Letter>>,
     /// Batches that somebody has.
@@ -38,29 +39,36 @@ pub(super) fn menu(model: &Model, state: &State) -> Vec<(usize, Stimulus)> {
     (0..state.locals.len()).flat_map(|index| scene.stimuli(index).into_iter().map(move |what| (index, what))).collect()
 }
 
+/// Adds a letter to those that say the same.
+fn gather<S: PartialEq>(heaps: &mut Vec<(S, Vec<Arc<Letter>>)>, statement: S, letter: &Arc<Letter>) {
+    match heaps.iter_mut().find(|(known, _)| *known == statement) {
+        Some((_, letters)) => letters.push(Arc::clone(letter)),
+        None => heaps.push((statement, vec![Arc::clone(letter)])),
+    }
+}
+
 impl<'a> Scene<'a> {
-    fn new(model: &'a Model, state: &'a State) -> Self {
-        let mut votes: Vec<(Prepare, Vec<Vote<Prepare>>)> = Vec::new();
-        let mut view_changes = Vec::new();
+    pub(super) fn new(model: &'a Model, state: &'a State) -> Self {
         let mut batches = model.setting.batches.clone();
         batches.push(Batch::empty());
+        let (prepares, commits, view_changes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut scene = Self { model, state, prepares, commits, view_changes, batches };
         for letter in state.locals.iter().flat_map(|local| &local.letters) {
-            if let Some(vote) = letter.prepare() {
-                match votes.iter_mut().find(|(statement, _)| *statement == vote.statement) {
-                    Some((_, votes)) => votes.push(*vote),
-                    None => votes.push((vote.statement, vec![*vote])),
-                }
-            }
-            if letter.view_asked_for().is_some() {
-                view_changes.push(Arc::clone(letter));
-            }
-            if let Payload::PrePrepare(_, batch) = &*letter.payload
-                && batches.iter().all(|known| known.digest() != batch.digest())
-            {
-                batches.push(batch.clone());
-            }
+            scene.add_said(letter);
         }
-        Self { model, state, votes, view_changes, batches }
+        scene
+    }
+
+    fn add_said(&mut self, letter: &Arc<Letter>) {
+        let slots = self.model.bounds.slots;
+        match &*letter.payload {
+            Payload::PrePrepare(vote, _) | Payload::Prepare(vote) if vote.statement.sequence.value() <= slots => {
+                gather(&mut self.prepares, vote.statement, letter);
+            }
+            Payload::Commit(vote) => gather(&mut self.commits, vote.statement, letter),
+            Payload::ViewChange(_) => self.view_changes.push(Arc::clone(letter)),
+            _ => {}
+        }
     }
 
     fn bounds(&self) -> Bounds {
@@ -77,7 +85,7 @@ impl<'a> Scene<'a> {
 
     /// What makes the replica do something.
     fn stimuli(&self, index: usize) -> Vec<Stimulus> {
-        let local = &self.state.locals[index];
+        let local = &*self.state.locals[index];
         let mut found = Vec::new();
         self.add_letters(local, index, &mut found);
         self.add_votes(local, &mut found);
@@ -85,7 +93,7 @@ impl<'a> Scene<'a> {
         self.add_view_changes(local, &mut found);
         self.add_new_views(local, &mut found);
         if local.wanted().value() < self.bounds().views {
-            self.add(local, Stimulus::TimeOut(self.who_ask_for(local.wanted(), index)), &mut found);
+            self.add(local, Stimulus::TimeOut(self.others_who_ask_for(local.wanted(), local)), &mut found);
         }
         if self.state.restarts < self.bounds().restarts {
             self.add(local, Stimulus::Restart, &mut found);
@@ -93,20 +101,16 @@ impl<'a> Scene<'a> {
         found
     }
 
-    /// The view changes to `view` of correct replicas but one.
-    fn who_ask_for(&self, view: View, but: usize) -> Vec<Arc<Letter>> {
-        let others = self.state.locals.iter().enumerate().filter(|(other, _)| *other != but);
-        let letters = others.flat_map(|(_, other)| &other.letters);
-        letters.filter(|letter| letter.view_asked_for() == Some(view)).cloned().collect()
-    }
-
-    fn add(&self, local: &Local, stimulus: Stimulus, found: &mut Vec<Stimulus>) {
+    /// Adds a stimulus, if it makes the replica do something, and says whether it does.
+    fn add(&self, local: &Local, stimulus: Stimulus, found: &mut Vec<Stimulus>) -> bool {
         let is_known = |known: &Stimulus| known.print() == stimulus.print();
-        if matches!(self.model.steps.step(&self.model.setting, local, &stimulus), Outcome::Told(_))
-            && !found.iter().any(is_known)
-        {
+        if self.model.steps.step(&self.model.setting, local, &stimulus).is_none() {
+            return false;
+        }
+        if !found.iter().any(is_known) {
             found.push(stimulus);
         }
+        true
     }
 
     fn add_letter(&self, local: &Local, letter: Option<Arc<Letter>>, found: &mut Vec<Stimulus>) {
@@ -115,43 +119,57 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// What other correct replicas said. Of votes that say the same, one is enough: whose they are makes no difference.
+    /// What other correct replicas propose, alone or in a new view, and batches that anyone hands out.
     fn add_letters(&self, local: &Local, index: usize, found: &mut Vec<Stimulus>) {
         let others = self.state.locals.iter().enumerate().filter(|(other, _)| *other != index);
         for letter in others.flat_map(|(_, other)| &other.letters) {
-            if !self.is_in_bounds(letter, local.replica.id()) || found.iter().any(|known| says_the_same(known, letter)) {
-                continue;
+            let is_proposal = match &*letter.payload {
+                Payload::PrePrepare(vote, _) => vote.statement.sequence.value() <= self.bounds().slots,
+                Payload::NewView(_) => true,
+                _ => false,
+            };
+            if is_proposal {
+                let letters = letter.rests_on.iter().chain([letter]).cloned().collect();
+                self.add(local, Stimulus::Letters(letters), found);
             }
-            let mut letters = letter.rests_on.clone();
-            letters.push(Arc::clone(letter));
-            self.add(local, Stimulus::Letters(letters), found);
         }
         for (sequence, batch) in self.slots().flat_map(|slot| self.batches.iter().map(move |batch| (slot, batch))) {
             self.add_letter(local, self.model.setting.batch(sequence, batch), found);
         }
     }
 
-    fn is_in_bounds(&self, letter: &Letter, to: ReplicaId) -> bool {
-        if letter.view_asked_for().is_some_and(|view| !self.is_primary(to, view)) {
-            return false;
-        }
-        let sequence = letter.prepare().map(|vote| vote.statement.sequence);
-        sequence.is_none_or(|sequence| sequence.value() <= self.bounds().slots)
-    }
-
-    /// The faulty replica's votes, where a correct one voted at all.
+    /// All votes for one thing; with the faulty replica's, if the others do not suffice.
     fn add_votes(&self, local: &Local, found: &mut Vec<Stimulus>) {
         let setting = &self.model.setting;
-        let slots: BTreeSet<(View, Sequence)> =
-            self.votes.iter().map(|(statement, _)| (statement.view, statement.sequence)).collect();
-        for (view, sequence) in slots.into_iter().filter(|(_, sequence)| sequence.value() <= self.bounds().slots) {
-            for digest in self.batches.iter().map(Batch::digest) {
-                for letter in [setting.prepare(view, sequence, digest), setting.commit(view, sequence, digest)] {
-                    let is_needless = |letter: &Arc<Letter>| found.iter().any(|known| says_the_same(known, letter));
-                    self.add_letter(local, letter.filter(|letter| !is_needless(letter)), found);
-                }
-            }
+        for (Prepare { view, sequence, digest, .. }, letters) in &self.prepares {
+            self.add_heap(local, letters, || setting.prepare(*view, *sequence, *digest), found);
         }
+        for (Commit { view, sequence, digest, .. }, letters) in &self.commits {
+            self.add_heap(local, letters, || setting.commit(*view, *sequence, *digest), found);
+        }
+    }
+
+    fn add_heap(
+        &self,
+        local: &Local,
+        letters: &[Arc<Letter>],
+        of_faulty: impl FnOnce() -> Option<Arc<Letter>>,
+        found: &mut Vec<Stimulus>,
+    ) {
+        let mut letters = others_of(letters, local);
+        if self.add(local, Stimulus::Letters(letters.clone()), found) {
+            return;
+        }
+        letters.extend(of_faulty());
+        self.add(local, Stimulus::Letters(letters), found);
+    }
+
+    /// The first commits of correct replicas alone that decide something for the replica.
+    pub(super) fn decisive(&self, local: &Local) -> Option<Arc<Local>> {
+        self.commits.iter().find_map(|(_, letters)| {
+            let what = Stimulus::Letters(others_of(letters, local));
+            self.model.steps.step(&self.model.setting, local, &what)
+        })
     }
 
     /// As the primary of the replica's view, the faulty one proposes anything.
@@ -166,15 +184,32 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The faulty replica asks for a view. What it lists matters only to that view's primary.
+    fn others_who_ask_for(&self, view: View, local: &Local) -> Vec<Arc<Letter>> {
+        let of_view = self.view_changes.iter().filter(|letter| letter.view_asked_for() == Some(view));
+        of_view.filter(|letter| letter.from != local.replica.id()).cloned().collect()
+    }
+
+    /// The primary of a view hears of two who ask for it, of whom the faulty one may be one.
     fn add_view_changes(&self, local: &Local, found: &mut Vec<Stimulus>) {
+        let setting = &self.model.setting;
         for view in (1..=self.bounds().views).map(View::new) {
-            if self.is_primary(local.replica.id(), view) && view >= local.wanted() && view > local.replica.view() {
-                for letter in self.own_view_changes(view) {
-                    self.add_letter(local, Some(letter), found);
-                }
+            if !self.is_primary(local.replica.id(), view) || view < local.wanted() || view <= local.replica.view() {
+                continue;
+            }
+            let others = self.others_who_ask_for(view, local);
+            let own = self.own_view_changes(view);
+            let of_faulty = others.iter().flat_map(|other| own.iter().map(move |own| (other, own)));
+            let of_others = others.iter().zip(others.iter().skip(1));
+            for (one, other) in of_others.chain(of_faulty) {
+                self.add(local, Stimulus::Letters(vec![Arc::clone(one), Arc::clone(other)]), found);
+            }
+            // Whoever takes too few shows it here.
+            for single in others.iter().chain(&own) {
+                let is_ready = local.replica.mode() != Mode::Normal && local.wanted() == view;
+                self.add_letter(local, Some(Arc::clone(single)).filter(|_| is_ready), found);
             }
         }
+        debug_assert!(setting.configuration.size() == 4, "two others and itself are a quorum");
     }
 
     /// All view changes to `view` for which the faulty replica has the votes.
@@ -182,8 +217,9 @@ impl<'a> Scene<'a> {
         let setting = &self.model.setting;
         let mut lists: Vec<Vec<PreparedCertificate>> = vec![Vec::new()];
         for sequence in self.slots() {
-            let of_slot = self.votes.iter().filter(|(prepare, _)| prepare.sequence == sequence && prepare.view < view);
-            let certificates: Vec<_> = of_slot.filter_map(|(_, votes)| setting.certificate(votes)).collect();
+            let of_slot = self.prepares.iter().filter(|(prepare, _)| prepare.sequence == sequence && prepare.view < view);
+            let mut certificates: Vec<_> = of_slot.filter_map(|(_, letters)| setting.certificate(letters)).collect();
+            certificates.extend(self.batches.iter().filter_map(|batch| setting.forged(sequence, batch.digest())));
             let longer = lists.iter().flat_map(|list| {
                 certificates.iter().map(|certificate| [list.as_slice(), core::slice::from_ref(certificate)].concat())
             });
@@ -234,15 +270,9 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// Whether a known stimulus is a vote for the same as `letter` is, whoever cast it.
-fn says_the_same(known: &Stimulus, letter: &Letter) -> bool {
-    let Stimulus::Letters(letters) = known else { return false };
-    let [single] = letters.as_slice() else { return false };
-    match (&*single.payload, &*letter.payload) {
-        (Payload::Prepare(known), Payload::Prepare(vote)) => known.statement == vote.statement,
-        (Payload::Commit(known), Payload::Commit(vote)) => known.statement == vote.statement,
-        _ => false,
-    }
+/// Those letters that are not the replica's own.
+fn others_of(letters: &[Arc<Letter>], local: &Local) -> Vec<Arc<Letter>> {
+    letters.iter().filter(|letter| letter.from != local.replica.id()).cloned().collect()
 }
 
 /// Every quorum of view changes, in the order of the replicas, that can be made of the others' and one of its own.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quorate_crypto::Digest;
 use quorate_protocol::Output;
 use quorate_protocol::batch::{Batch, ParsedRequest, Request};
-use quorate_protocol::certificate::{Certificate, PreparedCertificate};
+use quorate_protocol::certificate::{Certificate, PreparedCertificate, VoteSignature};
 use quorate_protocol::codec::{List, encode};
 use quorate_protocol::configuration::{Configuration, Parameters};
 use quorate_protocol::message::{
@@ -27,6 +27,9 @@ use crate::signature::{Holder, Notary, Scheme, SharedSigner};
 
 /// Replicas, one of them faulty.
 const MEMBERS: usize = 4;
+
+/// Who agree, of four.
+pub(super) const QUORUM: usize = 3;
 
 /// Requests of as many clients, each a batch of its own if the faulty replica proposes it.
 const REQUESTS: u64 = 2;
@@ -143,10 +146,19 @@ impl Setting {
     }
 
     /// The certificate of others' votes and the faulty replica's own; none if they are too few.
-    pub(super) fn certificate(&self, votes: &[Vote<Prepare>]) -> Option<PreparedCertificate> {
-        let statement = votes.first()?.statement;
+    pub(super) fn certificate(&self, letters: &[Arc<Letter>]) -> Option<PreparedCertificate> {
+        let votes = || letters.iter().filter_map(|letter| letter.prepare());
+        let statement = votes().next()?.statement;
         let own = self.sign(statement);
-        Certificate::collect(statement, votes.iter().chain([&own]), self.configuration.quorum())
+        Certificate::collect(statement, votes().chain([&own]), QUORUM)
+    }
+
+    /// A certificate of view 0 under which the faulty replica's signature stands in everyone's name.
+    pub(super) fn forged(&self, sequence: Sequence, digest: Digest) -> Option<PreparedCertificate> {
+        let statement = self.statement(View::ZERO, sequence, digest);
+        let signature = self.sign(statement).signature;
+        let votes = self.configuration.replicas().take(QUORUM).map(|voter| VoteSignature { voter, signature });
+        Some(Certificate { statement, votes: List::new(votes.collect())? })
     }
 
     /// A view change with these certificates.
@@ -166,7 +178,7 @@ impl Setting {
         })
     }
 
-    /// A view change that hides everything.
+    /// A view change that lists nothing.
     pub(super) fn empty_view_change(&self, view: View) -> Option<Arc<Letter>> {
         self.view_change(view, Vec::new())
     }
