@@ -1,23 +1,26 @@
 //! The model check: every order of events of a small cluster around the real core, as far as there is patience.
 //! (PROTOCOL §2.1, §4, §7)
 //!
-//! Four replicas, one of them faulty; two clients' requests, so two values (and what a correct primary makes of both, and
-//! the empty batch); two slots; views up to two; time-outs at any time. The replicas are `quorate_protocol::replica`, not
-//! a description of it.
+//! Four replicas, one of them faulty; two clients' requests, so two values, and the empty batch; one slot or two; views up to
+//! one or two; time-outs at any time. The replicas are `quorate_protocol::replica`, not a description of it.
 //!
-//! **What happens.** Everything ever said stays in the air, and may reach anyone, at any time, in any order, again and
-//! again, or never. The faulty replica signs anything, to each replica something else: votes for every batch in every view
-//! and slot, proposals as a primary, view changes with any certificates for which it has votes, and new views that follow
-//! from its view changes or do not. A replica's time may run out at any moment, and it may crash and start again.
+//! **What happens.** Everything ever said stays in the air, and may reach anyone, at any time, again and again, or never. The
+//! faulty replica signs, to each replica something else: votes in every view and slot, proposals as a primary, view changes
+//! with any certificates for which it has votes or forges them, and new views that follow from its view changes or do not. A
+//! replica's time may run out at any moment, and it may crash and start again.
 //!
-//! **What is left out.** A write is durable and a slot executed at once, since the campaigns crash in between. No
-//! checkpoint becomes stable, and no state is transferred. A replica's clock moves only when its time runs out. Statuses
-//! are not delivered, but for the faulty replica's, which agrees with every suspicion: nothing that was said is lost, so
-//! nothing needs to be asked for again, and suspicions meet no resistance.
+//! **What is left out.** A write is durable and a slot executed at once, since the campaigns crash in between. No checkpoint
+//! becomes stable, and no state is transferred. A replica's clock moves only when its time runs out. Statuses are not
+//! delivered, but for the faulty replica's, which agrees with every suspicion: suspicions meet no resistance.
 //!
-//! **What is taken together.** A vote or view change that a replica only remembers, without doing anything, reaches it
-//! at once: states in which it is still under way are reached in the order in which it is sent later. Of equal votes that
-//! complete a quorum one is enough. So a step is always a replica that writes something down and says it.
+//! **What is taken together.** A step is always a replica that writes something down and says it: what it would only remember
+//! waits until it completes something. So all votes for one thing that there are come at once, with the faulty replica's if
+//! the others do not suffice, and a primary hears of two view changes together; who is no primary leaves its view by its own
+//! time-out, not by others'. Commits of correct replicas reach everyone as soon as they decide something. What a replica does
+//! with votes that come in other portions is the campaigns' business.
+//!
+//! **What must hold** is written down here and in the checkers of the campaigns, whom each replica's whole history is shown
+//! after each of its steps: nothing of it asks the core.
 
 mod letter;
 mod local;
@@ -26,7 +29,6 @@ mod setting;
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -34,11 +36,14 @@ use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use serde::Serialize;
-use stateright::{Checker as _, HasDiscoveries, Model as _, Property};
+use stateright::{Checker as _, HasDiscoveries, Model as _, Property, UniformChooser};
 
 use local::{Local, Steps, Stimulus};
 use menu::Scene;
 use setting::Setting;
+
+/// What random walks begin with.
+const SEED: u64 = 0;
 
 /// How far the model goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,31 +54,37 @@ pub struct Bounds {
     pub views: u64,
     /// How many times replicas start again, all together.
     pub restarts: u64,
-    /// States whose successors are looked for; what is beyond is only looked at.
-    pub states: u64,
+    /// States that the search reaches, in the order of their distance and each time that it does, before it gives up.
+    pub states: usize,
+    /// States through which random walks lead after that, each from the first to where nothing more can happen.
+    pub walked: usize,
     /// Threads.
     pub threads: usize,
 }
 
 /// What a check came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// Which replica was faulty.
     pub faulty: u8,
-    /// States that were reached, each time that they were.
-    pub states: u64,
-    /// States that differ.
-    pub unique: u64,
+    /// States that the search reached, each time that it did.
+    pub states: usize,
+    /// Those that differ.
+    pub unique: usize,
     /// Steps on the longest way.
-    pub depth: u64,
+    pub depth: usize,
+    /// States on random walks.
+    pub walked: usize,
+    /// Steps on the longest of them.
+    pub walked_depth: usize,
     /// Steps of single replicas that were computed.
     pub local_steps: u64,
     /// States of single replicas.
     pub locals: u64,
-    /// Whether every state within the bounds was reached.
+    /// Whether every state within the bounds was reached, or the search gave up.
     pub is_complete: bool,
     /// Situations that were reached, of those that must be.
-    pub reached: Vec<&'static str>,
+    pub reached: BTreeSet<&'static str>,
     /// Properties that do not hold, with the steps that lead there.
     pub violations: Vec<Counterexample>,
 }
@@ -82,7 +93,11 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 pub struct Counterexample {
     /// The property.
-    pub property: &'static str,
+    pub invariant: &'static str,
+    /// Which replica was faulty.
+    pub faulty: u8,
+    /// What the checkers of the campaigns say.
+    pub message: String,
     /// What happened, in order.
     pub steps: Vec<String>,
 }
@@ -106,46 +121,45 @@ struct Action {
 struct Model {
     setting: Setting,
     bounds: Bounds,
-    steps: Steps,
-    looked_at: AtomicU64,
-    /// The search is over: the ways to what it found are walked once more.
-    is_over: AtomicBool,
+    steps: Arc<Steps>,
 }
 
 /// Looks for violations with `faulty` as the faulty replica.
 pub fn check(faulty: ReplicaId, bounds: Bounds) -> Report {
-    let model = Model {
-        setting: Setting::new(faulty, bounds),
-        bounds,
-        steps: Steps::default(),
-        looked_at: AtomicU64::new(0),
-        is_over: AtomicBool::new(false),
-    };
-    let checker = model.checker().threads(bounds.threads).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    let is_whole = checker.model().looked_at.load(Ordering::Relaxed) <= bounds.states;
-    checker.model().is_over.store(true, Ordering::Relaxed);
-    let mut reached = Vec::new();
-    let mut violations = Vec::new();
-    for (property, path) in checker.discoveries() {
-        if checker.model().property(property).expectation.discovery_is_failure() {
-            let steps = path.into_actions().iter().map(|action| checker.model().describe(action)).collect();
-            violations.push(Counterexample { property, steps });
-        } else {
-            reached.push(property);
-        }
+    let steps = Arc::<Steps>::default();
+    let model = || Model { setting: Setting::new(faulty, bounds), bounds, steps: Arc::clone(&steps) };
+    let builder = || model().checker().threads(bounds.threads).finish_when(HasDiscoveries::AnyFailures);
+    let mut report = Report { faulty: faulty.value(), ..Report::default() };
+    let search = builder().target_state_count(bounds.states).spawn_bfs().join();
+    report.states = search.state_count();
+    report.unique = search.unique_state_count();
+    report.depth = search.max_depth();
+    report.note(&search, faulty);
+    report.is_complete = report.violations.is_empty() && report.states < bounds.states;
+    if bounds.walked > 0 && report.violations.is_empty() && !report.is_complete {
+        let walks = builder().target_state_count(bounds.walked).spawn_simulation(SEED, UniformChooser).join();
+        (report.walked, report.walked_depth) = (walks.state_count(), walks.max_depth());
+        report.note(&walks, faulty);
     }
-    reached.sort_unstable();
-    let (local_steps, locals) = checker.model().steps.counts();
-    Report {
-        faulty: faulty.value(),
-        states: checker.state_count() as u64,
-        unique: checker.unique_state_count() as u64,
-        depth: checker.max_depth() as u64,
-        local_steps,
-        locals,
-        is_complete: is_whole && violations.is_empty(),
-        reached,
-        violations,
+    (report.local_steps, report.locals) = steps.counts();
+    report
+}
+
+impl Report {
+    /// Takes over what was found.
+    fn note(&mut self, checker: &impl stateright::Checker<Model>, faulty: ReplicaId) {
+        for (property, path) in checker.discoveries() {
+            if checker.model().property(property).expectation.discovery_is_failure() {
+                let last = path.last_state().locals.iter();
+                let accounts = last
+                    .filter_map(|local| Some(format!("{}: {}", local.replica.id(), local.history.trouble.as_ref()?)));
+                let message = accounts.collect::<Vec<_>>().join("; ");
+                let steps = path.into_actions().iter().map(|action| checker.model().describe(action)).collect();
+                self.violations.push(Counterexample { invariant: property, faulty: faulty.value(), message, steps });
+            } else {
+                self.reached.insert(property);
+            }
+        }
     }
 }
 
@@ -186,10 +200,7 @@ impl stateright::Model for Model {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        let is_over = self.is_over.load(Ordering::Relaxed);
-        if is_over || self.looked_at.fetch_add(1, Ordering::Relaxed) < self.bounds.states {
-            actions.extend(menu::menu(self, state).into_iter().map(|(index, what)| Action { index, what }));
-        }
+        actions.extend(menu::menu(self, state).into_iter().map(|(index, what)| Action { index, what }));
     }
 
     fn next_state(&self, state: &State, Action { index, what }: Action) -> Option<State> {
@@ -209,7 +220,7 @@ impl stateright::Model for Model {
             Property::always("a new view proposes what correct replicas voted for", |_, state: &State| {
                 is_voted_for(state)
             }),
-            Property::always("no replica stops or accuses a correct one", |_, state: &State| {
+            Property::always("each correct replica keeps to the rules", |_, state: &State| {
                 state.locals.iter().all(|local| local.history.trouble.is_none())
             }),
             Property::sometimes("decided in view 0", |_, state: &State| is_decided(state, |view| view == View::ZERO)),
@@ -287,7 +298,7 @@ mod tests {
 
     #[test]
     fn one_slot_is_decided_alike_before_and_after_a_view_change_whoever_is_faulty() {
-        let bounds = Bounds { slots: 1, views: 1, restarts: 0, states: 5_000, threads: 1 };
+        let bounds = Bounds { slots: 1, views: 1, restarts: 0, states: 20_000, walked: 0, threads: 1 };
         for faulty in 0..4 {
             let report = check(ReplicaId::new(faulty), bounds);
             assert!(report.violations.is_empty(), "{faulty}: {:?}", report.violations);

@@ -7,17 +7,25 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use quorate_protocol::number::ReplicaId;
-use quorate_simulator::model::{Bounds, Report, check};
+use quorate_simulator::model::{Bounds, Counterexample, Report, check};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 struct Arguments {
     bounds: Bounds,
     faulty: Vec<u8>,
 }
 
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 fn arguments() -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let bounds = Bounds { slots: 2, views: 2, restarts: 0, states: 1_000_000, threads };
+    let bounds = Bounds { slots: 2, views: 2, restarts: 0, states: 2_000_000, walked: 1_000_000, threads };
     let mut arguments = Arguments { bounds, faulty: vec![0, 1, 2, 3] };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -25,33 +33,48 @@ fn arguments() -> Result<Arguments, String> {
         let number: u64 = value.replace('_', "").parse().map_err(|error| format!("`{value}`: {error}"))?;
         let bounds = &mut arguments.bounds;
         match (word.as_str(), number) {
-            ("--states", 1..) => bounds.states = number,
+            ("--states", 1..) => bounds.states = index(number),
+            ("--walked", _) => bounds.walked = index(number),
             ("--slots", 1..=2) => bounds.slots = number,
             ("--views", 1..=2) => bounds.views = number,
             ("--restarts", 0..=9) => bounds.restarts = number,
-            ("--threads", 1..=64) => bounds.threads = usize::try_from(number).unwrap_or(1),
+            ("--threads", 1..=64) => bounds.threads = index(number),
             ("--faulty", 0..=3) => arguments.faulty = u8::try_from(number).into_iter().collect(),
             _ => return Err(format!("`{word} {value}` means nothing here")),
         }
     }
-    arguments.bounds.states = arguments.bounds.states.div_ceil(arguments.faulty.len() as u64);
+    let shares = arguments.faulty.len();
+    arguments.bounds.states = arguments.bounds.states.div_ceil(shares);
+    arguments.bounds.walked = arguments.bounds.walked.div_ceil(shares);
     Ok(arguments)
 }
 
 fn run() -> Result<bool, String> {
     let Arguments { bounds, faulty } = arguments()?;
     let began = std::time::Instant::now();
-    let reports: Vec<Report> = faulty.into_iter().map(|id| check(ReplicaId::new(id), bounds)).collect();
-    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
-    let is_good = reports.iter().all(|report| report.violations.is_empty());
+    let mut reports: Vec<Report> = Vec::new();
+    for id in faulty {
+        let report = check(ReplicaId::new(id), bounds);
+        let is_bad = !report.violations.is_empty();
+        reports.push(report);
+        if is_bad {
+            break;
+        }
+    }
+    let violations: Vec<Counterexample> =
+        reports.iter_mut().flat_map(|report| core::mem::take(&mut report.violations)).collect();
+    let sum = |count: fn(&Report) -> usize| reports.iter().map(count).sum::<usize>();
     let line = serde_json::json!({
         "states": sum(|report| report.states),
         "unique": sum(|report| report.unique),
         "depth": reports.iter().map(|report| report.depth).max(),
+        "walked": sum(|report| report.walked),
+        "is_complete": reports.iter().all(|report| report.is_complete),
         "wall_s": began.elapsed().as_secs_f64(),
-        "violations": sum(|report| report.violations.len() as u64),
+        "violations": violations,
         "runs": reports,
     });
+    let is_good = violations.is_empty();
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
     Ok(is_good)
 }

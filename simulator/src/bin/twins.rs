@@ -6,7 +6,11 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use mimalloc::MiMalloc;
 use quorate_simulator::twins::{Plan, SCENARIOS};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How far apart the scenarios of a sample are: no factor in common with their number, so none comes twice.
 const STRIDE: u64 = 99_991;
@@ -30,6 +34,7 @@ struct Sum {
     delivered: u64,
     views_entered: u64,
     rounds_begun: u64,
+    rounds_that_can_begin: u64,
     failures: Vec<(u64, String, String)>,
 }
 
@@ -70,6 +75,7 @@ fn play(arguments: &Arguments, thread: u64) -> Sum {
         sum.scenarios += 1;
         sum.delivered += outcome.counts.delivered;
         sum.views_entered += outcome.counts.views_entered;
+        sum.rounds_that_can_begin += plan.rounds_that_can_begin();
         sum.rounds_begun += u64::from(outcome.rounds_begun);
         if let Some(complaint) = outcome.complaint {
             let account = complaint.to_string();
@@ -108,6 +114,7 @@ fn run() -> Result<bool, String> {
         "scenarios_per_s": scenarios * 1_000 / wall_ms,
         "delivered": total(|sum| sum.delivered),
         "views_entered": total(|sum| sum.views_entered),
+        "rounds_that_can_begin": total(|sum| sum.rounds_that_can_begin),
         "rounds_begun": total(|sum| sum.rounds_begun),
         "failed": failures.len(),
         "violations": listed,

@@ -378,7 +378,9 @@ impl Work<'_> {
     /// Time passes until the replica leaves its view, or finds no reason to. The faulty replica says that it suspects the
     /// primary, too, and asks for whatever view the replica asks for.
     fn time_out(&mut self, letters: &[Arc<Letter>]) {
-        letters.iter().for_each(|letter| self.hear(letter));
+        for letter in letters {
+            self.hear(letter);
+        }
         let before = wanted(&self.replica);
         let (faulty, is_in_view) = (self.setting.faulty, self.replica.mode() == Mode::Normal);
         if !is_in_view

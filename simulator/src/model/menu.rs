@@ -12,12 +12,12 @@ use quorate_protocol::batch::Batch;
 use quorate_protocol::certificate::PreparedCertificate;
 use quorate_protocol::message::{Proposal, SharedViewChange};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
-use quorate_protocol::replica::Mode;
 use quorate_protocol::statement::{Commit, Prepare};
 use quorate_protocol::verify::Payload;
 
 use super::letter::Letter;
 use super::local::{Local, Stimulus};
+use super::setting::QUORUM;
 use super::{Bounds, Model, State};
 
 /// What everyone knows in a state, gathered once for all replicas.
@@ -191,9 +191,8 @@ impl<'a> Scene<'a> {
 
     /// The primary of a view hears of two who ask for it, of whom the faulty one may be one.
     fn add_view_changes(&self, local: &Local, found: &mut Vec<Stimulus>) {
-        let setting = &self.model.setting;
         for view in (1..=self.bounds().views).map(View::new) {
-            if !self.is_primary(local.replica.id(), view) || view < local.wanted() || view <= local.replica.view() {
+            if !self.is_primary(local.replica.id(), view) || view < local.wanted() {
                 continue;
             }
             let others = self.others_who_ask_for(view, local);
@@ -205,11 +204,10 @@ impl<'a> Scene<'a> {
             }
             // Whoever takes too few shows it here.
             for single in others.iter().chain(&own) {
-                let is_ready = local.replica.mode() != Mode::Normal && local.wanted() == view;
+                let is_ready = local.wanted() == view;
                 self.add_letter(local, Some(Arc::clone(single)).filter(|_| is_ready), found);
             }
         }
-        debug_assert!(setting.configuration.size() == 4, "two others and itself are a quorum");
     }
 
     /// All view changes to `view` for which the faulty replica has the votes.
@@ -217,7 +215,8 @@ impl<'a> Scene<'a> {
         let setting = &self.model.setting;
         let mut lists: Vec<Vec<PreparedCertificate>> = vec![Vec::new()];
         for sequence in self.slots() {
-            let of_slot = self.prepares.iter().filter(|(prepare, _)| prepare.sequence == sequence && prepare.view < view);
+            let of_slot =
+                self.prepares.iter().filter(|(prepare, _)| prepare.sequence == sequence && prepare.view < view);
             let mut certificates: Vec<_> = of_slot.filter_map(|(_, letters)| setting.certificate(letters)).collect();
             certificates.extend(self.batches.iter().filter_map(|batch| setting.forged(sequence, batch.digest())));
             let longer = lists.iter().flat_map(|list| {
@@ -239,14 +238,19 @@ impl<'a> Scene<'a> {
             let of_view = self.view_changes.iter().filter(|letter| letter.view_asked_for() == Some(view));
             let others: Vec<&Arc<Letter>> = of_view.collect();
             for own in self.own_view_changes(view) {
-                for rests_on in quorums(&others, &own, setting.configuration.quorum()) {
-                    for proposals in self.proposals(&rests_on) {
-                        let Some(letter) = setting.new_view(view, &rests_on, &proposals) else { continue };
-                        let mut letters = rests_on.clone();
-                        letters.push(letter);
-                        self.add(local, Stimulus::Letters(letters), found);
-                    }
+                for rests_on in quorums(&others, &own, QUORUM) {
+                    self.add_new_view(local, view, &rests_on, found);
                 }
+            }
+        }
+    }
+
+    fn add_new_view(&self, local: &Local, view: View, rests_on: &[Arc<Letter>], found: &mut Vec<Stimulus>) {
+        for proposals in self.proposals(rests_on) {
+            let new_view = self.model.setting.new_view(view, rests_on, &proposals);
+            let letters = |letter| rests_on.iter().cloned().chain([letter]).collect();
+            if let Some(letters) = new_view.map(letters) {
+                self.add(local, Stimulus::Letters(letters), found);
             }
         }
     }

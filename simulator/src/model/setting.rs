@@ -19,9 +19,9 @@ use quorate_protocol::statement::{Commit, Prepare, Signer, Statement, Vote};
 use quorate_protocol::time::WallTime;
 use quorate_protocol::verify::{Payload, Verified, verify, verify_requests};
 
+use super::Bounds;
 use super::letter::{Letter, print_of};
 use super::local::{Checked, nothing, suspicion};
-use super::Bounds;
 use crate::cluster::configuration;
 use crate::signature::{Holder, Notary, Scheme, SharedSigner};
 
@@ -91,7 +91,18 @@ impl Setting {
         let nothing = check(nothing(), faulty, &configuration, &notary);
         let restarts = bounds.restarts;
         let known = usize::try_from(bounds.slots).unwrap_or(1);
-        Self { configuration, signers, faulty, requests, known, batches, nothing, restarts, notary, signed: Mutex::default() }
+        Self {
+            configuration,
+            signers,
+            faulty,
+            requests,
+            known,
+            batches,
+            nothing,
+            restarts,
+            notary,
+            signed: Mutex::default(),
+        }
     }
 
     /// The requests that clients sent to the correct replicas; the others only the faulty one knows.
