@@ -1,8 +1,9 @@
 //! The model check: explores the orders of events of a small cluster, and prints one line of JSON.
 //!
-//! `model [--states N] [--slots N] [--views N] [--restarts N] [--faulty 0..3] [--threads N]` checks each choice of the
-//! faulty replica in turn, or the one that is asked for, with an equal share of the states. It fails if a property does
-//! not hold, or a situation that must occur does not.
+//! `model [--slots N] [--views N] [--restarts N] [--states N] [--walked N] [--faulty 0..3] [--threads N]` checks each choice
+//! of the faulty replica in turn, or the one that is asked for, with an equal share of the states. It fails if a property
+//! does not hold. `is_complete` says whether all that can happen within the bounds did; if not, random walks through `walked`
+//! states go on where the search gave up.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ fn index(number: u64) -> usize {
 
 fn arguments() -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let bounds = Bounds { slots: 2, views: 2, restarts: 0, states: 2_000_000, walked: 1_000_000, threads };
+    let bounds = Bounds { slots: 1, views: 1, restarts: 0, states: 2_000_000, walked: 200_000, threads };
     let mut arguments = Arguments { bounds, faulty: vec![0, 1, 2, 3] };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
