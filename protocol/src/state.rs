@@ -11,7 +11,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry as MapEntry;
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
@@ -46,9 +45,8 @@ pub struct StateMap {
     /// The keys written since the last checkpoint, in the order in which they first were. One for each key written.
     touched: Vec<Touched>,
     /// The entries of the last checkpoint by the first bits of their keys' digests, in ascending order. Exactly 2^depth.
-    /// Clones share them and the tree until their next checkpoint.
-    buckets: Arc<Vec<Vec<Fingerprint>>>,
-    tree: Arc<Tree>,
+    buckets: Vec<Vec<Fingerprint>>,
+    tree: Tree,
     /// The root of `tree`, which is that of the last checkpoint.
     root: Digest,
 }
@@ -87,9 +85,9 @@ impl StateMap {
             removed: BTreeMap::new(),
             raw_bytes: 0,
             touched: Vec::new(),
-            buckets: Arc::new(vec![Vec::new(); 1 << depth]),
+            buckets: vec![Vec::new(); 1 << depth],
             root: tree.root(),
-            tree: Arc::new(tree),
+            tree,
         }
     }
 
@@ -182,7 +180,7 @@ impl StateMap {
         {
             self.update_bucket(bucket_index(&updates[0].key, depth), updates);
         }
-        self.root = Arc::make_mut(&mut self.tree).root();
+        self.root = self.tree.root();
         Image { root: self.root, changes }
     }
 
@@ -208,7 +206,7 @@ impl StateMap {
 
     /// Brings one bucket and its leaf up to date. Linear, however many entries a client has crowded into it.
     fn update_bucket(&mut self, index: u32, updates: &[Update]) {
-        let bucket = &mut Arc::make_mut(&mut self.buckets)[index as usize];
+        let bucket = &mut self.buckets[index as usize];
         bucket.retain(|known| updates.binary_search_by_key(&known.key, |update| update.key).is_err());
         let missing = updates.len().saturating_sub(bucket.capacity() - bucket.len());
         if missing > 0 {
@@ -217,7 +215,7 @@ impl StateMap {
         bucket.extend(updates.iter().filter_map(|update| Some(Fingerprint { key: update.key, value: update.value? })));
         // Two ascending runs at most: the sort merges them.
         bucket.sort();
-        Arc::make_mut(&mut self.tree).set(index, bucket_leaf(bucket));
+        self.tree.set(index, bucket_leaf(bucket));
     }
 
     /// Replaces all entries by `entries`, in ascending order of their keys, and gives the root. The next checkpoint's
@@ -243,13 +241,12 @@ impl StateMap {
             *self = Self::new(self.tree.depth());
             return Err(error);
         }
-        let tree = Arc::make_mut(&mut self.tree);
-        for (index, bucket) in (0..).zip(Arc::make_mut(&mut self.buckets)) {
+        for (index, bucket) in (0..).zip(&mut self.buckets) {
             bucket.sort_unstable();
             bucket.shrink_to_fit();
-            tree.set(index, bucket_leaf(bucket));
+            self.tree.set(index, bucket_leaf(bucket));
         }
-        self.root = tree.root();
+        self.root = self.tree.root();
         Ok(self.root)
     }
 
@@ -260,7 +257,6 @@ impl StateMap {
         mut check: impl FnMut(&Entry) -> Result<(), &'static str>,
     ) -> Result<(), NotAState> {
         let depth = self.tree.depth();
-        let buckets = Arc::make_mut(&mut self.buckets);
         let mut previous: Option<Bytes> = None;
         let entries = (0..).zip(entries).map(|(index, entry)| {
             check(&entry).map_err(|reason| NotAState { index, reason })?;
@@ -269,7 +265,7 @@ impl StateMap {
             }
             self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(&entry.key, &entry.value));
             let fingerprint = Fingerprint { key: key_digest(&entry.key), value: value_digest(&entry.value) };
-            buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
+            self.buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
             let held = Held { value: Bytes::copy_from_slice(&entry.value), touched: None };
             let copy = (Key::from(&entry.key[..]), held);
             previous = Some(entry.key.into_bytes());
