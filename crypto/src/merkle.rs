@@ -4,6 +4,7 @@
 //! A node is the digest of its two children under [`Domain::Node`]; a leaf is a digest that the caller made under a
 //! domain of its own, so no node can pass for a leaf. An empty leaf is [`Digest::ZERO`].
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
@@ -14,16 +15,23 @@ use crate::domain::Domain;
 /// The greatest depth: about a million leaves, and 64 MiB.
 pub const DEPTH_MAX: u8 = 20;
 
-/// A tree of 2^depth leaves. It holds 65 bytes a leaf, all of them from the beginning, and 8 for each changed one.
+/// The height of a page: 64 leaves, 4 KiB.
+const PAGE_HEIGHT: u8 = 6;
+
+/// A tree of 2^depth leaves, in pages: subtrees at its foot, which are shared between clones, and between empty ones, until
+/// one changes. It holds 64 bytes a leaf where there is something, 8 a page, and 4 for each changed leaf.
 #[derive(Clone, Debug)]
 pub struct Tree {
     depth: u8,
-    /// The root at 1, the children of `i` at `2i` and `2i + 1`, so the leaves last; 0 is not used. Exactly 2^(depth+1).
-    nodes: Vec<Digest>,
-    /// The positions of leaves that changed since the last root, each once. At most 2^depth.
-    dirty: Vec<usize>,
-    /// Whether a leaf is in `dirty`, by its index. Exactly 2^depth.
-    is_dirty: Vec<bool>,
+    /// What is above the pages, the roots of the pages last. Laid out as they are.
+    crown: Vec<Digest>,
+    /// The root at 1, the children of `i` at `2i` and `2i + 1`, so the leaves last; 0 is not used. Each exactly twice as
+    /// many as a page has leaves.
+    pages: Vec<Arc<Vec<Digest>>>,
+    /// The leaves that changed since the last root, each once. At most 2^depth.
+    dirty: Vec<u32>,
+    /// Whether a leaf is in `dirty`: a bit for each.
+    is_dirty: Vec<u64>,
 }
 
 impl Tree {
@@ -33,14 +41,11 @@ impl Tree {
     /// If `depth` is greater than [`DEPTH_MAX`]: it is a constant of the format, not a value from outside.
     pub fn new(depth: u8) -> Self {
         assert!(depth <= DEPTH_MAX, "a Merkle tree of depth {depth} is deeper than {DEPTH_MAX}");
-        let leaf_count = 1 << depth;
-        let mut nodes = vec![Digest::ZERO; 2 * leaf_count];
-        let mut empty = Digest::ZERO;
-        for level in (0..depth).rev() {
-            empty = hash_node(&empty, &empty);
-            nodes[1 << level..2 << level].fill(empty);
-        }
-        Self { depth, nodes, dirty: Vec::new(), is_dirty: vec![false; leaf_count] }
+        let height = depth.min(PAGE_HEIGHT);
+        let page = Arc::new(empty(height, Digest::ZERO));
+        let crown = empty(depth - height, page[1]);
+        let pages = vec![page; 1 << (depth - height)];
+        Self { depth, crown, pages, dirty: Vec::new(), is_dirty: vec![0; 1_usize << depth.saturating_sub(6)] }
     }
 
     /// The length of every path.
@@ -58,13 +63,16 @@ impl Tree {
     /// # Panics
     /// If `index` is not below [`Tree::leaf_count`].
     pub fn set(&mut self, index: u32, leaf: Digest) {
-        let position = self.position(index);
-        if mem::replace(&mut self.nodes[position], leaf) == leaf {
+        let (page, position) = self.place(index);
+        if self.pages[page][position] == leaf {
             return;
         }
-        let was_dirty = mem::replace(&mut self.is_dirty[index as usize], true);
-        if !was_dirty {
-            self.dirty.push(position);
+        Arc::make_mut(&mut self.pages[page])[position] = leaf;
+        let (word, bit) = dirty_bit(index);
+        let before = self.is_dirty[word];
+        if before & bit == 0 {
+            self.is_dirty[word] = before | bit;
+            self.dirty.push(index);
         }
     }
 
@@ -73,28 +81,31 @@ impl Tree {
     /// # Panics
     /// If `index` is not below [`Tree::leaf_count`].
     pub fn leaf(&self, index: u32) -> Digest {
-        self.nodes[self.position(index)]
+        let (page, position) = self.place(index);
+        self.pages[page][position]
     }
 
     /// The root over all leaves. Hashes each node above a changed leaf once, level by level.
     pub fn root(&mut self) -> Digest {
         let mut dirty = mem::take(&mut self.dirty);
-        let leaf_count = self.is_dirty.len();
-        for position in &dirty {
-            self.is_dirty[position - leaf_count] = false;
+        for index in &dirty {
+            let (word, bit) = dirty_bit(*index);
+            self.is_dirty[word] &= !bit;
         }
-        // Parents of sorted positions are sorted, so equal ones are neighbours on every level.
         dirty.sort_unstable();
-        for _ in 0..self.depth {
-            for position in &mut dirty {
-                *position /= 2;
-            }
-            dirty.dedup();
-            for &position in &dirty {
-                self.nodes[position] = hash_node(&self.nodes[2 * position], &self.nodes[2 * position + 1]);
-            }
+        let mut changed = Vec::new();
+        let places: Vec<(usize, usize)> = dirty.iter().map(|index| self.place(*index)).collect();
+        for leaves in places.chunk_by(|left, right| left.0 == right.0) {
+            let page = leaves[0].0;
+            let positions = leaves.iter().map(|place| place.1).collect();
+            let nodes = Arc::make_mut(&mut self.pages[page]);
+            rehash(nodes, positions);
+            let position = self.crown.len() / 2 + page;
+            self.crown[position] = nodes[1];
+            changed.push(position);
         }
-        self.nodes[1]
+        rehash(&mut self.crown, changed);
+        self.crown[1]
     }
 
     /// The siblings from the leaf at `index` up to the root, for [`root_of`]: `depth` digests.
@@ -103,14 +114,53 @@ impl Tree {
     /// If `index` is not below [`Tree::leaf_count`], or a leaf changed and [`Tree::root`] was not called since.
     pub fn path(&self, index: u32) -> Vec<Digest> {
         assert!(self.dirty.is_empty(), "a path is asked of a Merkle tree whose root is out of date");
-        let leaf_position = self.position(index);
-        (0..self.depth).map(|height| self.nodes[(leaf_position >> height) ^ 1]).collect()
+        let (page, position) = self.place(index);
+        siblings(&self.pages[page], position).chain(siblings(&self.crown, self.crown.len() / 2 + page)).collect()
     }
 
-    fn position(&self, index: u32) -> usize {
+    /// The page of a leaf, and its position in there.
+    fn place(&self, index: u32) -> (usize, usize) {
         assert!(index < self.leaf_count(), "leaf {index} is outside a Merkle tree of depth {}", self.depth);
-        self.is_dirty.len() + index as usize
+        let leaves = 1_usize << self.depth.min(PAGE_HEIGHT);
+        let index = index as usize;
+        (index / leaves, leaves + index % leaves)
     }
+}
+
+/// Where the bit of a leaf is.
+const fn dirty_bit(index: u32) -> (usize, u64) {
+    ((index / 64) as usize, 1 << (index % 64))
+}
+
+/// The nodes of a tree of this height whose leaves are all `leaf`.
+fn empty(height: u8, leaf: Digest) -> Vec<Digest> {
+    let mut nodes = vec![leaf; 2 << height];
+    let mut node = leaf;
+    for level in (0..height).rev() {
+        node = hash_node(&node, &node);
+        nodes[1 << level..2 << level].fill(node);
+    }
+    nodes
+}
+
+/// Hashes what is above `changed`, leaves of one level in ascending order.
+fn rehash(nodes: &mut [Digest], mut changed: Vec<usize>) {
+    // Parents of sorted positions are sorted, so equal ones are neighbours on every level.
+    while changed.first().is_some_and(|position| *position > 1) {
+        for position in &mut changed {
+            *position /= 2;
+        }
+        changed.dedup();
+        for &position in &changed {
+            nodes[position] = hash_node(&nodes[2 * position], &nodes[2 * position + 1]);
+        }
+    }
+}
+
+/// The siblings on the way up from `position`, the root left out.
+fn siblings(nodes: &[Digest], position: usize) -> impl Iterator<Item = Digest> {
+    let ancestors = core::iter::successors(Some(position), |position| Some(position / 2));
+    ancestors.take_while(|position| *position > 1).map(|position| nodes[position ^ 1])
 }
 
 /// The root of the tree that has `leaf` at `index` and the siblings of `path`, the lowest first.

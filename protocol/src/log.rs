@@ -66,6 +66,11 @@ impl Log {
         Arc::make_mut(self.slots.entry(sequence).or_insert_with(|| Arc::new(Slot::new(members))))
     }
 
+    /// How many slots are known.
+    pub(crate) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The slots known above `after`, in order.
     pub(crate) fn slots_after(&self, after: Sequence) -> impl Iterator<Item = (Sequence, &Slot)> {
         let from = after.saturating_add(1);

@@ -316,6 +316,16 @@ impl Replica {
         self.log.slots_after(self.log.low()).count()
     }
 
+    /// Slots of which it knows something, executed or not.
+    pub fn slot_count(&self) -> usize {
+        self.log.slot_count()
+    }
+
+    /// Proposals for views that it has yet to enter, of the member of whom it holds most.
+    pub fn early_proposals_max(&self) -> usize {
+        self.view_changes.early.iter().map(VecDeque::len).max().unwrap_or(0)
+    }
+
     /// The root of its own state after slot `sequence`, if it took a checkpoint there that is not below the low watermark.
     pub fn state_root_at(&self, sequence: Sequence) -> Option<Digest> {
         let own = self.checkpoints.own.get(&sequence)?;

@@ -11,7 +11,6 @@
 
 use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry as MapEntry;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher as StdHasher};
@@ -25,9 +24,11 @@ use quorate_crypto::merkle::Tree;
 use crate::application::{Change, Image, NotAState};
 use crate::message::Entry;
 
+mod buckets;
 mod key;
 mod proof;
 
+use buckets::Buckets;
 use key::Key;
 pub use proof::{BucketTooFull, InvalidProof, PROVABLE_ENTRIES_MAX, Proof};
 use proof::{Fingerprint, bucket_index, bucket_leaf, key_digest, value_digest};
@@ -45,7 +46,7 @@ pub struct StateMap {
     /// The keys written since the last checkpoint, in the order in which they first were. One for each key written.
     touched: Vec<Touched>,
     /// The entries of the last checkpoint by the first bits of their keys' digests, in ascending order. Exactly 2^depth.
-    buckets: Vec<Vec<Fingerprint>>,
+    buckets: Buckets,
     tree: Tree,
     /// The root of `tree`, which is that of the last checkpoint.
     root: Digest,
@@ -74,7 +75,7 @@ struct Update {
 }
 
 impl StateMap {
-    /// A map without entries, with 2^`depth` buckets: 89 bytes each. The depth is part of what the root means.
+    /// A map without entries, with 2^`depth` buckets: 88 bytes each, once there is something near it. The depth is part of what the root means.
     ///
     /// # Panics
     /// If `depth` is greater than [`quorate_crypto::merkle::DEPTH_MAX`].
@@ -85,7 +86,7 @@ impl StateMap {
             removed: BTreeMap::new(),
             raw_bytes: 0,
             touched: Vec::new(),
-            buckets: vec![Vec::new(); 1 << depth],
+            buckets: Buckets::new(depth),
             root: tree.root(),
             tree,
         }
@@ -206,7 +207,7 @@ impl StateMap {
 
     /// Brings one bucket and its leaf up to date. Linear, however many entries a client has crowded into it.
     fn update_bucket(&mut self, index: u32, updates: &[Update]) {
-        let bucket = &mut self.buckets[index as usize];
+        let bucket = self.buckets.get_mut(index);
         bucket.retain(|known| updates.binary_search_by_key(&known.key, |update| update.key).is_err());
         let missing = updates.len().saturating_sub(bucket.capacity() - bucket.len());
         if missing > 0 {
@@ -241,7 +242,8 @@ impl StateMap {
             *self = Self::new(self.tree.depth());
             return Err(error);
         }
-        for (index, bucket) in (0..).zip(&mut self.buckets) {
+        for index in self.buckets.filled() {
+            let bucket = self.buckets.get_mut(index);
             bucket.sort_unstable();
             bucket.shrink_to_fit();
             self.tree.set(index, bucket_leaf(bucket));
@@ -265,7 +267,7 @@ impl StateMap {
             }
             self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(&entry.key, &entry.value));
             let fingerprint = Fingerprint { key: key_digest(&entry.key), value: value_digest(&entry.value) };
-            self.buckets[bucket_index(&fingerprint.key, depth) as usize].push(fingerprint);
+            self.buckets.get_mut(bucket_index(&fingerprint.key, depth)).push(fingerprint);
             let held = Held { value: Bytes::copy_from_slice(&entry.value), touched: None };
             let copy = (Key::from(&entry.key[..]), held);
             previous = Some(entry.key.into_bytes());
@@ -541,6 +543,6 @@ mod tests {
             write(&mut map, &mut model, &(number + 5000).to_le_bytes(), Some(b"3"));
         }
         assert_eq!(map.checkpoint().root, restored(0, &model).root());
-        assert_eq!(map.buckets[0].len(), model.len());
+        assert_eq!(map.buckets.get(0).len(), model.len());
     }
 }

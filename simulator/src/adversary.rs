@@ -6,6 +6,7 @@
 //! like any [`Machine`], over real sockets as well.
 
 mod amnesia;
+mod another_cluster;
 mod attacks;
 mod bad_client_signature;
 mod body;
@@ -16,6 +17,7 @@ mod crash_loop;
 mod dice;
 mod double_vote;
 mod early_view_change;
+mod elsewhere;
 mod empty_batches;
 mod equivocate;
 mod flood;
@@ -31,6 +33,8 @@ mod lie_in_transfer;
 mod lie_to_clients;
 mod mutate;
 mod outdated;
+mod pad_certificates;
+mod relabel;
 mod reorder;
 mod replay;
 pub mod script;
@@ -40,6 +44,7 @@ mod stale_certificates;
 mod twin;
 mod two_new_views;
 mod understudy;
+mod usurp;
 mod withhold_body;
 mod withhold_votes;
 mod wrong_new_view;
@@ -57,6 +62,7 @@ use quorate_protocol::{Machine, Now, Output};
 pub use attacks::{Attack, Attacks, UnknownAttack, names};
 pub use body::{Body, MakeApplication, Plot, Seen};
 pub use dice::Dice;
+pub use elsewhere::Elsewhere;
 
 use attacks::Moment;
 

@@ -9,8 +9,10 @@ mod schedule;
 use core::ops::Range;
 use std::collections::BTreeMap;
 
+use crate::marks::Marks;
 use crate::play::{Complaint, Outcome, Watch, play};
 use crate::scenario::{Scenario, ScenarioError, Span};
+use crate::signature::Scheme;
 
 pub use draw::draw;
 pub use schedule::{Schedule, UnknownSchedule};
@@ -26,6 +28,8 @@ pub struct Choice {
     pub faults: Option<Schedule>,
     /// How long things go wrong.
     pub duration: Option<Span>,
+    /// Which signatures are made.
+    pub signatures: Option<Scheme>,
 }
 
 /// What a campaign came to.
@@ -41,6 +45,8 @@ pub struct Summary {
     pub executed: u64,
     /// Time that passed in the worlds.
     pub simulated: core::time::Duration,
+    /// The situations that correct replicas came into.
+    pub marks: Marks,
     /// How often each kind of fault was injected.
     pub faults: BTreeMap<String, u64>,
     /// Seeds that failed, and how.
@@ -79,6 +85,7 @@ impl Summary {
                 *self.faults.entry(name.to_owned()).or_default() += number;
             }
         };
+        self.marks.merge(&outcome.marks);
         outcome.faults.iter().for_each(|(name, number)| count(name, *number));
         count("message-lost", outcome.network.lost);
         count("message-duplicated", outcome.network.duplicated);
@@ -99,6 +106,7 @@ impl Summary {
         for (name, number) in other.faults {
             *self.faults.entry(name).or_default() += number;
         }
+        self.marks.merge(&other.marks);
         self.failures.extend(other.failures);
     }
 }

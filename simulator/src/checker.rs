@@ -5,12 +5,14 @@
 
 mod agreement;
 mod amnesia;
+mod authenticity;
 mod checkpoint;
 mod durable_before_sent;
 mod exactly_once;
 mod joins;
 mod linearizability;
 mod liveness;
+mod memory;
 mod new_view;
 mod prefix;
 mod time;
@@ -35,12 +37,14 @@ use crate::disk::Disk;
 
 pub use agreement::Agreement;
 pub use amnesia::Amnesia;
+pub use authenticity::Authenticity;
 pub use checkpoint::Checkpoints;
 pub use durable_before_sent::DurableBeforeSent;
 pub use exactly_once::ExactlyOnce;
 pub use joins::Joins;
 pub use linearizability::Linearizability;
 pub use liveness::Liveness;
+pub use memory::{Held, Memory};
 pub use new_view::NewViews;
 pub use prefix::Prefix;
 pub use time::Times;
@@ -62,9 +66,11 @@ pub enum Invariant {
     Checkpoint,
     /// No replica contradicts itself. (PROTOCOL §2.6)
     Amnesia,
+    /// What is kept in a replica's name, that one said, and certificates have a quorum. (PROTOCOL §3)
+    Authenticity,
     /// Every vote that is sent is on disk. (PROTOCOL §3)
     DurableBeforeSent,
-    /// A view change hides nothing, and what is left is left. (PROTOCOL §7.1)
+    /// A view change hides nothing, what is left is left, and votes are cast in views that were entered. (PROTOCOL §7.1, §9)
     ViewChange,
     /// A new view proposes what follows from its view changes, and so whatever was decided. (PROTOCOL §7.3)
     NewView,
@@ -72,6 +78,8 @@ pub enum Invariant {
     Joins,
     /// What operations see as the time never goes back, and is near the truth. (PROTOCOL §4.2)
     Time,
+    /// What others say takes a bounded room. (PROTOCOL §3, §4)
+    Memory,
     /// Answers are true, and their order agrees with real time. (PROTOCOL §2.7)
     Linearizability,
     /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
@@ -148,6 +156,13 @@ pub enum Observation<'a> {
         sequence: Sequence,
         /// The root of the application's state.
         root: Digest,
+    },
+    /// A replica took something in, and holds so much since.
+    Holds {
+        /// The replica.
+        replica: ReplicaId,
+        /// How much.
+        held: Held,
     },
     /// From now on a replica may do anything: it counts among the faulty.
     Exempted(ReplicaId),
@@ -250,7 +265,10 @@ impl Checkers {
                 Box::new(NewViews::new(quorums)),
                 Box::new(Joins::default()),
                 Box::new(Times::default()),
+                Box::new(Authenticity::new(quorums)),
+                Box::new(Memory::new(window)),
                 Box::new(Linearizability::default()),
+                // The last: the one that looks at the time.
                 Box::new(Liveness::new(bound)),
             ],
             faulty: BTreeSet::new(),
@@ -288,7 +306,9 @@ impl Checkers {
         if let Observation::Rotted(replica) = observation {
             self.rotted.insert(*replica);
         }
-        for checker in &mut self.all {
+        // Time passes with every step, and concerns the deadlines of answers alone.
+        let first = if matches!(observation, Observation::Tick) { self.all.len() - 1 } else { 0 };
+        for checker in &mut self.all[first..] {
             if let Err(message) = checker.observe(moment, observation) {
                 let invariant = checker.invariant();
                 self.violation = Some(Violation { invariant, step: moment.step, time: moment.time, message });
@@ -312,6 +332,7 @@ impl Observation<'_> {
             | Self::Executed { replica, .. }
             | Self::Taken { replica, .. }
             | Self::Installed { replica, .. }
+            | Self::Holds { replica, .. }
             | Self::Rotted(replica) => Some(*replica),
             Self::Signed(_)
             | Self::Called(_)

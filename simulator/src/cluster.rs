@@ -29,7 +29,7 @@ use quorate_protocol::time::Time;
 
 use crate::client::{Answer, Ticket};
 use crate::disk::{Disk, State};
-use crate::host::Standing;
+use crate::host::{Host, Standing};
 use crate::network::{Endpoint, FilterId, LinkOptions, Passage, Verdict};
 use crate::world::{World, WorldCounts};
 
@@ -187,11 +187,14 @@ impl Cluster {
     /// [`Failure`], if they do not.
     pub fn assert_same_states(&self) -> Result<(), Failure> {
         let is_correct = |id: ReplicaId| !self.is_attacker(id.index());
+        // Whose state rots, and is out of reach, cannot know it yet.
+        let is_left_rotten = |host: &Host| host.is_rotten && self.given_up.contains(&host.id.index());
         let running = self.world.hosts.iter().filter(|host| host.is_running() && is_correct(host.id));
+        let running = running.filter(|host| !is_left_rotten(host));
         let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();
         let is_same = running.filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
             let first = states.entry(state.sequence).or_insert(state);
-            *first == state
+            *first == &**state
         });
         if is_same { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }
@@ -301,6 +304,11 @@ impl Cluster {
     /// A replica's disk.
     pub fn disk(&mut self, replica: usize) -> &mut Disk {
         &mut self.world.hosts[replica].disk
+    }
+
+    /// Fills the disk of a replica, or makes room on it.
+    pub fn set_disk_full(&mut self, replica: usize, is_full: bool) {
+        self.world.set_disk_full(id(replica), is_full);
     }
 
     /// Damages what the application of a replica keeps in memory.

@@ -1,4 +1,5 @@
-//! A replica's disk: a write-ahead log and a store of checkpoints, both slow, both honest about what is durable.
+//! A replica's disk: a write-ahead log and a store of checkpoints, both slow, both honest about what is durable, unless the log
+//! is told to lie.
 //!
 //! What was written but not synced is lost in a crash, but for a part of it that chance decides. (PROTOCOL §1, §9)
 
@@ -78,6 +79,20 @@ impl Disk {
     /// The next sync that ends fails.
     pub fn fail_sync(&mut self) {
         self.is_sync_failing = true;
+    }
+
+    /// From now on syncs of the log end at once with success, as from a cache that power does not outlast: a crash loses all
+    /// that was synced since.
+    pub fn lie_about_syncs(&mut self) {
+        self.log.lie();
+    }
+
+    /// From now on the disk is as fast as others, no sync fails that was to, and syncs are what they say: what was said to be
+    /// durable before is. A stall ends only with a crash.
+    pub fn mend(&mut self) {
+        self.options = DiskOptions::default();
+        self.is_sync_failing = false;
+        self.log.be_honest();
     }
 
     /// Whether the sync that ends now fails.

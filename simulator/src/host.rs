@@ -19,6 +19,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Now};
 
+use crate::checker::Held;
 use crate::clock::Clock;
 use crate::disk::{Disk, State};
 use crate::parts::part_of;
@@ -75,6 +76,11 @@ pub trait Subject: Machine {
         None
     }
 
+    /// How much it holds of what others said, if it tells.
+    fn held(&self) -> Option<Held> {
+        None
+    }
+
     /// How often it did what a script says, since it was started.
     fn reactions(&self) -> u64 {
         0
@@ -112,9 +118,9 @@ pub(crate) enum Done {
     /// To be told to the replica.
     Input(Input),
     /// To be told to the replica; and a state to make durable.
-    Taken { input: Input, state: State },
+    Taken { input: Input, state: Arc<State> },
     /// A transferred state to make durable.
-    Installed(State),
+    Installed(Arc<State>),
     /// What was asked for makes no sense here.
     Nonsense(&'static str),
 }
@@ -151,10 +157,12 @@ pub(crate) struct Host {
     /// The protocol's entries as of the same.
     protocol_entries: BTreeMap<Bytes, Bytes>,
     /// Checkpoints that may become stable: bounded by the window over the interval of checkpoints.
-    taken: BTreeMap<Sequence, State>,
+    taken: BTreeMap<Sequence, Arc<State>>,
     /// The stable checkpoint, as long as it is readable.
-    stable: Option<State>,
+    stable: Option<Arc<State>>,
     staging: Option<(Staging, Box<dyn Application + Send>)>,
+    /// Whether its disk has no room, but for records that were handed over already.
+    pub(crate) is_disk_full: bool,
     /// Whether the application's state rotted since it was last replaced.
     pub(crate) is_rotten: bool,
     pub(crate) part_entries_max: usize,
@@ -196,6 +204,7 @@ impl Host {
             taken: BTreeMap::new(),
             stable: None,
             staging: None,
+            is_disk_full: false,
             is_rotten: false,
             part_entries_max,
         }
@@ -203,6 +212,12 @@ impl Host {
 
     pub(crate) fn is_running(&self) -> bool {
         self.subject.is_some()
+    }
+
+    /// How often the replica refused what since it was started.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (Refusal, u64)> {
+        let subject = self.subject.as_ref();
+        Refusal::ALL.into_iter().filter_map(move |refusal| Some((refusal, subject?.refusals(refusal))))
     }
 
     /// Forgets all that is not on disk.
@@ -231,9 +246,9 @@ impl Host {
             }
             self.entries.clone_from(&state.application);
             self.protocol_entries.clone_from(&state.protocol);
-            self.taken.insert(state.sequence, state.clone());
+            self.taken.insert(state.sequence, Arc::clone(state));
             let protocol = State::entries(&state.protocol).collect();
-            let State { sequence, application_root, .. } = *state;
+            let State { sequence, application_root, .. } = **state;
             checkpoint = Some(BootCheckpoint { sequence, application_root, protocol });
         }
         let records = self.disk.log.recover(configuration);
@@ -260,13 +275,13 @@ impl Host {
         let image = self.application.checkpoint();
         State::apply(&mut self.entries, &image.changes);
         State::apply(&mut self.protocol_entries, protocol);
-        let state = State {
+        let state = Arc::new(State {
             sequence,
             application_root: image.root,
             application: self.entries.clone(),
             protocol: self.protocol_entries.clone(),
-        };
-        self.taken.insert(sequence, state.clone());
+        });
+        self.taken.insert(sequence, Arc::clone(&state));
         Done::Taken { input: Input::CheckpointTaken { sequence, application_root: image.root }, state }
     }
 
@@ -275,7 +290,7 @@ impl Host {
         let Some(state) = self.taken.get(&sequence) else {
             return false;
         };
-        self.stable = Some(state.clone());
+        self.stable = Some(Arc::clone(state));
         self.taken = self.taken.split_off(&sequence);
         true
     }
@@ -335,13 +350,13 @@ impl Host {
         self.is_rotten = false;
         self.entries = collect(application);
         self.protocol_entries = collect(protocol);
-        let state = State {
+        let state = Arc::new(State {
             sequence,
             application_root: root,
             application: self.entries.clone(),
             protocol: self.protocol_entries.clone(),
-        };
-        self.taken.insert(sequence, state.clone());
+        });
+        self.taken.insert(sequence, Arc::clone(&state));
         Done::Installed(state)
     }
 

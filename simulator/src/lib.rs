@@ -12,6 +12,8 @@
 //! | `signature.rs` | [`signature::Notary`]: ideal or real signatures |
 //! | `random.rs` | [`random::Random`]: all chance, from one seed |
 //! | `checker.rs`, `checker/` | [`checker::Checkers`]: the invariants of PROTOCOL §2, a file each |
+//! | `marks.rs`, `spotter.rs` | [`marks::Mark`]: what a run came to, and who sees it |
+//! | `costs.rs` | [`costs::table`]: what an operation costs, in messages, bytes, signatures and syncs |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
 //! | `twins.rs`, `twins/` | two copies of one replica, parted in every way: every scenario of three rounds |
@@ -20,6 +22,7 @@
 //! | `pattern.rs`, `span.rs` | which messages are meant; lengths of time |
 //! | `campaign.rs`, `shrink.rs` | scenarios from seeds; a failing one made smaller |
 //! | `trace.rs` | a run as a page |
+//! | `history.rs`, `porcupine.rs` | whether what clients saw is linearizable: by its places; by a search, with a feature |
 //! | `ledger.rs` | [`ledger::Ledger`]: the simplest application that can tell right from wrong |
 
 pub mod adversary;
@@ -28,10 +31,12 @@ pub mod checker;
 pub mod client;
 pub mod clock;
 pub mod cluster;
+pub mod costs;
 pub mod disk;
 pub mod history;
 pub mod host;
 pub mod ledger;
+pub mod marks;
 #[cfg(feature = "model")]
 pub mod model;
 pub mod network;
@@ -51,7 +56,10 @@ mod fabricate;
 mod fingerprint;
 mod parts;
 pub mod pattern;
+#[cfg(feature = "porcupine")]
+pub mod porcupine;
 pub mod span;
+mod spotter;
 mod subject;
 
 pub use client::Ticket;

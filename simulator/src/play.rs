@@ -1,6 +1,7 @@
 //! Plays a scenario: builds the cluster that it describes, does what it says, and judges what came of it.
 
 mod build;
+mod calls;
 mod judge;
 
 use core::fmt;
@@ -11,10 +12,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use quorate_protocol::number::Sequence;
 
 use crate::cluster::{Cluster, Failure, Trouble};
+use crate::history::Call;
+use crate::marks::Marks;
 use crate::network::NetworkCounts;
 use crate::scenario::rule::{filter, moment};
 use crate::scenario::{Action, Expectation, Scenario, ScenarioError, When};
 use crate::world::WorldCounts;
+
+use calls::Made;
 
 pub use build::known_attacks;
 
@@ -25,6 +30,8 @@ pub struct Outcome {
     pub counts: WorldCounts,
     /// What the network did.
     pub network: NetworkCounts,
+    /// The situations that correct replicas came into.
+    pub marks: Marks,
     /// How often each kind of thing was done to the cluster.
     pub faults: BTreeMap<&'static str, u64>,
     /// How much time passed in the simulation.
@@ -33,6 +40,8 @@ pub struct Outcome {
     pub fingerprint: u64,
     /// The run in space and time, if it was watched that closely.
     pub page: Option<String>,
+    /// What clients called for and found, if the run was recorded.
+    pub calls: Vec<Call>,
     /// What went wrong, if anything did.
     pub failure: Option<Complaint>,
 }
@@ -53,6 +62,8 @@ struct Play<'a> {
     scenario: &'a Scenario,
     cluster: Cluster,
     faults: BTreeMap<&'static str, u64>,
+    /// Calls made, if they are recorded.
+    calls: Option<Vec<Made>>,
 }
 
 /// How closely a run is watched.
@@ -62,6 +73,8 @@ pub struct Watch {
     pub history: usize,
     /// Whether a page is drawn.
     pub is_traced: bool,
+    /// Whether calls and answers are recorded.
+    pub is_recorded: bool,
 }
 
 /// Plays `scenario`.
@@ -70,7 +83,7 @@ pub struct Watch {
 /// [`ScenarioError`], if it cannot be played at all.
 pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError> {
     let cluster = build::cluster(scenario, watch)?;
-    let mut play = Play { scenario, cluster, faults: BTreeMap::new() };
+    let mut play = Play { scenario, cluster, faults: BTreeMap::new(), calls: watch.is_recorded.then(Vec::new) };
     let ended = catch_unwind(AssertUnwindSafe(|| play.run()));
     let failure = match ended {
         Ok(Ok(())) => None,
@@ -83,10 +96,12 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
     let line = account.as_deref().and_then(|account| account.lines().next());
     Ok(Outcome {
         counts: world.counts(),
+        marks: world.marks(),
         network: world.network.counts(),
         simulated: Duration::from_nanos(world.time().nanoseconds()),
         fingerprint: world.fingerprint(),
         page: world.trace().map(|trace| trace.page(scenario, world.time(), line)),
+        calls: play.calls.iter().flatten().filter_map(|made| made.call(&play.cluster)).collect(),
         faults: play.faults,
         failure,
     })
@@ -168,7 +183,12 @@ impl Play<'_> {
         if action == Action::Mend {
             return self.mend();
         }
-        Ok(build::act(&mut self.cluster, &action)?)
+        let at = self.cluster.time();
+        let ticket = build::act(&mut self.cluster, &action)?;
+        if let Some((calls, ticket)) = self.calls.as_mut().zip(ticket) {
+            calls.push(Made::new(ticket, action, at));
+        }
+        Ok(())
     }
 
     fn mend(&mut self) -> Result<(), Complaint> {

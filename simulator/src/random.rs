@@ -25,6 +25,10 @@ pub enum Stream {
     Faults,
     /// Which messages the rules of a scenario meet.
     Rules,
+    /// Which bytes of an attacker change on the way.
+    Garble,
+    /// What clients in the adversary's hands do.
+    Rogues,
 }
 
 /// A seeded source of numbers.

@@ -92,6 +92,8 @@ pub struct Machines {
     pub part_entries: u32,
     /// Whether hosts ask a replica if a message may still matter, and drop it unchecked if not.
     pub drops_unwanted: bool,
+    /// How many of the messages of attackers arrive with a byte changed, in a million: garbage that no signature covers.
+    pub garbled_ppm: u32,
 }
 
 impl Default for Machines {
@@ -103,6 +105,7 @@ impl Default for Machines {
             clock_drift_ppm: 200,
             part_entries: 16,
             drops_unwanted: false,
+            garbled_ppm: 0,
         }
     }
 }

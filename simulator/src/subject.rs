@@ -7,7 +7,8 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
-use crate::adversary::{Adversary, Attacks, Plot};
+use crate::adversary::{Adversary, Attacks, Elsewhere, Plot};
+use crate::checker::Held;
 use crate::host::{ApplicationMaker, Boot, BootCheckpoint, Builder, Standing, Subject};
 
 impl Subject for Replica {
@@ -22,6 +23,10 @@ impl Subject for Replica {
         Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable(), mode })
     }
 
+    fn held(&self) -> Option<Held> {
+        Some(Held { early_proposals: self.early_proposals_max(), slots: self.slot_count() })
+    }
+
     fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
         Self::is_wanted(self, from, message)
     }
@@ -32,8 +37,13 @@ impl Subject for Replica {
 }
 
 /// Starts on whatever the disk holds: a replica, or in the place of some of them an adversary.
-pub(crate) fn replicas(attackers: BTreeMap<usize, Attacks>, seed: u64, make_application: ApplicationMaker) -> Builder {
-    let plot = Plot::default();
+pub(crate) fn replicas(
+    attackers: BTreeMap<usize, Attacks>,
+    seed: u64,
+    elsewhere: Elsewhere,
+    make_application: ApplicationMaker,
+) -> Builder {
+    let plot = Plot::hearing(elsewhere);
     Box::new(move |boot, now| {
         let Boot { id, configuration, signer, checkpoint, records, next_record } = boot;
         let checkpoint = checkpoint.map(|BootCheckpoint { sequence, application_root, protocol }| DurableCheckpoint {

@@ -18,9 +18,10 @@ use std::rc::Rc;
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, View};
+use quorate_protocol::replica::{Replica, Start};
 
 use crate::cluster::Cluster;
-use crate::host::Builder;
+use crate::host::{Boot, Builder};
 use crate::ledger::Ledger;
 use crate::network::{Passage, Verdict};
 use crate::play::{Complaint, reason};
@@ -243,14 +244,15 @@ fn on_the_way(passage: &Passage<'_>, view: u64) -> Verdict {
     if is_lost { Verdict::Drop } else { Verdict::Pass }
 }
 
-/// Correct replicas, and the twins in the place of one.
+/// Correct replicas, none of which ever starts again, and the twins in the place of one.
 fn subjects(split: Rc<Cell<Split>>) -> Builder {
-    let mut correct = crate::subject::replicas(std::collections::BTreeMap::new(), 0, Ledger::boxed);
     Box::new(move |boot, now| {
         if boot.id.value() == TWINS {
             return Ok(Box::new(Pair::start(&boot, now, &split, Ledger::boxed)?));
         }
-        correct(boot, now)
+        let Boot { id, configuration, signer, records, next_record, .. } = boot;
+        let start = Start { id, configuration, signer, checkpoint: None, records, first_record: next_record };
+        Ok(Box::new(Replica::start(start, now).map_err(|error| error.to_string())?))
     })
 }
 

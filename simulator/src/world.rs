@@ -7,11 +7,12 @@ mod carry_out;
 mod clients;
 mod event;
 mod options;
+mod queue;
+mod rogues;
 mod traps;
 
-use core::cmp::Reverse;
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -32,13 +33,17 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::fingerprint::Fingerprint;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
+use crate::marks::{Mark, Marks};
 use crate::network::{Endpoint, Network};
 use crate::random::{Random, Stream};
 use crate::signature::{Holder, Notary, SharedSigner};
+use crate::spotter::Spotter;
 use crate::trace::{Stance, Trace};
 
 pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
+use queue::Queue;
+use rogues::Rogue;
 use traps::Traps;
 
 /// A cluster, its clients, and all that is between them.
@@ -51,19 +56,19 @@ pub struct World {
     signers: Vec<SharedSigner>,
     builder: Builder,
     time: Time,
-    queue: BinaryHeap<Reverse<(Time, u64)>>,
-    /// The events in the queue, by their tie-breaking number: bounded by what is under way.
-    events: BTreeMap<u64, Event>,
-    events_made: u64,
+    queue: Queue,
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
     pub(crate) clients: Vec<Client>,
+    /// Clients in the adversary's hands. Their indexes follow those of the clients.
+    rogues: Vec<Rogue>,
     clients_by_key: BTreeMap<PublicKey, usize>,
     checkers: Checkers,
     counts: WorldCounts,
     disk_random: Random,
     clock_random: Random,
     work_random: Random,
+    garble_random: Random,
     pub(crate) traps: Traps,
     /// Replicas against which a correct one kept a proof.
     proved_faulty: BTreeSet<ReplicaId>,
@@ -71,6 +76,7 @@ pub struct World {
     took_over_state: BTreeSet<ReplicaId>,
     /// Replicas that a correct one named as the source of a state that is none.
     named_liars: BTreeSet<ReplicaId>,
+    spotter: Spotter,
     /// Folds all that happened, in order: equal for equal runs.
     fingerprint: Fingerprint,
     /// What a page is drawn from, if somebody wants one.
@@ -85,7 +91,7 @@ impl fmt::Debug for World {
             .field("seed", &self.seed)
             .field("time", &self.time)
             .field("counts", &self.counts)
-            .field("under_way", &self.events.len())
+            .field("under_way", &self.queue.len())
             .finish_non_exhaustive()
     }
 }
@@ -101,6 +107,7 @@ impl World {
         make_application: ApplicationMaker,
     ) -> Self {
         let configuration = Arc::new(configuration);
+        let spotter = Spotter::new(&configuration);
         let replicas = configuration.size();
         let mut clock_random = Random::new(seed, Stream::Clock);
         let signers = configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
@@ -115,11 +122,18 @@ impl World {
                 Client::new(index, key, signer, &configuration, seed.wrapping_add(index as u64))
             })
             .collect();
+        let rogue = |index: usize| {
+            let (key, signer) = notary.key(Holder::Client((clients.len() + index) as u64));
+            Rogue::new(key, signer, Random::new(seed.wrapping_add(index as u64), Stream::Rogues))
+        };
+        let rogues: Vec<Rogue> = (0..ROGUES).map(rogue).collect();
+        let keys = clients.iter().map(Client::key).chain(rogues.iter().map(Rogue::key));
+        let clients_by_key = keys.enumerate().map(|(index, key)| (key, index)).collect();
         let parameters = configuration.parameters();
         let mut world = Self {
             seed,
             options,
-            clients_by_key: clients.iter().enumerate().map(|(index, client)| (client.key(), index)).collect(),
+            clients_by_key,
             checkers: Checkers::new(
                 configuration.size(),
                 parameters.checkpoint_interval,
@@ -131,20 +145,21 @@ impl World {
             signers,
             builder,
             time: Time::ZERO,
-            queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            events_made: 0,
+            queue: Queue::default(),
             network: Network::new(options.link, Random::new(seed, Stream::Network)),
             hosts,
             clients,
+            rogues,
             counts: WorldCounts::default(),
             disk_random: Random::new(seed, Stream::Disk),
             clock_random,
             work_random: Random::new(seed, Stream::Application),
+            garble_random: Random::new(seed, Stream::Garble),
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
             took_over_state: BTreeSet::new(),
             named_liars: BTreeSet::new(),
+            spotter,
             fingerprint: Fingerprint::default(),
             tracer: options.is_traced.then(|| Trace::new(replicas)),
             history: VecDeque::new(),
@@ -166,6 +181,20 @@ impl World {
     /// What has happened so far, counted.
     pub const fn counts(&self) -> WorldCounts {
         self.counts
+    }
+
+    /// The situations that correct replicas came into so far.
+    pub fn marks(&self) -> Marks {
+        let mut marks = self.spotter.marks().clone();
+        for host in self.hosts.iter().filter(|host| !self.checkers.is_faulty(host.id)) {
+            host.refusals().for_each(|(refusal, times)| marks.add(Mark::Refused(refusal), times));
+        }
+        marks
+    }
+
+    /// How many signatures were made so far, and how many checked.
+    pub fn signatures(&self) -> (u64, u64) {
+        self.notary.counts()
     }
 
     /// The configuration of the cluster.
@@ -233,10 +262,9 @@ impl World {
         if self.checkers.violation().is_some() {
             return false;
         }
-        let Some(Reverse((time, number))) = self.queue.pop() else {
+        let Some((time, event)) = self.queue.pop() else {
             return false;
         };
-        let event = self.events.remove(&number).expect("every number in the queue has its event");
         self.time = time;
         self.counts.steps += 1;
         self.fingerprint.fold(time.nanoseconds());
@@ -248,14 +276,13 @@ impl World {
 
     /// When the next event happens.
     pub fn next_time(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse((time, _))| *time)
+        self.queue.next_time()
     }
 
     /// When the last message under way arrives; now, if there is none.
     pub fn last_arrival(&self) -> Time {
-        let arrivals =
-            self.queue.iter().filter(|Reverse((_, number))| self.events.get(number).is_some_and(Event::is_message));
-        arrivals.map(|Reverse((time, _))| *time).max().unwrap_or(self.time)
+        let messages = self.queue.iter().filter(|(_, event)| event.frame().is_some());
+        messages.map(|(time, _)| time).max().unwrap_or(self.time)
     }
 
     /// Lets time pass up to `time`, at which nothing more happens than has happened.
@@ -278,6 +305,9 @@ impl World {
         let started = Observation::Started { replica, executed, records: &boot.records };
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.observe(moment, &started);
+        if !self.checkers.is_faulty(replica) {
+            self.spotter.started(replica, executed, &boot.records);
+        }
         self.note(|| format!("{replica} starts at {executed} with {} records", boot.records.len()));
         let records = boot.records.len();
         self.trace_with(|trace, now| {
@@ -288,11 +318,20 @@ impl World {
         let subject = (self.builder)(boot, now)?;
         self.hosts[replica.index()].subject = Some(subject);
         self.drain(replica);
+        if self.hosts[replica.index()].is_disk_full {
+            self.tell_room(replica);
+        }
         Ok(())
     }
 
     /// Takes a replica's power: what is not on its disk is gone.
     pub fn crash(&mut self, replica: ReplicaId) {
+        if self.is_running(replica) && !self.checkers.is_faulty(replica) {
+            let host = &self.hosts[replica.index()];
+            let down = self.hosts.iter().filter(|host| !host.is_running()).count() + 1;
+            self.spotter.crashed(replica, &host.disk, down);
+            self.spotter.refused(host.refusals());
+        }
         let host = &mut self.hosts[replica.index()];
         host.lose_memory();
         host.disk.crash(&mut self.disk_random, &self.configuration);
@@ -313,9 +352,28 @@ impl World {
     /// Lets a paused replica go on, with all that has happened meanwhile.
     pub fn resume(&mut self, replica: ReplicaId) {
         self.note(|| format!("{replica} goes on"));
-        for event in self.hosts[replica.index()].held.take().unwrap_or_default() {
+        let Some(held) = self.hosts[replica.index()].held.take() else { return };
+        for event in held {
             self.schedule(self.time, event);
         }
+        self.tell_room(replica);
+    }
+
+    /// Fills a replica's disk, or makes room on it: the replica is told, now or when it starts. (PROTOCOL §9)
+    pub fn set_disk_full(&mut self, replica: ReplicaId, is_full: bool) {
+        let host = &mut self.hosts[replica.index()];
+        if core::mem::replace(&mut host.is_disk_full, is_full) != is_full {
+            let is_paused = host.held.is_some();
+            self.note(|| format!("the disk of {replica} {}", if is_full { "is full" } else { "has room again" }));
+            if !is_paused {
+                self.tell_room(replica);
+            }
+        }
+    }
+
+    fn tell_room(&mut self, replica: ReplicaId) {
+        let is_full = self.hosts[replica.index()].is_disk_full;
+        self.feed(replica, if is_full { Input::LogFull } else { Input::LogHasRoom });
     }
 
     /// Damages what the application of a replica keeps in memory, by an operation that nobody ordered.
@@ -349,10 +407,7 @@ impl World {
     }
 
     pub(crate) fn schedule(&mut self, time: Time, event: Event) {
-        let number = self.events_made;
-        self.events_made += 1;
-        self.queue.push(Reverse((time.max(self.time), number)));
-        self.events.insert(number, event);
+        self.queue.push(time.max(self.time), event);
     }
 
     fn happen(&mut self, event: Event) {
@@ -366,7 +421,10 @@ impl World {
                 return;
             }
         }
-        self.counts.delivered += u64::from(event.is_message());
+        if let Some(frame) = event.frame() {
+            self.counts.delivered += 1;
+            self.counts.delivered_bytes += frame.len() as u64;
+        }
         match event {
             Event::Arrival { from, to, frame } => self.on_arrival(from, to, &frame),
             Event::Call { from, to, frame } => self.on_call(from, to, &frame),
@@ -392,7 +450,10 @@ impl World {
         if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(from, &message)) {
             return;
         }
-        match verify(message, from, &self.configuration, &mut &self.notary) {
+        if !self.checkers.is_faulty(from) && !self.checkers.is_faulty(to) {
+            self.spotter.arrived(to, &message);
+        }
+        match verify(message, from, &self.configuration, &mut self.notary) {
             Ok(message) => self.feed(to, Input::Message { from, message }),
             Err(Invalid::Misbehaviour(evidence)) => {
                 self.blame(from, to, "sent proof of misbehaviour");
@@ -405,6 +466,9 @@ impl World {
     /// A message counts for nothing: between correct replicas, that is a violation.
     fn refuse(&mut self, from: ReplicaId, to: ReplicaId, invalid: &Invalid) {
         self.counts.refused += 1;
+        if !self.checkers.is_faulty(to) {
+            self.spotter.invalid(invalid);
+        }
         self.blame(from, to, &format!("sent something invalid: {invalid}"));
     }
 
@@ -439,6 +503,9 @@ impl World {
             return;
         };
         subject.handle(now, input);
+        if let Some(held) = subject.held() {
+            self.observe(&Observation::Holds { replica: to, held });
+        }
         self.drain(to);
     }
 
@@ -447,8 +514,15 @@ impl World {
             let Some(output) = self.hosts[to.index()].subject.as_mut().and_then(|subject| subject.poll_output()) else {
                 return self.schedule_wake(to);
             };
+            let is_correct = !self.checkers.is_faulty(to);
             if self.traps.spring(to, &output) {
+                if is_correct {
+                    self.spotter.trapped(&output);
+                }
                 return self.crash(to);
+            }
+            if is_correct {
+                self.spotter.did(to, self.time, &output);
             }
             let moment = Moment { step: self.counts.steps, time: self.time };
             let disk = &self.hosts[to.index()].disk;
@@ -499,6 +573,9 @@ impl World {
 
 /// Wake-ups in a row after which a deadline that does not move is a violation.
 const IDLE_WAKES_MAX: u32 = 100;
+
+/// How many clients the adversary has.
+const ROGUES: usize = 2;
 
 /// Outputs after one input beyond which a replica is thought to go round in circles.
 const OUTPUTS_MAX: usize = 100_000;

@@ -14,6 +14,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use quorate_simulator::campaign::{Choice, Schedule, Summary, draw};
+use quorate_simulator::marks::Mark;
 use quorate_simulator::play::{Outcome, Watch, play};
 use quorate_simulator::scenario::{Scenario, ScenarioError};
 use quorate_simulator::shrink::shrink;
@@ -100,6 +101,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         attack: arguments.attack.clone(),
         faults: arguments.faults,
         duration: arguments.duration,
+        signatures: None,
     };
     quiet_panics();
     let began = Instant::now();
@@ -132,7 +134,7 @@ fn play_one(arguments: &Arguments, choice: &Choice, output: &Output) -> anyhow::
         }
         None => draw(arguments.seed.unwrap_or_default(), choice),
     };
-    let watch = Watch { history: HISTORY, is_traced: arguments.trace.is_some() };
+    let watch = Watch { history: HISTORY, is_traced: arguments.trace.is_some(), ..Watch::default() };
     let outcome = play(&scenario, watch).map_err(|error| refused(arguments.scenario.as_deref(), &error))?;
     if let (Some(file), Some(page)) = (&arguments.trace, &outcome.page) {
         fs::write(file, page).with_context(|| format!("writing {}", file.display()))?;
@@ -206,7 +208,7 @@ fn look_into(scenario: &Scenario, outcome: &Outcome, folder: &Path) -> anyhow::R
     let small = shrink(scenario, &name, SHRINK_PLAYS).scenario;
     let file = folder.join(format!("seed-{}-{}.json", scenario.seed, name.to_lowercase()));
     fs::write(&file, small.to_json()).with_context(|| format!("writing {}", file.display()))?;
-    let again = play(&small, Watch { history: HISTORY, is_traced: false })?;
+    let again = play(&small, Watch { history: HISTORY, ..Watch::default() })?;
     let account = again.failure.as_ref().unwrap_or(complaint).to_string();
     Ok(Violated {
         invariant: name,
@@ -228,6 +230,8 @@ struct Report {
     simulated_s: f64,
     wall_s: f64,
     faults: BTreeMap<String, u64>,
+    /// How often correct replicas came into each situation that a rule is for.
+    marks: BTreeMap<String, u64>,
     executed: u64,
     violations: Vec<Violated>,
 }
@@ -260,6 +264,7 @@ impl Report {
             simulated_s: summary.simulated.as_secs_f64(),
             wall_s,
             faults: summary.faults.clone(),
+            marks: Mark::all().map(|mark| (mark.to_string(), summary.marks.count(mark))).collect(),
             executed: summary.executed,
             violations: Vec::new(),
         }
@@ -279,6 +284,8 @@ impl fmt::Display for Report {
         let attacks: u64 =
             self.faults.iter().filter(|(name, _)| name.starts_with("attack-")).map(|(_, count)| count).sum();
         writeln!(formatter, "\nattackers   {attacks}")?;
+        let reached = self.marks.values().filter(|count| **count > 0).count();
+        writeln!(formatter, "reached     {reached} of {} marks", self.marks.len())?;
         for violated in &self.violations {
             let Violated { account, scenario, steps_left, .. } = violated;
             writeln!(formatter, "\n{account}\n\nmade smaller, {steps_left} steps are left: {scenario}")?;

@@ -49,7 +49,7 @@ impl StateMap {
         let index = bucket_index(&key_digest(key), self.tree.depth());
         Ok(Proof {
             value: value.map(Blob::from),
-            bucket: List::new(self.buckets[index as usize].clone()).ok_or(BucketTooFull)?,
+            bucket: List::new(self.buckets.get(index).clone()).ok_or(BucketTooFull)?,
             path: List::new(self.tree.path(index)).expect("a tree is no deeper than the bound"),
         })
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Strategy;
 use super::amnesia::Amnesia;
+use super::another_cluster::AnotherCluster;
 use super::bad_client_signature::BadClientSignature;
 use super::body::Body;
 use super::censor::Censor;
@@ -29,6 +30,8 @@ use super::lie_in_transfer::LieInTransfer;
 use super::lie_to_clients::LieToClients;
 use super::mutate::Mutate;
 use super::outdated::Outdated;
+use super::pad_certificates::PadCertificates;
+use super::relabel::Relabel;
 use super::reorder::Reorder;
 use super::replay::Replay;
 use super::script::{Follower, Script};
@@ -37,6 +40,7 @@ use super::slow::Slow;
 use super::stale_certificates::StaleCertificates;
 use super::twin::Twin;
 use super::two_new_views::TwoNewViews;
+use super::usurp::Usurp;
 use super::withhold_body::WithholdBody;
 use super::withhold_votes::WithholdVotes;
 use super::wrong_new_view::WrongNewView;
@@ -50,6 +54,7 @@ struct Known {
 /// All attacks, in alphabetical order.
 const KNOWN: &[Known] = &[
     Known { name: "amnesia", make: || Box::new(Amnesia::default()) },
+    Known { name: "another-cluster", make: || Box::new(AnotherCluster::default()) },
     Known { name: "bad-client-signature", make: || Box::new(BadClientSignature) },
     Known { name: "censor", make: || Box::new(Censor) },
     Known { name: "conflicting-votes", make: || Box::new(ConflictingVotes) },
@@ -71,6 +76,8 @@ const KNOWN: &[Known] = &[
     Known { name: "lie-to-clients", make: || Box::new(LieToClients) },
     Known { name: "mutate", make: || Box::new(Mutate) },
     Known { name: "outdated", make: || Box::new(Outdated) },
+    Known { name: "pad-certificates", make: || Box::new(PadCertificates::default()) },
+    Known { name: "relabel", make: || Box::new(Relabel) },
     Known { name: "reorder", make: || Box::new(Reorder) },
     Known { name: "replay", make: || Box::new(Replay::default()) },
     Known { name: "silent", make: || Box::new(Silent) },
@@ -78,6 +85,7 @@ const KNOWN: &[Known] = &[
     Known { name: "stale-certificates", make: || Box::new(StaleCertificates::default()) },
     Known { name: "twin", make: || Box::new(Twin::default()) },
     Known { name: "two-new-views", make: || Box::new(TwoNewViews::default()) },
+    Known { name: "usurp", make: || Box::new(Usurp::default()) },
     Known { name: "withhold-body", make: || Box::new(WithholdBody) },
     Known { name: "withhold-votes", make: || Box::new(WithholdVotes) },
     Known { name: "wrong-new-view", make: || Box::new(WrongNewView::default()) },

@@ -24,7 +24,7 @@ use quorate_protocol::time::Time;
 use quorate_protocol::verify::Payload;
 use quorate_protocol::{Now, Output};
 
-use super::Dice;
+use super::{Dice, Elsewhere};
 
 /// A signer that adversaries share.
 type SharedSigner = Arc<dyn Signer + Send + Sync>;
@@ -50,6 +50,8 @@ struct Shared {
     told: BTreeMap<(View, Sequence, ReplicaId), Digest>,
     /// The client that is served by none of them: the first that any of them heard of.
     victim: Option<PublicKey>,
+    /// Where the same members say other things.
+    elsewhere: Elsewhere,
 }
 
 impl fmt::Debug for Plot {
@@ -61,6 +63,13 @@ impl fmt::Debug for Plot {
 impl Plot {
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A plot of nobody yet, who hear what is said elsewhere.
+    pub fn hearing(elsewhere: Elsewhere) -> Self {
+        let plot = Self::default();
+        plot.shared().elsewhere = elsewhere;
+        plot
     }
 
     /// Who is in it.
@@ -284,6 +293,11 @@ impl Body {
         let mut quorum: Vec<ReplicaId> = all.take(self.configuration.quorum()).collect();
         quorum.sort_unstable();
         quorum
+    }
+
+    /// Another cluster of the same members.
+    pub fn elsewhere(&self) -> Elsewhere {
+        self.plot.shared().elsewhere.clone()
     }
 
     /// A view change in the name of whom it names, whatever it says; a forgery unless that is an accomplice.

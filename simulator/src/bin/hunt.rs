@@ -1,12 +1,14 @@
 //! Plays seeds until one fails, or scenario files: what planted bugs are hunted with, in a scratch copy of the sources.
 //!
-//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--threads N] [--trace FILE] [--all]` prints one line of JSON:
-//! how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
-//! failure listed. What it says does not depend on the number of threads, which is that of the processors if none is given.
+//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--real-signatures] [--threads N] [--trace FILE]
+//! [--all] [--marks]` prints one line of JSON: how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
+//! failure listed; with `--marks`, it fails if correct replicas never came into a situation that they are to come into, and
+//! lists how often they came into each. What it says does not depend on the number of threads, which is that of the processors if none is given.
 //! `--trace` draws the seed that was played last, as it is. `hunt FILE.json …` plays these scenarios, all of them, and lists
 //! every one that fails.
 
 use core::ops::Range;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,8 +18,10 @@ use std::time::Instant;
 
 use mimalloc::MiMalloc;
 use quorate_simulator::campaign::{Choice, Schedule, draw};
+use quorate_simulator::marks::{Mark, Marks};
 use quorate_simulator::play::{Complaint, Outcome, Watch, play};
 use quorate_simulator::scenario::Scenario;
+use quorate_simulator::signature::Scheme;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -35,6 +39,7 @@ struct Campaign {
     threads: usize,
     trace: Option<String>,
     plays_all: bool,
+    demands_marks: bool,
 }
 
 /// What came of one run.
@@ -44,13 +49,14 @@ struct Played {
     steps: u64,
     delivered: u64,
     fingerprint: u64,
+    marks: Marks,
     failure: Option<Complaint>,
 }
 
 impl Played {
     fn new(name: Value, order: u64, outcome: Outcome) -> Self {
-        let Outcome { counts, fingerprint, failure, .. } = outcome;
-        Self { name, order, steps: counts.steps, delivered: counts.delivered, fingerprint, failure }
+        let Outcome { counts, fingerprint, marks, failure, .. } = outcome;
+        Self { name, order, steps: counts.steps, delivered: counts.delivered, fingerprint, marks, failure }
     }
 }
 
@@ -64,24 +70,33 @@ fn seeds(words: &[String]) -> Result<Game, String> {
     let (first, last) = words[0].split_once("..").ok_or("write the seeds as FIRST..LAST")?;
     let number = |text: &str| text.parse::<u64>().map_err(|error| format!("`{text}`: {error}"));
     let seeds = number(first)?..number(last)?;
-    let mut game = Campaign { seeds, choice: Choice::default(), threads: 0, trace: None, plays_all: false };
+    let mut game =
+        Campaign { seeds, choice: Choice::default(), threads: 0, trace: None, plays_all: false, demands_marks: false };
     let mut words = words[1..].iter();
     while let Some(word) = words.next() {
-        if word == "--all" {
-            game.plays_all = true;
-            continue;
-        }
-        let value = words.next().ok_or_else(|| format!("`{word}` wants a value"))?;
         match word.as_str() {
-            "--replicas" => game.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
-            "--attack" => game.choice.attack = Some(value.clone()),
-            "--faults" => game.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
-            "--threads" => game.threads = value.parse().map_err(|error| format!("{error}"))?,
-            "--trace" => game.trace = Some(value.clone()),
-            _ => return Err(format!("`{word}` means nothing here")),
+            "--all" => game.plays_all = true,
+            "--marks" => game.demands_marks = true,
+            "--real-signatures" => game.choice.signatures = Some(Scheme::Ed25519),
+            _ => {
+                let value = words.next().ok_or_else(|| format!("`{word}` wants a value, or means nothing here"))?;
+                take(word, value, &mut game)?;
+            }
         }
     }
     Ok(Game::Seeds(game))
+}
+
+fn take(word: &str, value: &str, game: &mut Campaign) -> Result<(), String> {
+    match word {
+        "--replicas" => game.choice.replicas = Some(value.parse().map_err(|error| format!("{error}"))?),
+        "--attack" => game.choice.attack = Some(value.to_owned()),
+        "--faults" => game.choice.faults = Some(value.parse::<Schedule>().map_err(|error| error.to_string())?),
+        "--threads" => game.threads = value.parse().map_err(|error| format!("{error}"))?,
+        "--trace" => game.trace = Some(value.to_owned()),
+        _ => return Err(format!("`{word}` means nothing here")),
+    }
+    Ok(())
 }
 
 /// Takes seeds from `next` on, until they are all taken or one below them failed.
@@ -152,12 +167,20 @@ fn hunt() -> Result<bool, String> {
     let violations: Vec<Value> = failed
         .map(|(name, complaint)| json!({ unit: name, "invariant": complaint.name(), "message": complaint.to_string() }))
         .collect();
+    let mut marks = Marks::default();
+    for played in &all {
+        marks.merge(&played.marks);
+    }
+    let demands_marks = matches!(&game, Game::Seeds(Campaign { demands_marks: true, .. }));
+    let missed: Vec<String> = marks.missed().filter(|_| demands_marks).map(|mark| mark.to_string()).collect();
+    let reached = demands_marks
+        .then(|| Mark::all().map(|mark| (mark.to_string(), marks.count(mark))).collect::<BTreeMap<_, _>>());
     let line = json!({
         units: all.len(), "fingerprint": fingerprint, "steps": steps, "delivered": delivered, "wall_s": wall,
-        "violations": violations
+        "violations": violations, "marks": reached, "missed": missed
     });
     writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())?;
-    Ok(violations.is_empty())
+    Ok(violations.is_empty() && missed.is_empty())
 }
 
 fn main() -> ExitCode {

@@ -27,13 +27,14 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
         faulty: Vec::new(),
         victim: 0,
         schedule,
+        has_rogues: random.below(3) == 0,
         scenario: Scenario {
             title: format!("seed {seed}: {schedule}"),
             seed,
             replicas,
             clients: 4,
             // Real signatures cost a hundred times as much: a few seeds are enough to see that they change nothing.
-            signatures: if seed % 512 == 511 { Scheme::Ed25519 } else { Scheme::Ideal },
+            signatures: choice.signatures.unwrap_or(if seed % 512 == 511 { Scheme::Ed25519 } else { Scheme::Ideal }),
             ..Scenario::default()
         },
         random,
@@ -55,6 +56,8 @@ struct Drawing {
     /// of them if there are any.
     victim: u8,
     schedule: Schedule,
+    /// Whether clients are in the adversary's hands.
+    has_rogues: bool,
     scenario: Scenario,
 }
 
@@ -130,6 +133,7 @@ impl Drawing {
             // Several parts a state, and not so many that a transfer over slow links takes longer than a run waits.
             part_entries: u32::from(u8::try_from(random.between(8, 40)).unwrap_or(8)),
             drops_unwanted: random.below(2) == 0,
+            garbled_ppm: *random.choose(&[0, 0, 10_000]),
             ..Machines::default()
         };
         self.scenario.disk = self.disk();
@@ -209,6 +213,12 @@ impl Drawing {
     }
 
     fn calls(&mut self, at: Span, round: u64) {
+        if self.has_rogues && self.random.below(2) == 0 {
+            for _ in 0..=self.random.below(4) {
+                let rogue = self.below(2);
+                self.step(at, Action::Abuse(rogue));
+            }
+        }
         for call in 0..self.random.below(14) {
             let client = self.below(4);
             let key = format!("key {}", call * round % 13);
@@ -253,7 +263,9 @@ impl Drawing {
             Deed::EnterView(self.random.between(1, 4)),
         ];
         let does = self.random.choose(&deeds).clone();
-        let time = Some(u32::from(self.below(30)) + 1);
+        // Installs are rare.
+        let most = if does == Deed::Install { 1 } else { 30 };
+        let time = Some(u32::from(self.below(most)) + 1);
         let when = When::Does(Trap { replica, does, time });
         self.scenario.steps.push(Step { when, action: Action::Crash(replica) });
         let back = self.later(at, 5_000);
@@ -375,7 +387,7 @@ impl Drawing {
     fn disk_fault(&mut self, at: Span, until: Span) {
         let replica = self.replica();
         let victim = self.victim;
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => {
                 let disk = self.disk();
                 self.step(at, Action::Disk(replica, disk));
@@ -391,6 +403,10 @@ impl Drawing {
                 self.step(until, Action::Restart(replica));
             }
             3 => self.step(at, Action::RotState(victim)),
+            5 => {
+                self.step(at, Action::Fill(replica));
+                self.step(until, Action::Free(replica));
+            }
             4 => {
                 self.step(at, Action::Crash(victim));
                 let place = self.random.below(1_000);

@@ -50,7 +50,7 @@ impl NewViews {
         if content.view_changes.len() != self.quorums.quorum || view_changes.len() != self.quorums.quorum {
             return Err(format!("view {view} that rests on {} view changes", view_changes.len()));
         }
-        let (low, expected) = conclusion(&view_changes);
+        let (low, expected) = conclusion(&view_changes, self.quorums.quorum);
         if expected[..] != content.proposals[..] {
             let slots = |proposals: &[Proposal]| proposals.iter().map(|p| p.sequence.value()).collect::<Vec<_>>();
             let (expected, given) = (slots(&expected), slots(&content.proposals));
@@ -72,11 +72,13 @@ impl NewViews {
     }
 }
 
-/// The highest stable slot of the view changes, and what follows from them above it.
-fn conclusion(view_changes: &[ViewChange]) -> (Sequence, Vec<Proposal>) {
+/// The highest stable slot of the view changes, and what follows from them above it. What has no quorum of votes is no
+/// certificate, and hides none.
+fn conclusion(view_changes: &[ViewChange], quorum: usize) -> (Sequence, Vec<Proposal>) {
     let low = view_changes.iter().map(ViewChange::stable_sequence).max().unwrap_or_default();
     let mut highest: BTreeMap<Sequence, (View, Digest)> = BTreeMap::new();
-    for certificate in view_changes.iter().flat_map(|view_change| view_change.prepared.iter()) {
+    let certificates = view_changes.iter().flat_map(|view_change| view_change.prepared.iter());
+    for certificate in certificates.filter(|certificate| certificate.votes.len() >= quorum) {
         let prepare = certificate.statement;
         let kept = highest.entry(prepare.sequence).or_insert((prepare.view, prepare.digest));
         if prepare.view > kept.0 {

@@ -1,4 +1,5 @@
-//! View changes: what a replica leaves it leaves for good, and what it may have helped to decide it lists. (PROTOCOL §7.1)
+//! View changes: what a replica leaves it leaves for good, what it may have helped to decide it lists (PROTOCOL §7.1), and
+//! it votes in no view above 0 but with the new view by which it entered (PROTOCOL §9).
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ use crate::statement::view_change;
 struct Votes {
     /// The highest view that it asked for.
     asked: View,
+    /// The highest view whose new view it has on record.
+    entered: View,
     /// By slot: the prepared certificate of the highest view.
     prepared: BTreeMap<Sequence, Prepare>,
     /// By slot: the vote of the highest view.
@@ -35,7 +38,8 @@ impl Votes {
             Record::Accepted(vote, _) => keep_highest(&mut self.accepted, vote.statement),
             Record::Prepared(certificate, _) => keep_highest(&mut self.prepared, certificate.statement),
             Record::ViewChange(view, _) => self.asked = self.asked.max(*view),
-            Record::Committed(_) | Record::Learned(..) | Record::Stable(_) | Record::NewView(..) => {}
+            Record::NewView(view, _) => self.entered = self.entered.max(*view),
+            Record::Committed(_) | Record::Learned(..) | Record::Stable(_) => {}
         }
     }
 
@@ -48,13 +52,19 @@ impl Votes {
         }
     }
 
-    /// Whether a vote is cast in a view that was left before.
+    /// Whether a vote is cast in a view that was left before, or never entered.
     fn refuse_vote(&self, record: &Record) -> Result<(), String> {
         let (kind, view, sequence) = match record {
             Record::Accepted(vote, _) => ("accepts", vote.statement.view, vote.statement.sequence),
             Record::Prepared(_, vote) => ("commits", vote.statement.view, vote.statement.sequence),
             _ => return Ok(()),
         };
+        if view != self.entered {
+            return Err(format!(
+                "{kind} slot {sequence} in view {view}, and has the new view of {} on record",
+                self.entered
+            ));
+        }
         if view >= self.asked {
             return Ok(());
         }
@@ -163,6 +173,15 @@ mod tests {
         let fabricated = Fabricated::new();
         let history = [append(fabricated.accepted(1, 1)), append(fabricated.view_change_record(1, 1, &[]))];
         assert!(violation_of(&mut ViewChanges::new(16), &history).is_some());
+    }
+
+    #[test]
+    fn a_vote_in_a_view_whose_new_view_is_not_on_record_is_found() {
+        let fabricated = Fabricated::new();
+        let enters = || append(fabricated.new_view_record(1, [&[], &[], &[]], &[]));
+        let votes = || append(fabricated.accepted(1, 1));
+        assert_eq!(violation_of(&mut ViewChanges::new(16), &[votes(), enters()]), None);
+        assert!(violation_of(&mut ViewChanges::new(16), &[enters(), votes()]).is_some(), "the vote is of view 0");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use quorate_protocol::kv::Store;
 use quorate_protocol::number::{Epoch, ReplicaId};
 
 use super::Cluster;
-use crate::adversary::Attacks;
+use crate::adversary::{Attacks, Elsewhere};
 use crate::host::{ApplicationMaker, Builder};
 use crate::signature::{Holder, Notary, Scheme};
 use crate::world::{World, WorldOptions, cluster_id};
@@ -121,8 +121,11 @@ impl ClusterBuilder {
         let mut notary = Notary::new(self.scheme);
         let configuration = configuration(self.size, &mut notary, self.parameters)?;
         let attackers: Vec<ReplicaId> = self.attackers.keys().copied().map(super::id).collect();
-        let builder =
-            self.builder.unwrap_or_else(|| crate::subject::replicas(self.attackers, self.seed, self.make_application));
+        let keys = (0..self.size as u64).map(|replica| notary.key(Holder::Replica(replica)).1);
+        let elsewhere = Elsewhere::new(keys.collect());
+        let builder = self
+            .builder
+            .unwrap_or_else(|| crate::subject::replicas(self.attackers, self.seed, elsewhere, self.make_application));
         let mut world = World::new(self.seed, configuration, notary, self.options, builder, self.make_application);
         for attacker in attackers {
             world.exempt(attacker);

@@ -1,6 +1,7 @@
 //! The durable state: that of one checkpoint, replaced whole or not at all. (PROTOCOL §5, §9)
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_crypto::Digest;
@@ -24,7 +25,7 @@ pub struct State {
 /// What is being written.
 #[derive(Debug)]
 struct Write {
-    state: State,
+    state: Arc<State>,
     /// Whether it replaces the state by a transferred one, rather than carrying it on.
     is_installed: bool,
 }
@@ -41,7 +42,7 @@ pub enum Stored {
 /// The store of checkpoints: one is durable, others are being written, in order.
 #[derive(Debug, Default)]
 pub struct CheckpointStore {
-    durable: Option<State>,
+    durable: Option<Arc<State>>,
     /// In order; the first is being written now.
     writes: VecDeque<Write>,
 }
@@ -65,7 +66,7 @@ impl State {
 
 impl CheckpointStore {
     /// The durable state; none on a new disk.
-    pub const fn durable(&self) -> Option<&State> {
+    pub const fn durable(&self) -> Option<&Arc<State>> {
         self.durable.as_ref()
     }
 
@@ -75,12 +76,12 @@ impl CheckpointStore {
     }
 
     /// Begins to write a checkpoint of the replica's own: whether nothing else is being written.
-    pub fn write(&mut self, state: State) -> bool {
+    pub fn write(&mut self, state: Arc<State>) -> bool {
         self.push(Write { state, is_installed: false })
     }
 
     /// Begins to write a transferred state: whether nothing else is being written.
-    pub fn install(&mut self, state: State) -> bool {
+    pub fn install(&mut self, state: Arc<State>) -> bool {
         self.push(Write { state, is_installed: true })
     }
 
@@ -117,13 +118,13 @@ impl CheckpointStore {
 mod tests {
     use super::*;
 
-    fn state(sequence: u64) -> State {
-        State {
+    fn state(sequence: u64) -> Arc<State> {
+        Arc::new(State {
             sequence: Sequence::new(sequence),
             application_root: Digest::from_bytes([0; 32]),
             application: BTreeMap::new(),
             protocol: BTreeMap::new(),
-        }
+        })
     }
 
     #[test]

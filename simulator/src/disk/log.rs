@@ -36,6 +36,8 @@ pub struct Log {
     cuts: VecDeque<(RecordNumber, RecordNumber)>,
     /// How many durable records say each statement of the replica's own.
     durable_said: BTreeMap<Said, u32>,
+    /// All that was synced from here on is only said to be durable: the first crash loses it.
+    lies_from: Option<RecordNumber>,
     segment_records: u64,
     appended: u64,
     syncs: u64,
@@ -60,6 +62,7 @@ impl Log {
             syncing_end: None,
             cuts: VecDeque::new(),
             durable_said: BTreeMap::new(),
+            lies_from: None,
             segment_records: segment_records.max(1),
             appended: 0,
             syncs: 0,
@@ -74,6 +77,11 @@ impl Log {
     /// The number of the oldest record that is kept.
     pub const fn first(&self) -> RecordNumber {
         self.first
+    }
+
+    /// Whether a crash would lose something.
+    pub fn has_unsynced(&self) -> bool {
+        self.durable_end < self.end()
     }
 
     /// How many records are kept.
@@ -145,6 +153,16 @@ impl Log {
         Some(end.saturating_sub(1))
     }
 
+    /// From now on syncs end, and nothing is durable.
+    pub(super) fn lie(&mut self) {
+        self.lies_from.get_or_insert(self.durable_end);
+    }
+
+    /// All that is said to be durable is so, from now on and before.
+    pub(super) fn be_honest(&mut self) {
+        self.lies_from = None;
+    }
+
     /// Damages the body of a record, if there is one: it is found at the next start.
     pub fn rot_body(&mut self, number: RecordNumber) -> bool {
         let index = self.index(number);
@@ -159,6 +177,9 @@ impl Log {
 
     /// Loses what was not synced, but for some records in order, the last of which may be torn.
     pub(super) fn crash(&mut self, torn: Chance, random: &mut Random, configuration: &Configuration) {
+        if let Some(kept) = self.lies_from {
+            return self.lose_from(kept);
+        }
         let unsynced = self.end().distance_from(self.durable_end);
         let survives = random.between(0, unsynced);
         let mut end = self.durable_end.saturating_add(survives);
@@ -169,6 +190,19 @@ impl Log {
         self.syncing_end = None;
         self.cuts.clear();
         self.make_durable(end);
+    }
+
+    /// Loses all from `kept` on, durable or not.
+    fn lose_from(&mut self, kept: RecordNumber) {
+        let end = kept.max(self.first);
+        let lost = self.frames.split_off(self.index(end));
+        let durable = self.durable_end.distance_from(end);
+        let durable = usize::try_from(durable).expect("records are in memory");
+        lost.iter().take(durable).flat_map(|frame| &frame.said).for_each(|said| self.forget(said));
+        self.durable_end = end;
+        self.lies_from = Some(end);
+        self.syncing_end = None;
+        self.cuts.clear();
     }
 
     /// Tears a record: whether anything of it is left. Without its body it is what its head says; with no whole head it
@@ -302,6 +336,27 @@ mod tests {
         assert!(disk.log.is_durable(&said[0]));
         disk.log.cut(RecordNumber::new(4));
         assert!(!disk.log.is_durable(&said[0]));
+    }
+
+    #[test]
+    fn a_crash_loses_what_was_synced_while_the_disk_lied_and_no_more() {
+        let configuration = configuration();
+        let mut disk = disk_with(10, 5);
+        let said = |slot| in_record(&Fabricated::new().accepted(0, slot), ReplicaId::new(0), 4)[0];
+        disk.lie_about_syncs();
+        disk.log.begin_sync();
+        disk.log.end_sync();
+        assert!(disk.log.is_durable(&said(10)), "it says so");
+        disk.crash(&mut Random::new(1, Stream::Disk), &configuration);
+        assert_eq!(disk.log.recover(&configuration).len(), 5);
+        assert!(disk.log.is_durable(&said(5)) && !disk.log.is_durable(&said(6)));
+        disk.mend();
+        let record = Fabricated::new().accepted(0, 6);
+        disk.log.append(RecordNumber::new(5), &record, ReplicaId::new(0), 4).expect("the next number");
+        disk.log.begin_sync();
+        disk.log.end_sync();
+        disk.crash(&mut Random::new(1, Stream::Disk), &configuration);
+        assert_eq!(disk.log.recover(&configuration).len(), 6);
     }
 
     #[test]

@@ -39,11 +39,11 @@ impl Letter {
         message: Message,
         rests_on: Vec<Arc<Self>>,
         configuration: &Configuration,
-        notary: &Notary,
+        notary: &mut Notary,
     ) -> Option<Self> {
         let print = print_of(&(from, &message));
         let text = format!("{} of {from}", describe(&message));
-        let payload = verify(message, from, configuration, &mut &*notary).ok()?;
+        let payload = verify(message, from, configuration, notary).ok()?;
         Some(Self { from, payload, rests_on, text, print })
     }
 

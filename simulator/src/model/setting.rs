@@ -1,7 +1,7 @@
 //! What stays the same in all states: who takes part, what the clients want, and what the faulty replica can sign.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_crypto::Digest;
 use quorate_protocol::Output;
@@ -48,7 +48,8 @@ pub(super) struct Setting {
     pub(super) nothing: Checked,
     /// How many times replicas may start again, all together.
     pub(super) restarts: u64,
-    notary: Notary,
+    /// Checks what was signed.
+    notary: Mutex<Notary>,
     /// What the faulty replica signed before, by what it says.
     signed: Mutex<HashMap<u64, Option<Arc<Letter>>>>,
 }
@@ -84,13 +85,14 @@ impl Setting {
             opening.sign(configuration.cluster(), signer.as_ref()).expect("a short request")
         });
         let signed = signed.collect();
-        let requests = verify_requests(signed, &configuration, &mut &notary).into_iter();
+        let requests = verify_requests(signed, &configuration, &mut notary).into_iter();
         let requests: Vec<_> = requests.map(|request| request.expect("the client signed it")).collect();
         let stamp = WallTime::from_nanoseconds(1_800_000_000_000_000_000);
         let batches = requests.iter().map(|request| Batch::new(stamp, vec![(**request).clone()])).collect();
-        let nothing = check(nothing(), faulty, &configuration, &notary);
+        let nothing = check(nothing(), faulty, &configuration, &mut notary);
         let restarts = bounds.restarts;
         let known = usize::try_from(bounds.slots).unwrap_or(1);
+        let notary = Mutex::new(notary);
         Self {
             configuration,
             signers,
@@ -105,6 +107,10 @@ impl Setting {
         }
     }
 
+    fn notary(&self) -> MutexGuard<'_, Notary> {
+        self.notary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The requests that clients sent to the correct replicas; the others only the faulty one knows.
     pub(super) fn known_requests(&self) -> &[Verified<ParsedRequest>] {
         &self.requests[..self.known.min(self.requests.len())]
@@ -112,7 +118,7 @@ impl Setting {
 
     /// What `from` says; none if it is not valid.
     pub(super) fn letter(&self, from: ReplicaId, message: Message, rests_on: Vec<Arc<Letter>>) -> Option<Arc<Letter>> {
-        Letter::new(from, message, rests_on, &self.configuration, &self.notary).map(Arc::new)
+        Letter::new(from, message, rests_on, &self.configuration, &mut self.notary()).map(Arc::new)
     }
 
     /// The view changes that a new view names, which its sender wrote down with it.
@@ -129,7 +135,7 @@ impl Setting {
 
     /// The faulty replica's suspicion of the primary of `view`.
     pub(super) fn status(&self, view: View, entered: bool) -> Checked {
-        check(suspicion(self, view, entered), self.faulty, &self.configuration, &self.notary)
+        check(suspicion(self, view, entered), self.faulty, &self.configuration, &mut self.notary())
     }
 
     /// A batch that somebody hands out.
@@ -244,6 +250,6 @@ impl Setting {
     }
 }
 
-fn check(message: Message, from: ReplicaId, configuration: &Configuration, notary: &Notary) -> Checked {
-    verify(message, from, configuration, &mut &*notary).expect("a message without signatures")
+fn check(message: Message, from: ReplicaId, configuration: &Configuration, notary: &mut Notary) -> Checked {
+    verify(message, from, configuration, notary).expect("a message without signatures")
 }

@@ -7,6 +7,7 @@ use quorate_protocol::number::RecordNumber;
 
 use super::Watch;
 use crate::adversary::{self, Attacks, UnknownAttack};
+use crate::client::Ticket;
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
 use crate::disk::DiskOptions;
@@ -109,7 +110,10 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::Isolate(index)
         | Action::Disk(index, _)
         | Action::Stall(index)
+        | Action::Fill(index)
+        | Action::Free(index)
         | Action::FailSync(index)
+        | Action::LieAboutSyncs(index)
         | Action::RotRecord(index, _)
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
@@ -120,6 +124,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::Get(client, _)
         | Action::Delete(client, _)
         | Action::CompareAndSet(client, ..) => check_index("client", *client, scenario.clients),
+        Action::Abuse(rogue) => check_index("rogue client", *rogue, 2),
         Action::CrashAll | Action::RestartAll | Action::Join | Action::Links(_) | Action::Mend => Ok(()),
     }
 }
@@ -144,6 +149,7 @@ fn world_options(scenario: &Scenario, watch: Watch) -> WorldOptions {
         work: delay(machines.work),
         part_entries_max: machines.part_entries.max(1) as usize,
         drops_unwanted: machines.drops_unwanted,
+        garbled: Chance::per_million(machines.garbled_ppm),
         clients: usize::from(scenario.clients),
         answer_bound: scenario.ending.bound.0,
         is_traced: watch.is_traced,
@@ -196,12 +202,16 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::Links(_) => "links",
         Action::Disk(..) => "disk",
         Action::Stall(_) => "stall",
+        Action::Fill(_) => "fill",
+        Action::Free(_) => "free",
         Action::FailSync(_) => "fail-sync",
+        Action::LieAboutSyncs(_) => "lie-about-syncs",
         Action::RotRecord(..) => "rot-record",
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
         Action::SetClock(..) => "set-clock",
         Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
+        Action::Abuse(_) => "abuse",
         Action::Mend => "mend",
     }
 }
@@ -211,8 +221,8 @@ pub(super) const fn is_call(action: &Action) -> bool {
     matches!(action, Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..))
 }
 
-/// Does something to the cluster. What makes no sense at the moment (a crash of a replica that is down) does nothing.
-pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure> {
+/// Does something to the cluster; of a call, gives the ticket. What makes no sense at the moment (a crash of a replica that is down) does nothing.
+pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticket>, Failure> {
     match action {
         Action::Crash(replica) if is_running(cluster, *replica) => cluster.crash(usize::from(*replica)),
         Action::CrashAll => cluster.crash_all(),
@@ -232,7 +242,10 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         Action::Links(links) => set_links(cluster, links),
         Action::Disk(replica, disk) => cluster.disk(usize::from(*replica)).set_options(disk_options(disk)),
         Action::Stall(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).stall(),
+        Action::Fill(replica) => cluster.set_disk_full(usize::from(*replica), true),
+        Action::Free(replica) => cluster.set_disk_full(usize::from(*replica), false),
         Action::FailSync(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).fail_sync(),
+        Action::LieAboutSyncs(replica) => cluster.disk(usize::from(*replica)).lie_about_syncs(),
         Action::RotRecord(replica, place) if !is_running(cluster, *replica) => {
             let log = &mut cluster.disk(usize::from(*replica)).log;
             let number = log.first().value() + place % (log.count() as u64).max(1);
@@ -242,25 +255,23 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<(), Failure>
         Action::LoseCheckpoint(replica) if !is_running(cluster, *replica) => {
             cluster.disk(usize::from(*replica)).checkpoints.lose();
         }
+        Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
         Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
-        Action::Put(client, key, value) => {
-            cluster.client(usize::from(*client)).put(key, value);
-        }
-        Action::Get(client, key) => {
-            cluster.client(usize::from(*client)).get(key);
-        }
+        Action::Put(client, key, value) => return Ok(Some(cluster.client(usize::from(*client)).put(key, value))),
+        Action::Get(client, key) => return Ok(Some(cluster.client(usize::from(*client)).get(key))),
         Action::Delete(client, key) => {
-            cluster.client(usize::from(*client)).run(&Operation::delete(key.as_bytes()));
+            let operation = Operation::delete(key.as_bytes());
+            return Ok(Some(cluster.client(usize::from(*client)).run(&operation)));
         }
         Action::CompareAndSet(client, key, expected, value) => {
             let blob = |text: &String| Blob::from(text.as_bytes());
             let (key, expect, set) = (blob(key), Some(blob(expected)), Some(blob(value)));
             let operation = Operation::CompareAndSet { key, expect, set };
-            cluster.client(usize::from(*client)).run(&operation);
+            return Ok(Some(cluster.client(usize::from(*client)).run(&operation)));
         }
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 fn is_running(cluster: &Cluster, replica: u8) -> bool {
@@ -279,7 +290,8 @@ pub(super) fn mend(cluster: &mut Cluster, core: &[usize], links: &Links) -> Resu
         }
         cluster.resume(replica);
         cluster.set_wall_error(replica, 0);
-        cluster.disk(replica).set_options(DiskOptions::default());
+        cluster.set_disk_full(replica, false);
+        cluster.disk(replica).mend();
         if cluster.is_running(replica) && cluster.disk(replica).is_stalled() {
             cluster.crash(replica);
         }

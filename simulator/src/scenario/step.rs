@@ -129,8 +129,15 @@ pub enum Action {
     Disk(u8, Disk),
     /// No sync of a replica's disk ends, until it is mended or the replica crashes.
     Stall(u8),
+    /// A replica's disk is full: what was appended is kept, and the replica is told.
+    Fill(u8),
+    /// There is room on a replica's disk again.
+    Free(u8),
     /// The next sync of a replica's log fails: its process ends.
     FailSync(u8),
+    /// Syncs of a replica's log succeed and keep nothing: its next crash loses all that it recorded since, and so do later
+    /// ones. A disk that does so is more than a replica can find out: campaigns have none.
+    LieAboutSyncs(u8),
     /// The body of a record in a replica's log rots: counted from the first that is kept, over and over. Only while it is
     /// down; it is found at the next start.
     RotRecord(u8, u64),
@@ -148,6 +155,9 @@ pub enum Action {
     Delete(u8, String),
     /// A client calls: if the key holds the first value, it gets the second.
     CompareAndSet(u8, String, String, String),
+    /// A client in the adversary's hands does one of the things that no correct one does: signs two requests under one name,
+    /// numbers out of every window, sessions without end, other clients' names; for all replicas or for few. There are two.
+    Abuse(u8),
     /// Everything is mended: the network, the disks, the clocks; whoever is down or paused runs, and from now on every call
     /// of a correct client has to be answered in time.
     Mend,

@@ -1,5 +1,6 @@
 //! What a host does for each output, and what it tells the replica when that is done. (`output.rs` of the protocol)
 
+use bytes::Bytes;
 use quorate_protocol::Output;
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
@@ -12,6 +13,7 @@ use super::{Event, World};
 use crate::checker::{Invariant, Observation};
 use crate::disk::checkpoints::Stored;
 use crate::host::{Done, Work};
+use crate::marks::Mark;
 use crate::network::{Endpoint, Passage};
 use crate::pattern::Matter as _;
 use crate::trace::{Flight, Lane, Stance};
@@ -21,12 +23,8 @@ impl World {
         match output {
             Output::Append { number, record } => self.append(id, number, &record),
             Output::Cut { before } => self.hosts[id.index()].disk.log.cut(before),
-            Output::Send { to, message } => self.send(id, to, &message),
-            Output::Broadcast(message) => {
-                for to in self.replicas().filter(|to| *to != id) {
-                    self.send(id, to, &message);
-                }
-            }
+            Output::Send { to, message } => self.send(id, core::iter::once(to), &message),
+            Output::Broadcast(message) => self.send(id, self.replicas().filter(|to| *to != id), &message),
             Output::Execute(execution) => self.work(id, Work::Execute(execution)),
             Output::TakeCheckpoint { sequence, protocol } => self.work(id, Work::TakeCheckpoint { sequence, protocol }),
             Output::CheckpointStable { certificate, root } => {
@@ -39,7 +37,7 @@ impl World {
             }
             Output::SendPart { to, sequence, cursor } => {
                 if let Some(part) = self.hosts[id.index()].part(sequence, &cursor) {
-                    self.send(id, to, &Message::Part(part));
+                    self.send(id, core::iter::once(to), &Message::Part(part));
                 }
             }
             Output::StageBegin { sequence } => self.hosts[id.index()].stage_begin(sequence),
@@ -88,6 +86,7 @@ impl World {
     pub(super) fn on_synced(&mut self, id: ReplicaId) {
         // What the kernel keeps after a failed sync is unknown: the process ends.
         if self.hosts[id.index()].disk.take_failing_sync() {
+            self.spotter.reach(Mark::SyncFailed);
             return self.crash(id);
         }
         let durable = self.hosts[id.index()].disk.log.end_sync();
@@ -97,19 +96,33 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: ReplicaId, to: ReplicaId, message: &Message) {
-        if from == to || to.index() >= self.hosts.len() {
-            return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
-        }
+    fn send(&mut self, from: ReplicaId, receivers: impl Iterator<Item = ReplicaId>, message: &Message) {
         let frame = match to_frame(message) {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
-        let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
-        self.trace_message(from, to, message, &arrivals);
-        for arrival in arrivals {
-            self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
+        let frame = if self.checkers.is_faulty(from) { self.garble(frame) } else { frame };
+        for to in receivers {
+            if from == to || to.index() >= self.hosts.len() {
+                return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
+            }
+            let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
+            self.trace_message(from, to, message, &arrivals);
+            for arrival in arrivals {
+                self.schedule(arrival, Event::Arrival { from, to, frame: frame.clone() });
+            }
         }
+    }
+
+    /// What an attacker sends, or now and then the same with a byte changed.
+    fn garble(&mut self, frame: Bytes) -> Bytes {
+        if frame.is_empty() || !self.garble_random.happens(self.options.garbled) {
+            return frame;
+        }
+        let mut bytes = frame.to_vec();
+        let place = usize::try_from(self.garble_random.below(bytes.len() as u64)).unwrap_or(0);
+        bytes[place] ^= 1 << self.garble_random.below(8);
+        bytes.into()
     }
 
     fn trace_message(&mut self, from: ReplicaId, to: ReplicaId, message: &Message, arrivals: &[Time]) {

@@ -96,12 +96,14 @@ impl World {
             Ok(ClientMessage::Request(request)) => request,
             other => return self.report(Invariant::Understanding, format!("client {from} sent {other:?}")),
         };
-        for result in verify_requests(vec![request], &self.configuration, &mut &self.notary) {
+        let is_rogue = from >= self.clients.len();
+        for result in verify_requests(vec![request], &self.configuration, &mut self.notary) {
             match result {
                 Ok(request) => {
                     self.note(|| format!("client {from} -> {to}: request {}", request.request.number));
                     self.feed(to, Input::Request(request));
                 }
+                Err(_) if is_rogue => {}
                 Err(invalid) => self.report(Invariant::Understanding, format!("client {from} is refused: {invalid}")),
             }
         }
@@ -113,6 +115,9 @@ impl World {
             Err(error) if self.checkers.is_faulty(from) => return self.note(|| format!("{from} answers: {error}")),
             Err(error) => return self.report(Invariant::Understanding, format!("{from} answers what is {error}")),
         };
+        if let Some(rogue) = to.checked_sub(self.clients.len()) {
+            return self.rogues[rogue].hear(&message);
+        }
         if let Some(input) = self.clients[to].input(from, message) {
             self.feed_client(to, input);
         }

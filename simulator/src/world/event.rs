@@ -40,14 +40,17 @@ impl Event {
             Self::Worked { to, .. } => (8, u64::from(to.value())),
         };
         fingerprint.fold(kind << 32 | who);
-        if let Self::Arrival { frame, .. } | Self::Call { frame, .. } | Self::Answer { frame, .. } = self {
+        if let Some(frame) = self.frame() {
             fingerprint.fold_bytes(frame);
         }
     }
 
-    /// Whether it is the arrival of a message.
-    pub(super) const fn is_message(&self) -> bool {
-        matches!(self, Self::Arrival { .. } | Self::Call { .. } | Self::Answer { .. })
+    /// The message that arrives, if one does.
+    pub(super) const fn frame(&self) -> Option<&Bytes> {
+        match self {
+            Self::Arrival { frame, .. } | Self::Call { frame, .. } | Self::Answer { frame, .. } => Some(frame),
+            _ => None,
+        }
     }
 
     /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.

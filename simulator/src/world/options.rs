@@ -5,7 +5,7 @@ use core::time::Duration;
 use crate::clock::ClockOptions;
 use crate::disk::DiskOptions;
 use crate::network::LinkOptions;
-use crate::random::Delay;
+use crate::random::{Chance, Delay};
 
 /// What a world is made of.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,8 @@ pub struct WorldOptions {
     pub part_entries_max: usize,
     /// Whether hosts ask a replica if a message may still matter, and drop it unchecked if not.
     pub drops_unwanted: bool,
+    /// How many messages of attackers arrive with a byte changed.
+    pub garbled: Chance,
     /// Clients, each with a key of its own.
     pub clients: usize,
     /// How long a call may take at most once nothing goes wrong any more.
@@ -41,6 +43,7 @@ impl Default for WorldOptions {
             work: Delay::microseconds(20, 100),
             part_entries_max: 16,
             drops_unwanted: false,
+            garbled: Chance::NEVER,
             clients: 4,
             answer_bound: Duration::from_mins(1),
             is_traced: false,
@@ -56,6 +59,8 @@ pub struct WorldCounts {
     pub steps: u64,
     /// Messages between replicas, and between clients and replicas, that arrived and were handled.
     pub delivered: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
     /// Slots executed, over all replicas.
     pub executed: u64,
     /// Messages that arrived and were found invalid.
