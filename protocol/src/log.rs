@@ -1,7 +1,6 @@
 //! The slots between the watermarks, and a bounded memory of what was decided just below. (PROTOCOL §5)
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::Arc;
 
 use quorate_crypto::Digest;
 
@@ -20,8 +19,7 @@ pub(crate) struct Log {
     window: u64,
     stable: Option<StableCertificate>,
     /// Bound: the window above the low watermark, and as many not yet executed below it.
-    /// Clones share each until it changes.
-    slots: BTreeMap<Sequence, Arc<Slot>>,
+    slots: BTreeMap<Sequence, Slot>,
     /// Decided slots at and below the low watermark, in order without a gap. Bound: the window, [`HISTORY_BYTES_MAX`].
     history: VecDeque<(CommittedCertificate, Batch)>,
     history_bytes: usize,
@@ -53,17 +51,17 @@ impl Log {
     }
 
     pub(crate) fn slot(&self, sequence: Sequence) -> Option<&Slot> {
-        self.slots.get(&sequence).map(|slot| &**slot)
+        self.slots.get(&sequence)
     }
 
     pub(crate) fn slot_mut(&mut self, sequence: Sequence) -> Option<&mut Slot> {
-        self.slots.get_mut(&sequence).map(Arc::make_mut)
+        self.slots.get_mut(&sequence)
     }
 
     /// The slot at `sequence`, which the caller checked against the watermarks or against what was executed.
     pub(crate) fn entry(&mut self, sequence: Sequence) -> &mut Slot {
         let members = self.members;
-        Arc::make_mut(self.slots.entry(sequence).or_insert_with(|| Arc::new(Slot::new(members))))
+        self.slots.entry(sequence).or_insert_with(|| Slot::new(members))
     }
 
     /// How many slots are known.
@@ -74,7 +72,7 @@ impl Log {
     /// The slots known above `after`, in order.
     pub(crate) fn slots_after(&self, after: Sequence) -> impl Iterator<Item = (Sequence, &Slot)> {
         let from = after.saturating_add(1);
-        self.slots.range(from..).map(|(sequence, slot)| (*sequence, &**slot))
+        self.slots.range(from..).map(|(sequence, slot)| (*sequence, slot))
     }
 
     /// Takes a certificate of a higher slot than the low watermark's. Slots at or below it that were executed leave,
@@ -97,7 +95,7 @@ impl Log {
                 break;
             }
             let (sequence, slot) = entry.remove_entry();
-            self.remember(sequence, &slot);
+            self.remember(sequence, slot);
         }
     }
 
@@ -136,7 +134,7 @@ impl Log {
         }
     }
 
-    fn remember(&mut self, sequence: Sequence, slot: &Slot) {
+    fn remember(&mut self, sequence: Sequence, slot: Slot) {
         let decided = slot.committed.clone().zip(slot.decided_batch().cloned());
         let expected = self.history.back().and_then(|(certificate, _)| certificate.statement.sequence.next());
         if decided.is_none() || expected.is_some_and(|expected| expected != sequence) {
