@@ -34,7 +34,7 @@ use crate::network::{Endpoint, FilterId, LinkOptions, Passage, Verdict};
 use crate::world::{World, WorldCounts};
 
 pub use builder::ClusterBuilder;
-#[cfg(test)]
+#[cfg(any(test, feature = "model"))]
 pub(crate) use builder::configuration;
 pub use failure::{Failure, Trouble};
 

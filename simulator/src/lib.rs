@@ -16,6 +16,8 @@
 //! | `costs.rs` | [`costs::table`]: what an operation costs, in messages, bytes, signatures and syncs |
 //! | `statement.rs` | what a replica signed, reduced to what may not be said twice |
 //! | `adversary.rs`, `adversary/` | a machine in a replica's place, and its attacks, by name or as a script |
+//! | `twins.rs`, `twins/` | two copies of one replica, parted in every way: every scenario of three rounds |
+//! | `model.rs`, `model/` | the model check (feature `model`): every order of events of a small cluster |
 //! | `scenario.rs`, `scenario/` | [`scenario::Scenario`]: a run as data; `play.rs`: plays it |
 //! | `pattern.rs`, `span.rs` | which messages are meant; lengths of time |
 //! | `campaign.rs`, `shrink.rs` | scenarios from seeds; a failing one made smaller |
@@ -35,6 +37,8 @@ pub mod history;
 pub mod host;
 pub mod ledger;
 pub mod marks;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod network;
 pub mod play;
 pub mod random;
@@ -43,6 +47,7 @@ pub mod shrink;
 pub mod signature;
 pub mod statement;
 pub mod trace;
+pub mod twins;
 pub mod world;
 
 mod account;

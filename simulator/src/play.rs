@@ -107,7 +107,8 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
     })
 }
 
-fn reason(panic: &(dyn core::any::Any + Send)) -> String {
+/// Why somebody panicked.
+pub(crate) fn reason(panic: &(dyn core::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }

@@ -5,13 +5,14 @@
 //! that the same seeds are played with the sources as they are, and must raise no alarm. `--check` only sees whether every
 //! patch applies; `--share I/N` takes every N-th plant, from the I-th on; `--base SEED` begins at another seed; `--seeds N`
 //! gives up after so many. `--scenarios` plays scenario files instead of seeds: those that a patch names must fail with it,
-//! and none without.
+//! and none without. `--model` and `--twins` let these programs look for those that name them.
 //!
 //! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it), `hunt`
-//! (what of the campaign to play; everything, if absent) and `scenario` (files of `simulator/scenarios`, by commas).
+//! (what of the campaign to play; everything, if absent) and `scenario` (files of `simulator/scenarios`, by commas),
+//! `model` and `twins` (that program finds it, when run with these arguments).
 
 use core::ops::Range;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
@@ -42,6 +43,35 @@ struct Plant {
     invariants: Vec<String>,
     hunt: Vec<String>,
     scenarios: Vec<String>,
+    /// What finds it besides, by name, with its arguments.
+    others: BTreeMap<Program, Vec<String>>,
+}
+
+/// What looks for a bug.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Program {
+    Hunt,
+    Model,
+    Twins,
+}
+
+impl Program {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hunt => "hunt",
+            Self::Model => "model",
+            Self::Twins => "twins",
+        }
+    }
+
+    /// What of its report says how much it took.
+    const fn measure(self) -> &'static str {
+        match self {
+            Self::Hunt => "seeds",
+            Self::Model => "states",
+            Self::Twins => "scenarios",
+        }
+    }
 }
 
 /// What became of a bug.
@@ -55,6 +85,7 @@ struct Found {
 struct Scratch {
     root: PathBuf,
     target: PathBuf,
+    program: Program,
 }
 
 struct Wanted {
@@ -69,6 +100,7 @@ struct Wanted {
 enum Task {
     Hunt,
     Scenarios,
+    Seek(Program),
     Check,
 }
 
@@ -104,13 +136,16 @@ fn parse(patch: PathBuf) -> Fallible<Plant> {
     let missing = |key: &str| format!("{} has no line `# {key}: …`", patch.display());
     let bug = value("bug").ok_or_else(|| missing("bug"))?;
     let invariants = value("invariant").ok_or_else(|| missing("invariant"))?;
+    let words = |text: String| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let arguments = |program: Program| Some((program, value(program.name()).map(words)?));
     let list = |text: String| text.split(',').map(|name| name.trim().to_owned()).collect();
     Ok(Plant {
         name: patch.file_stem().and_then(OsStr::to_str).unwrap_or_default().to_owned(),
         bug,
         invariants: list(invariants),
-        hunt: value("hunt").unwrap_or_default().split_whitespace().map(str::to_owned).collect(),
+        hunt: value("hunt").map_or_else(Vec::new, words),
         scenarios: value("scenario").map_or_else(Vec::new, list),
+        others: [Program::Model, Program::Twins].into_iter().filter_map(arguments).collect(),
         patch,
     })
 }
@@ -131,8 +166,8 @@ fn plants(wanted: &Wanted) -> Fallible<Vec<Plant>> {
 }
 
 impl Scratch {
-    /// Copies the sources that the hunt is built from. Programs that were built there before are found again.
-    fn new() -> Fallible<Self> {
+    /// Copies the sources that the program is built from. Programs that were built there before are found again.
+    fn new(program: Program) -> Fallible<Self> {
         let sources = workspace();
         let root = sources.join("target/plants/sources");
         let failed = |error: std::io::Error| format!("{}: {error}", root.display());
@@ -152,7 +187,7 @@ impl Scratch {
         let manifest = manifest.replace(members, r#"members = ["crypto", "protocol", "simulator"]"#).replace(all, "");
         fs::write(root.join("Cargo.toml"), manifest).map_err(failed)?;
         fs::copy(sources.join("Cargo.lock"), root.join("Cargo.lock")).map_err(failed)?;
-        Ok(Self { target: sources.join("target/plants/target"), root })
+        Ok(Self { target: sources.join("target/plants/target"), root, program })
     }
 
     fn patch(&self, plant: &Plant, arguments: &[&str]) -> Fallible<()> {
@@ -165,27 +200,26 @@ impl Scratch {
     fn build(&self) -> Fallible<()> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        command.args([
-            "build",
-            "--quiet",
-            "--offline",
-            "--profile",
-            "plants",
-            "-p",
-            "quorate-simulator",
-            "--bin",
-            "hunt",
-        ]);
+        command.args(["build", "--quiet", "--offline", "--profile", "plants", "-p", "quorate-simulator"]);
+        command.args(["--bin", self.program.name()]);
+        if self.program == Program::Model {
+            command.args(["--features", "model"]);
+        }
         run(&mut command, "building").map(drop)
     }
 
     /// Plays seeds from `base` on: the first that fails, or none.
     fn hunt(&self, hunt: &[String], seeds: Range<u64>) -> Fallible<Option<(u64, String)>> {
         let range = format!("{}..{}", seeds.start, seeds.end);
-        let report = self.play(core::iter::once(&range).chain(hunt))?;
+        self.seek(core::iter::once(&range).chain(hunt))
+    }
+
+    /// What the program finds first, if anything, and how much it took.
+    fn seek(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Fallible<Option<(u64, String)>> {
+        let report = self.play(words)?;
         let Some(first) = report["violations"].get(0) else { return Ok(None) };
-        let played = report["seeds"].as_u64().unwrap_or(0);
-        Ok(Some((played, first["invariant"].as_str().unwrap_or_default().to_owned())))
+        let taken = report[self.program.measure()].as_u64().unwrap_or(0);
+        Ok(Some((taken, first["invariant"].as_str().unwrap_or_default().to_owned())))
     }
 
     /// Plays scenarios by their names: for each that fails the invariant.
@@ -203,12 +237,13 @@ impl Scratch {
 
     /// What the program that was built last says.
     fn play(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Fallible<Value> {
-        let mut command = Command::new(self.target.join("plants/hunt"));
+        let mut command = Command::new(self.target.join("plants").join(self.program.name()));
         command.current_dir(&self.root).args(words);
-        let output = command.output().map_err(|error| format!("hunting: {error}"))?;
+        let output = command.output().map_err(|error| format!("{}: {error}", self.program.name()))?;
         let text = String::from_utf8_lossy(&output.stdout);
         serde_json::from_str(&text).map_err(|error| {
-            format!("the hunt says {text:?} and {:?}: {error}", String::from_utf8_lossy(&output.stderr))
+            let program = self.program.name();
+            format!("{program} says {text:?} and {:?}: {error}", String::from_utf8_lossy(&output.stderr))
         })
     }
 }
@@ -293,6 +328,28 @@ fn play_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
     Ok(is_good)
 }
 
+/// The program finds every bug that names it, and nothing without.
+fn seek_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
+    let named = || plants.iter().filter_map(|plant| Some((plant, plant.others.get(&scratch.program)?)));
+    scratch.build()?;
+    let mut is_good = true;
+    for words in named().map(|(_, words)| words).collect::<BTreeSet<_>>() {
+        if let Some((_, by)) = scratch.seek(words)? {
+            is_good = false;
+            say(&format!("FALSE ALARM without any bug: {by}, with {words:?}"));
+        }
+    }
+    say(&format!("{:<34} {:>9}  {:<60} bug", "plant", scratch.program.measure(), "found by"));
+    for (plant, words) in named() {
+        let found = planted(scratch, plant, || scratch.seek(words))?;
+        is_good &= found.is_some();
+        let (taken, by) =
+            found.map_or_else(|| ("-".to_owned(), "NOT FOUND".to_owned()), |(taken, by)| (taken.to_string(), by));
+        say(&format!("{:<34} {taken:>9}  {by:<60} {}", plant.name, plant.bug));
+    }
+    Ok(is_good)
+}
+
 fn arguments() -> Fallible<Wanted> {
     let mut wanted = Wanted { names: Vec::new(), share: (0, 1), base: 0, seeds: SEEDS_MAX, task: Task::Hunt };
     let mut words = std::env::args().skip(1);
@@ -301,6 +358,8 @@ fn arguments() -> Fallible<Wanted> {
         match word.as_str() {
             "--check" => wanted.task = Task::Check,
             "--scenarios" => wanted.task = Task::Scenarios,
+            "--model" => wanted.task = Task::Seek(Program::Model),
+            "--twins" => wanted.task = Task::Seek(Program::Twins),
             "--base" => wanted.base = number(&words.next().unwrap_or_default())?,
             "--seeds" => wanted.seeds = number(&words.next().unwrap_or_default())?,
             "--share" => {
@@ -319,10 +378,11 @@ fn arguments() -> Fallible<Wanted> {
 fn run_task() -> Fallible<bool> {
     let wanted = arguments()?;
     let plants = plants(&wanted)?;
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(if let Task::Seek(program) = wanted.task { program } else { Program::Hunt })?;
     match wanted.task {
         Task::Hunt => hunt_all(&scratch, &plants, wanted.base, wanted.seeds),
         Task::Scenarios => play_all(&scratch, &plants),
+        Task::Seek(_) => seek_all(&scratch, &plants),
         Task::Check => {
             for plant in &plants {
                 scratch.patch(plant, &["--dry-run"])?;
