@@ -12,7 +12,7 @@ use quorate_simulator::scenario::{Expectation, Scenario, ScenarioError};
 use serde_json::Value;
 
 /// Examples that there are at least: fewer are a mistake of this test.
-const EXAMPLES_MIN: usize = 27;
+const EXAMPLES_MIN: usize = 26;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
