@@ -29,7 +29,7 @@ use quorate_protocol::time::Time;
 
 use crate::client::{Answer, Ticket};
 use crate::disk::{Disk, State};
-use crate::host::Standing;
+use crate::host::{Host, Standing};
 use crate::network::{Endpoint, FilterId, LinkOptions, Passage, Verdict};
 use crate::world::{World, WorldCounts};
 
@@ -181,15 +181,25 @@ impl Cluster {
         if self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }
 
+    /// Whether the state of a replica that somebody waits for rotted, and was not replaced since.
+    pub(crate) fn has_rotten_state(&self) -> bool {
+        self.correct_hosts().any(|host| host.is_rotten)
+    }
+
+    /// Correct replicas that run and were not given up.
+    fn correct_hosts(&self) -> impl Iterator<Item = &Host> {
+        let counts = |host: &Host| !self.is_attacker(host.id.index()) && !self.given_up.contains(&host.id.index());
+        self.world.hosts.iter().filter(move |host| host.is_running() && counts(host))
+    }
+
     /// Checks that correct running replicas with a durable checkpoint of the same slot have the same there, entry by entry.
+    /// One that was given up may have a state that rotted, and nobody to mend it from.
     ///
     /// # Errors
     /// [`Failure`], if they do not.
     pub fn assert_same_states(&self) -> Result<(), Failure> {
-        let is_correct = |id: ReplicaId| !self.is_attacker(id.index());
-        let running = self.world.hosts.iter().filter(|host| host.is_running() && is_correct(host.id));
         let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();
-        let is_same = running.filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
+        let is_same = self.correct_hosts().filter_map(|host| host.disk.checkpoints.durable()).all(|state| {
             let first = states.entry(state.sequence).or_insert(state);
             *first == state
         });
