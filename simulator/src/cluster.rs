@@ -181,13 +181,19 @@ impl Cluster {
         if self.is_converged() { Ok(()) } else { Err(self.failure(Trouble::NotConverged)) }
     }
 
+    /// Whether the state of a replica that somebody waits for rotted, and was not replaced since.
+    pub(crate) fn has_rotten_state(&self) -> bool {
+        let counts = |host: &Host| !self.is_attacker(host.id.index()) && !self.given_up.contains(&host.id.index());
+        self.world.hosts.iter().any(|host| host.is_running() && counts(host) && host.is_rotten)
+    }
+
     /// Checks that correct running replicas with a durable checkpoint of the same slot have the same there, entry by entry.
+    /// One that was given up may have a state that rotted, and nobody to mend it from.
     ///
     /// # Errors
     /// [`Failure`], if they do not.
     pub fn assert_same_states(&self) -> Result<(), Failure> {
         let is_correct = |id: ReplicaId| !self.is_attacker(id.index());
-        // Whose state rots, and is out of reach, cannot know it yet.
         let is_left_rotten = |host: &Host| host.is_rotten && self.given_up.contains(&host.id.index());
         let running = self.world.hosts.iter().filter(|host| host.is_running() && is_correct(host.id));
         let running = running.filter(|host| !is_left_rotten(host));
