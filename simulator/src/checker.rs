@@ -26,6 +26,7 @@ use quorate_crypto::{Digest, PublicKey};
 use quorate_protocol::Output;
 use quorate_protocol::application::Results;
 use quorate_protocol::batch::Request;
+use quorate_protocol::message::Message;
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::time::Time;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{Answer, Ticket};
 use crate::disk::Disk;
+use crate::statement::{Said, in_message};
 
 pub use agreement::Agreement;
 pub use amnesia::Amnesia;
@@ -127,6 +129,17 @@ pub enum Observation<'a> {
         replica: ReplicaId,
         /// What.
         output: &'a Output,
+        /// Its disk as it was just before.
+        disk: &'a Disk,
+    },
+    /// By that, it said something in its own name: shown right after it.
+    Said {
+        /// The replica.
+        replica: ReplicaId,
+        /// What, by this message and by the certificates in it.
+        said: &'a [Said],
+        /// The message.
+        message: &'a Message,
         /// Its disk as it was just before.
         disk: &'a Disk,
     },
@@ -241,6 +254,7 @@ impl Quorums {
 #[derive(Debug)]
 pub struct Checkers {
     all: Vec<Box<dyn Checker>>,
+    members: u64,
     faulty: BTreeSet<ReplicaId>,
     /// Correct, but for a state that rotted once: it may have to contradict what it said of it.
     rotted: BTreeSet<ReplicaId>,
@@ -259,18 +273,19 @@ impl Checkers {
                 Box::new(ExactlyOnce::default()),
                 Box::new(Prefix::new(checkpoint_interval)),
                 Box::new(Checkpoints::new(quorums)),
-                Box::new(Amnesia::new(quorums)),
-                Box::new(DurableBeforeSent::new(quorums)),
+                Box::new(Amnesia::default()),
+                Box::new(DurableBeforeSent),
                 Box::new(ViewChanges::new(window)),
                 Box::new(NewViews::new(quorums)),
                 Box::new(Joins::default()),
                 Box::new(Times::default()),
                 Box::new(Authenticity::new(quorums)),
-                Box::new(Memory::new(window)),
                 Box::new(Linearizability::default()),
+                Box::new(Memory::new(window)),
                 // The last: the one that looks at the time.
                 Box::new(Liveness::new(bound)),
             ],
+            members: members as u64,
             faulty: BTreeSet::new(),
             rotted: BTreeSet::new(),
             violation: None,
@@ -306,8 +321,19 @@ impl Checkers {
         if let Observation::Rotted(replica) = observation {
             self.rotted.insert(*replica);
         }
-        // Time passes with every step, and concerns the deadlines of answers alone.
-        let first = if matches!(observation, Observation::Tick) { self.all.len() - 1 } else { 0 };
+        self.show(moment, observation);
+        if let Some((said, message)) = observation.said(self.members)
+            && self.violation.is_none()
+            && let Observation::Did { replica, disk, .. } = observation
+        {
+            self.show(moment, &Observation::Said { replica: *replica, said: &said, message, disk });
+        }
+    }
+
+    fn show(&mut self, moment: Moment, observation: &Observation<'_>) {
+        // Both come with every step, and concern the last two alone.
+        let is_of_few = matches!(observation, Observation::Tick | Observation::Holds { .. });
+        let first = if is_of_few { self.all.len() - 2 } else { 0 };
         for checker in &mut self.all[first..] {
             if let Err(message) = checker.observe(moment, observation) {
                 let invariant = checker.invariant();
@@ -329,6 +355,7 @@ impl Observation<'_> {
         match self {
             Self::Started { replica, .. }
             | Self::Did { replica, .. }
+            | Self::Said { replica, .. }
             | Self::Executed { replica, .. }
             | Self::Taken { replica, .. }
             | Self::Installed { replica, .. }
@@ -342,6 +369,19 @@ impl Observation<'_> {
             | Self::Broken
             | Self::Tick => None,
         }
+    }
+}
+
+impl<'a> Observation<'a> {
+    /// What a replica says in its own name by what it does, if anything, and with which message.
+    fn said(&self, members: u64) -> Option<(Vec<Said>, &'a Message)> {
+        let Self::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), .. } = self else {
+            return None;
+        };
+        let mut said = in_message(message, members);
+        // Statements of others do not count: they may be faulty.
+        said.retain(|said| said.replica == *replica);
+        (!said.is_empty()).then_some((said, message))
     }
 }
 
@@ -359,10 +399,21 @@ fn short(key: &PublicKey) -> String {
     key.to_string().chars().take(8).collect()
 }
 
-/// Shows something to a checker, at no particular time.
+/// Shows something to a checker of a cluster of `members`, at no particular time, and what a replica says by it.
+#[cfg(any(test, feature = "model"))]
+pub(crate) fn show_in(members: u64, checker: &mut dyn Checker, observation: &Observation<'_>) -> Result<(), String> {
+    checker.observe(Moment::default(), observation)?;
+    let (Some((said, message)), Observation::Did { replica, disk, .. }) = (observation.said(members), observation)
+    else {
+        return Ok(());
+    };
+    checker.observe(Moment::default(), &Observation::Said { replica: *replica, said: &said, message, disk })
+}
+
+/// The same in a cluster of four.
 #[cfg(test)]
 fn show(checker: &mut dyn Checker, observation: &Observation<'_>) -> Result<(), String> {
-    checker.observe(Moment::default(), observation)
+    show_in(4, checker, observation)
 }
 
 /// What a checker finds wrong with a history of outputs.

@@ -3,26 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_crypto::Digest;
-use quorate_protocol::Output;
 use quorate_protocol::number::ReplicaId;
 
-use super::{Checker, Invariant, Moment, Observation, Quorums};
-use crate::statement::{Said, Subject, in_message};
+use super::{Checker, Invariant, Moment, Observation};
+use crate::statement::{Said, Subject};
 
 /// Knows everything that correct replicas ever said.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Amnesia {
-    members: u64,
     said: BTreeMap<(ReplicaId, Subject), Digest>,
     /// Replicas whose state rotted once: what they said of it was wrong, and what they say later is right.
     rotted: BTreeSet<ReplicaId>,
-}
-
-impl Amnesia {
-    /// A checker for a cluster of this size.
-    pub const fn new(quorums: Quorums) -> Self {
-        Self { members: quorums.members as u64, said: BTreeMap::new(), rotted: BTreeSet::new() }
-    }
 }
 
 impl Checker for Amnesia {
@@ -34,14 +25,10 @@ impl Checker for Amnesia {
         if let Observation::Rotted(replica) = observation {
             self.rotted.insert(*replica);
         }
-        let Observation::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), .. } =
-            observation
-        else {
+        let Observation::Said { said, .. } = observation else {
             return Ok(());
         };
-        // Statements of others do not count here: they may be faulty.
-        let own = in_message(message, self.members).into_iter().filter(|said| said.replica == *replica);
-        for Said { replica, subject, digest } in own {
+        for &Said { replica, subject, digest } in *said {
             if matches!(subject, Subject::Checkpoint(..)) && self.rotted.contains(&replica) {
                 continue;
             }
@@ -56,13 +43,15 @@ impl Checker for Amnesia {
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::Output;
+
     use super::*;
     use crate::checker::{show, violation_of};
     use crate::fabricate::Fabricated;
     use quorate_protocol::number::Sequence;
 
     fn checker() -> Amnesia {
-        Amnesia::new(Quorums::of(4))
+        Amnesia::default()
     }
 
     #[test]

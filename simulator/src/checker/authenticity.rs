@@ -13,7 +13,7 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::record::{NewViewRecord, Record};
 
 use super::{Checker, Invariant, Moment, Observation, Quorums};
-use crate::statement::{HasSubject, Said, in_certificate, in_message, in_new_view, in_view_change, said, view_change};
+use crate::statement::{HasSubject, Said, in_certificate, in_new_view, in_view_change, said, view_change};
 
 /// Knows everything that correct replicas ever sent, and every vote and view change that they recorded: after a crash it
 /// counts, though nobody else may have heard it.
@@ -98,10 +98,7 @@ impl Checker for Authenticity {
             Observation::Exempted(replica) => {
                 self.faulty.insert(*replica);
             }
-            Observation::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), .. } => {
-                let all = in_message(message, self.quorums.members as u64);
-                self.said.extend(all.into_iter().filter(|said| said.replica == *replica));
-            }
+            Observation::Said { said, .. } => self.said.extend(*said),
             Observation::Did { replica, output: Output::Append { record, .. }, .. } => {
                 self.said.extend(own(record));
                 return self

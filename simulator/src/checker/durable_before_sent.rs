@@ -1,24 +1,15 @@
 //! Durable before sent: what a replica signs is on its disk when it leaves. (PROTOCOL §3, column "durable first")
 
-use quorate_protocol::Output;
-use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::message::Message;
+use quorate_protocol::number::Sequence;
 
-use super::{Checker, Invariant, Moment, Observation, Quorums};
+use super::{Checker, Invariant, Moment, Observation};
 use crate::disk::Disk;
-use crate::statement::{Said, Subject, in_message};
+use crate::statement::{Said, Subject};
 
 /// Looks into the disk of whoever sends a statement of its own.
-#[derive(Debug)]
-pub struct DurableBeforeSent {
-    members: u64,
-}
-
-impl DurableBeforeSent {
-    /// A checker for a cluster of this size.
-    pub const fn new(quorums: Quorums) -> Self {
-        Self { members: quorums.members as u64 }
-    }
-}
+#[derive(Debug, Default)]
+pub struct DurableBeforeSent;
 
 /// Whether the disk would give the statement back after a crash at this instant, or does not need to: what is at or
 /// below the durable checkpoint is decided without this replica's vote, and a view that was reached is not asked for again.
@@ -40,13 +31,10 @@ impl Checker for DurableBeforeSent {
     }
 
     fn observe(&mut self, _: Moment, observation: &Observation<'_>) -> Result<(), String> {
-        let Observation::Did { replica, output: Output::Send { message, .. } | Output::Broadcast(message), disk } =
-            observation
-        else {
+        let Observation::Said { replica, said, message, disk } = observation else {
             return Ok(());
         };
-        let lost = |said: &Said| said.replica == *replica && is_own(message, *replica, said) && !is_safe(disk, said);
-        match in_message(message, self.members).iter().find(|said| lost(said)) {
+        match said.iter().find(|said| is_own(message, said) && !is_safe(disk, said)) {
             Some(said) => {
                 Err(format!("replica {replica} sends {:?}, which a crash would make it forget", said.subject))
             }
@@ -57,17 +45,19 @@ impl Checker for DurableBeforeSent {
 
 /// Whether the statement is what the message says, rather than a vote in a certificate that it brings along: that one was
 /// sent before, or nobody could have collected it but the replica itself.
-fn is_own(message: &quorate_protocol::message::Message, replica: ReplicaId, said: &Said) -> bool {
-    use quorate_protocol::message::Message;
+fn is_own(message: &Message, said: &Said) -> bool {
     match message {
         Message::Stable(_) | Message::Decided(_) => false,
-        Message::ViewChange(_) => said.replica == replica && matches!(said.subject, Subject::ViewChange(..)),
+        Message::ViewChange(_) => matches!(said.subject, Subject::ViewChange(..)),
         _ => true,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::Output;
+    use quorate_protocol::number::ReplicaId;
+
     use super::*;
     use crate::checker::show;
     use crate::disk::DiskOptions;
@@ -79,7 +69,7 @@ mod tests {
         let fabricated = Fabricated::new();
         let replica = ReplicaId::new(1);
         let output = Output::Broadcast(fabricated.prepare(1, 1, 1));
-        let mut checker = DurableBeforeSent::new(Quorums::of(4));
+        let mut checker = DurableBeforeSent;
         let mut disk = Disk::new(DiskOptions::default());
         disk.log.append(FIRST, &fabricated.accepted(1, 1), replica, 4).expect("the first record");
         show(&mut checker, &Observation::Did { replica, output: &output, disk: &disk }).expect_err("not durable");
@@ -93,6 +83,6 @@ mod tests {
         let output = Output::Broadcast(Fabricated::checkpoint(1, 8, 1));
         let disk = Disk::new(DiskOptions::default());
         let did = Observation::Did { replica: ReplicaId::new(1), output: &output, disk: &disk };
-        show(&mut DurableBeforeSent::new(Quorums::of(4)), &did).expect_err("no state at all");
+        show(&mut DurableBeforeSent, &did).expect_err("no state at all");
     }
 }

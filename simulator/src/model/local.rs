@@ -21,7 +21,7 @@ use quorate_protocol::{Machine, Now, Output};
 
 use super::letter::{Letter, print_of};
 use super::setting::Setting;
-use crate::checker::{Amnesia, Checker, Moment, NewViews, Observation, Quorums, ViewChanges};
+use crate::checker::{Amnesia, Checker, NewViews, Observation, Quorums, ViewChanges, show_in};
 use crate::disk::{Disk, DiskOptions};
 use crate::play::reason;
 use crate::statement::new_view;
@@ -305,14 +305,14 @@ impl Work<'_> {
     fn judge(&mut self) {
         let quorums = Quorums::of(self.setting.configuration.size());
         let window = self.setting.configuration.parameters().window;
-        let (mut amnesia, mut view_changes) = (Amnesia::new(quorums), ViewChanges::new(window));
+        let (mut amnesia, mut view_changes) = (Amnesia::default(), ViewChanges::new(window));
         let mut new_views = NewViews::new(quorums);
         let checkers: [&mut dyn Checker; 3] = [&mut amnesia, &mut view_changes, &mut new_views];
         let (replica, disk) = (self.replica.id(), Disk::new(DiskOptions::default()));
         for checker in checkers {
             let mut observe = |output: &Arc<Output>| {
                 let observation = Observation::Did { replica, output, disk: &disk };
-                checker.observe(Moment::default(), &observation).err()
+                show_in(quorums.members as u64, &mut *checker, &observation).err()
             };
             if let Some(wrong) = self.did.iter().find_map(&mut observe) {
                 self.history_mut().trouble = Some(wrong);
