@@ -112,11 +112,16 @@ pub fn in_view_change(signed: &SignedViewChange) -> Vec<Said> {
     let Some(content) = view_change(signed) else {
         return Vec::new();
     };
-    let subject = Subject::ViewChange(content.epoch, content.view);
-    let mut all = vec![Said { replica: content.replica, subject, digest: name(&signed.body) }];
+    let mut all = vec![of_view_change(signed, &content)];
     all.extend(content.stable.iter().flat_map(in_certificate));
     all.extend(content.prepared.iter().flat_map(in_certificate));
     all
+}
+
+/// What a view change with this content says in the name of whoever asks for the view.
+pub fn of_view_change(signed: &SignedViewChange, content: &ViewChange) -> Said {
+    let subject = Subject::ViewChange(content.epoch, content.view);
+    Said { replica: content.replica, subject, digest: name(&signed.body) }
 }
 
 /// What a new view says, in the name of its primary.

@@ -13,7 +13,7 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::record::{NewViewRecord, Record};
 
 use super::{Checker, Invariant, Moment, Observation, Quorums};
-use crate::statement::{HasSubject, Said, in_certificate, in_new_view, in_view_change, said, view_change};
+use crate::statement::{HasSubject, Said, in_certificate, in_new_view, of_view_change, said, view_change};
 
 /// Knows everything that correct replicas ever sent, and every vote and view change that they recorded: after a crash it
 /// counts, though nobody else may have heard it.
@@ -58,7 +58,7 @@ impl Authenticity {
         let content = view_change(signed).ok_or("a view change that cannot be read")?;
         content.stable.iter().try_for_each(|certificate| self.check_certificate(certificate))?;
         content.prepared.iter().try_for_each(|certificate| self.check_certificate(certificate))?;
-        in_view_change(signed).first().map_or(Ok(()), |said| self.check_said(said))
+        self.check_said(&of_view_change(signed, &content))
     }
 
     fn check_new_view(&self, keeper: ReplicaId, record: &NewViewRecord) -> Result<(), String> {
@@ -83,7 +83,7 @@ fn own(record: &Record) -> Option<Said> {
     match record {
         Record::Accepted(vote, _) => Some(said(vote.voter, &vote.statement)),
         Record::Prepared(_, vote) => Some(said(vote.voter, &vote.statement)),
-        Record::ViewChange(_, signed) => in_view_change(signed).first().copied(),
+        Record::ViewChange(_, signed) => Some(of_view_change(signed, &view_change(signed)?)),
         Record::Committed(_) | Record::Learned(..) | Record::Stable(_) | Record::NewView(..) => None,
     }
 }
