@@ -2,9 +2,11 @@
 
 use core::time::Duration;
 
+use quorate_protocol::refusal::Refusal;
 use quorate_simulator::campaign::{Choice, Summary, draw, run};
-use quorate_simulator::play::{Watch, play};
-use quorate_simulator::scenario::Span;
+use quorate_simulator::marks::Mark;
+use quorate_simulator::play::{Outcome, Watch, play};
+use quorate_simulator::scenario::{Scenario, Span};
 use quorate_simulator::world::WorldCounts;
 
 /// Sizes of clusters, each with seeds of its own: 4 and 7 are 3f + 1, the others bear no more faults than the next smaller
@@ -55,4 +57,32 @@ fn a_seed_gives_the_same_run_every_time() {
         let outcome = || play(&draw(seed, &choice(4)), Watch::default()).expect("it can be played");
         assert_eq!(outcome(), outcome());
     }
+}
+
+/// A calm run in which a client calls, and before that something is done twenty times.
+fn outcome_after(action: &str) -> Outcome {
+    let steps = vec![format!(r#"{{ "at": "100ms", "do": {action} }}"#); 20].join(", ");
+    let text = format!(
+        r#"{{ "steps": [{steps}, {{ "at": "200ms", "do": {{ "put": [0, "key", "value"] }} }}], "ending": {{ "after": "1s" }} }}"#
+    );
+    let scenario = Scenario::from_json(&text).expect("a scenario");
+    play(&scenario, Watch::default()).expect("it can be played")
+}
+
+#[test]
+fn clients_that_do_anything_are_refused_and_others_are_answered() {
+    let outside = Mark::Refused(Refusal::OutsideSession);
+    let sessionless = Mark::Refused(Refusal::NoSession);
+    let refused = |outcome: &Outcome| outcome.marks.count(outside) + outcome.marks.count(sessionless);
+    let (abused, calm) = (outcome_after(r#"{ "abuse": 1 }"#), outcome_after(r#""join""#));
+    assert_eq!((abused.failure.clone(), calm.failure.clone()), (None, None));
+    assert!(refused(&abused) > 0, "nothing of what they did was refused");
+    assert_eq!(refused(&calm), 0);
+}
+
+#[test]
+fn a_replica_whose_disk_is_full_votes_for_nothing() {
+    let outcome = outcome_after(r#"{ "fill": 2 }"#);
+    assert_eq!(outcome.failure, None);
+    assert!(outcome.marks.count(Mark::Refused(Refusal::LogFull)) > 0);
 }
