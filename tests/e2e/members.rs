@@ -180,6 +180,8 @@ fn a_stranger_is_refused_before_anything_of_his_is_read(replicas: u8) {
     let cluster = Cluster::start(replicas);
     let load = Load::start(&cluster, 2);
     load.wait_for(20);
+    let others = usize::from(replicas) - 1;
+    wait_until("every other member to be linked", LIMIT, || noted_of_members(&cluster, 1).len() >= others);
     let noted = noted_of_members(&cluster, 1);
     let mut written = 0;
     for round in 0..20 {
