@@ -114,16 +114,27 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use quorate_crypto::{Digest, Signature};
+    use quorate_crypto::{Digest, PublicKey, Signature};
 
     use super::*;
-    use crate::number::{Epoch, ReplicaId, Sequence, View};
+    use crate::batch::{Batch, ParsedRequest, Request, SignedRequest};
+    use crate::codec::List;
+    use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
     use crate::statement::{Prepare, Vote};
+    use crate::time::WallTime;
 
     fn vote(sequence: u64) -> Vote<Prepare> {
         let digest = Digest::from_bytes([1; 32]);
         let statement = Prepare { epoch: Epoch::ZERO, view: View::ZERO, sequence: Sequence::new(sequence), digest };
         Vote { statement, voter: ReplicaId::new(0), signature: Signature::from_bytes([0; 64]) }
+    }
+
+    fn batch() -> Batch {
+        let client = PublicKey::from_bytes([5; 32]).expect("neither weak nor beyond the prime");
+        let (session, number) = (Session::NONE, RequestNumber::new(1));
+        let request = Request { client, session, number, operations: List::empty() };
+        let signed = SignedRequest { body: alloc::vec![0; 9].into(), signature: Signature::from_bytes([0; 64]) };
+        Batch::new(WallTime::ZERO, alloc::vec![ParsedRequest::new(request, signed)])
     }
 
     #[test]
@@ -138,6 +149,22 @@ mod tests {
         assert_eq!(outbox.release(), None);
         outbox.on_durable(second);
         assert_eq!(outbox.release(), Some(Message::Prepare(vote(2))));
+    }
+
+    #[test]
+    fn the_backlog_is_what_was_appended_and_is_not_durable() {
+        let mut outbox = Outbox::new(RecordNumber::new(5));
+        assert_eq!(outbox.backlog(), Backlog { records: 0, bytes: 0 });
+        let batch = batch();
+        let bytes = batch.body().len();
+        for sequence in 1..=3 {
+            outbox.append(Record::Accepted(vote(sequence), Some(batch.clone())));
+        }
+        outbox.append(Record::Accepted(vote(4), None));
+        for (durable, records, batches) in [(5, 3, 2), (6, 2, 1), (7, 1, 0), (8, 0, 0)] {
+            outbox.on_durable(RecordNumber::new(durable));
+            assert_eq!(outbox.backlog(), Backlog { records, bytes: batches * bytes });
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::certificate::{Certificate, StableCertificate};
 use crate::configuration::Configuration;
 use crate::evidence::Evidence;
 use crate::message::{Message, StateRoot};
-use crate::number::{RecordNumber, Sequence};
+use crate::number::Sequence;
 use crate::output::{Notice, Output};
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -167,9 +167,7 @@ impl Replica {
         let essentials = self.outbox.append(Record::Stable(stable));
         self.checkpoints.cut_record = self.append_view().unwrap_or(essentials);
         let before = self.first_records.values().min().copied().unwrap_or(essentials).min(essentials);
-        if before > RecordNumber::ZERO {
-            self.outbox.push(Output::Cut { before });
-        }
+        self.outbox.push(Output::Cut { before });
     }
 }
 

@@ -246,7 +246,7 @@ impl Replica {
         self.proposer.next = self.proposer.new_view_max.saturating_add(1);
         self.proposer.in_flight.clear();
         self.queue.forget_proposals();
-        for proposal in proposals.iter().filter(|proposal| proposal.sequence > low) {
+        for proposal in proposals {
             if !self.log.is_within_watermarks(proposal.sequence) {
                 continue;
             }

@@ -73,6 +73,32 @@ fn a_checkpoint_is_voted_for_when_it_is_taken_and_durable() {
     assert_eq!(backup.checkpoint_durable(), [], "once is enough");
 }
 
+/// The same for the next one, though the one before is not stable yet.
+#[test]
+fn a_checkpoint_is_voted_for_while_the_one_before_waits_for_others() {
+    let backup = at_slot(8);
+    let own = backup.replica.state_root_at(slot(8)).expect("taken");
+    let mut backup = backup;
+    let group = backup.group.clone();
+    let status = crate::support::subject::idle_status(0);
+    backup.hear(0, Message::Status(status.clone()));
+    let sent_again = said(&backup.hear(0, Message::Status(status)));
+    assert!(sent_again.contains(&group.checkpoint(1, 8, own)), "{sent_again:?}");
+}
+
+/// "With q equal votes" (§5), whichever came before a lower checkpoint was stable.
+#[test]
+fn votes_for_a_higher_checkpoint_outlast_a_lower_one_that_becomes_stable() {
+    let group = Group::of_four();
+    let mut behind = Subject::new(&group, 1);
+    behind.hear(0, group.checkpoint(0, 8, digest(8)));
+    behind.hear(2, group.checkpoint(2, 8, digest(8)));
+    behind.hear(0, Message::Stable(group.stable(4, digest(4), &[0, 2, 3])));
+    assert_eq!(behind.replica.stable(), slot(4));
+    behind.hear(3, group.checkpoint(3, 8, digest(8)));
+    assert_eq!(behind.replica.stable(), slot(8));
+}
+
 /// The same, should the state be durable before its root is known.
 #[test]
 fn a_durable_checkpoint_without_a_root_is_not_voted_for() {

@@ -134,6 +134,22 @@ fn a_primary_proposes_nothing_above_the_high_watermark() {
     assert_eq!(proposed(&outputs), [1]);
 }
 
+/// "and leaves while a slot of the pipeline is free" (§4.2): what others made stable is in flight no more, though this replica
+/// has yet to execute it.
+#[test]
+fn what_is_stable_is_not_in_flight() {
+    let parameters = quorate_protocol::configuration::Parameters { batch_operations_max: 1, ..crate::support::small() };
+    let group = crate::support::Group::new(4, parameters);
+    let mut primary = Subject::new(&group, 0);
+    let ask = |primary: &mut Subject, clients: std::ops::Range<u8>| -> usize {
+        clients.map(|index| proposed(&primary.ask(group.opening(client(index), 1))).len()).sum()
+    };
+    assert_eq!(ask(&mut primary, 0..6), 4, "the pipeline is full");
+    let outputs = primary.hear(1, Message::Stable(group.stable(4, crate::support::digest(4), &[1, 2, 3])));
+    assert_eq!(proposed(&outputs), [1, 1], "both that waited");
+    assert_eq!(ask(&mut primary, 6..12), 2, "four again");
+}
+
 /// "a backup passes the request on to the primary" (§4.6)
 #[test]
 fn a_backup_passes_a_clients_request_on_to_the_primary() {

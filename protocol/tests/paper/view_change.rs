@@ -385,6 +385,7 @@ fn a_missing_view_change_is_asked_of_the_primary_and_then_of_each_other() {
     let rests_on = view_changes(&group, 1, &[0, 1, 3]);
     hear_view_changes(&mut backup, &rests_on[..2]);
     let mut outputs = backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+    outputs.extend(backup.hear(3, Message::Status(crate::support::subject::idle_status(0))));
     outputs.extend(backup.pass(300));
     let asked = sent_to(&outputs, |message| matches!(message, Message::Fetch(Fetch::ViewChange { .. })));
     assert_eq!(asked, [1, 3, 0, 1]);
@@ -610,6 +611,51 @@ fn one_new_view_that_waits_is_kept_of_each_sender() {
         asked.swap_remove(place);
     }
     assert_eq!(asked, [], "and nothing else");
+}
+
+/// "a valid `NewView` of a higher view than one's own is enough to enter" (§7.4): one that is whole only after the replica
+/// asked for a higher view is not.
+#[test]
+fn a_new_view_that_is_whole_too_late_is_not_entered() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+    hear_view_changes(&mut backup, &view_changes(&group, 5, &[0, 1]));
+    assert_eq!(backup.replica.mode(), Mode::ViewChange { to: view(5) });
+    hear_view_changes(&mut backup, &rests_on);
+    assert_eq!((backup.replica.view(), backup.replica.mode()), (view(0), Mode::ViewChange { to: view(5) }));
+    assert_eq!(backup.replica.refusals()[&Refusal::OldView], 1);
+}
+
+/// The same: what waits for a view above the one that is entered goes on waiting.
+#[test]
+fn a_new_view_that_waits_outlasts_entering_a_lower_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let of_higher = view_changes(&group, 3, &[0, 1, 3]);
+    backup.hear(3, Message::NewView(new_view(&group, 3, &of_higher, &[])));
+    let of_lower = view_changes(&group, 1, &[0, 1, 3]);
+    hear_view_changes(&mut backup, &of_lower);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &of_lower, &[])));
+    assert_eq!(backup.replica.view(), view(1));
+    hear_view_changes(&mut backup, &of_higher);
+    assert_eq!(backup.replica.view(), view(3));
+}
+
+/// The same: what waits for the view that is entered waits no more.
+#[test]
+fn nothing_is_fetched_for_another_new_view_of_the_view_that_was_entered() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let nobody_has =
+        [0, 1, 3].map(|id| (id, group.view_change(id, 1, Some(group.stable(4, digest(4), &[0, 1, 3])), vec![])));
+    backup.hear(3, Message::NewView(new_view(&group, 1, &nobody_has, &[])));
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    hear_view_changes(&mut backup, &rests_on);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[])));
+    assert_eq!(backup.replica.view(), view(1));
+    assert_eq!(said(&backup.pass(200)).into_iter().filter(is_fetch_of_view_change).collect::<Vec<_>>(), []);
 }
 
 fn is_fetch_of_view_change(message: &Message) -> bool {
