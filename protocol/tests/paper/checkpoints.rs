@@ -305,6 +305,28 @@ fn a_replica_that_lags_cuts_its_log_below_its_own_durable_state_and_starts_from_
     assert_eq!(again.replica.stable(), slot(8));
 }
 
+/// "The records of the view and the latest stable certificate are written again above the cut." (§5)
+#[test]
+fn what_a_cut_leaves_holds_the_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let rests_on = [0, 1, 3].map(|id| (id, group.empty_view_change(id, 1)));
+    backup.hear_all(rests_on.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone()))));
+    let named = [0, 1, 2].map(|place| (rests_on[place].0, &rests_on[place].1));
+    backup.hear(1, Message::NewView(group.new_view(1, 1, &named, &[])));
+    for sequence in 1..=4 {
+        backup.decide(1, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        backup.settle();
+    }
+    let root = root(&backup, 4);
+    let outputs: Vec<Output> =
+        [0, 1, 3].into_iter().flat_map(|id| backup.hear(id, group.checkpoint(id, 4, root))).collect();
+    let [before] = cuts(&outputs)[..] else { panic!("{outputs:?}") };
+    backup.records.retain(|(number, _)| *number >= before);
+    let again = backup.restart();
+    assert_eq!((again.replica.view(), again.replica.stable()), (crate::support::view(1), slot(4)));
+}
+
 /// "Slots a window below it are cut in any case" (§5)
 #[test]
 fn a_replica_that_falls_further_and_further_behind_keeps_a_log_of_two_windows_at_most() {

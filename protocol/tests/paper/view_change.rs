@@ -658,6 +658,25 @@ fn nothing_is_fetched_for_another_new_view_of_the_view_that_was_entered() {
     assert_eq!(said(&backup.pass(200)).into_iter().filter(is_fetch_of_view_change).collect::<Vec<_>>(), []);
 }
 
+/// "All vote ... on slots above their low watermark" (§7.4): on none at or below it, though its batch comes late.
+#[test]
+fn a_slot_that_is_stable_by_the_time_its_batch_comes_is_not_voted_on() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    let prepared = group.prepared(0, 1, batch.digest(), &[0, 1, 3]);
+    let rests_on = [
+        (0, group.view_change(0, 1, None, vec![prepared])),
+        (1, group.empty_view_change(1, 1)),
+        (3, group.empty_view_change(3, 1)),
+    ];
+    hear_view_changes(&mut backup, &rests_on);
+    backup.hear(1, Message::NewView(new_view(&group, 1, &rests_on, &[(1, batch.digest())])));
+    backup.hear(0, Message::Stable(group.stable(4, digest(4), &[0, 1, 3])));
+    let fetched = FetchedBatch { sequence: slot(1), batch: batch.body().clone().into() };
+    assert_eq!(appended(&backup.hear(1, Message::Batch(fetched))), []);
+}
+
 fn is_fetch_of_view_change(message: &Message) -> bool {
     matches!(message, Message::Fetch(Fetch::ViewChange { .. }))
 }
