@@ -145,3 +145,54 @@ fn execute_request<A: Application + ?Sized>(
     let results = List::new(results.collect()).expect("as many results as operations");
     (results, bytes_max - bytes_left)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// Answers each operation with as many bytes as a result may have.
+    struct Verbose;
+
+    impl Application for Verbose {
+        fn execute(&mut self, _: &Surroundings, _: &Blob) -> Blob {
+            Blob::from(Bytes::from_static(&[7; RESULT_BYTES_MAX]))
+        }
+
+        fn checkpoint(&mut self) -> Image {
+            Image { root: Digest::ZERO, changes: Vec::new() }
+        }
+
+        fn restore(&mut self, _: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+            Ok(Digest::ZERO)
+        }
+    }
+
+    #[test]
+    fn the_results_of_a_slot_are_bounded_together() {
+        let client = PublicKey::from_bytes([5; 32]).expect("neither weak nor beyond the prime");
+        let operations = List::new(alloc::vec![Blob::EMPTY; 2]).expect("two");
+        let request = |index| Executable {
+            client,
+            session: Session::NONE,
+            number: RequestNumber::new(1),
+            index,
+            operations: operations.clone(),
+        };
+        let full = u32::try_from(SLOT_RESULT_BYTES_MAX / RESULT_BYTES_MAX).expect("few");
+        let requests = (0..full + 2).map(request).collect();
+        let execution = Execution { sequence: Sequence::new(1), time: WallTime::ZERO, requests };
+        let results = execute(&mut Verbose, &execution);
+        let lengths: Vec<Vec<usize>> =
+            results.iter().map(|results| results.iter().map(|result| result.len()).collect()).collect();
+        let (within, beyond) = lengths.split_at(full as usize);
+        assert!(within.iter().all(|lengths| lengths[..] == [RESULT_BYTES_MAX, 0]), "one fills its request");
+        assert!(beyond.iter().all(|lengths| lengths[..] == [0, 0]), "and so many fill the slot");
+    }
+
+    #[test]
+    fn who_proves_nothing_says_so() {
+        assert_eq!(Verbose.prove(&Blob::EMPTY), None);
+    }
+}

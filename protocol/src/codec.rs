@@ -286,6 +286,17 @@ mod tests {
     }
 
     #[test]
+    fn it_is_said_what_is_wrong_with_bytes() {
+        let reason = |bytes: &'static [u8]| match decode::<Option<bool>>(&Bytes::from_static(bytes)) {
+            Err(CodecError::Malformed(reason)) => reason,
+            other => unreachable!("{other:?}"),
+        };
+        assert_eq!(reason(&[1]), "ends early");
+        assert_eq!(reason(&[1, 7]), "neither true nor false");
+        assert_eq!(reason(&[9]), "unknown variant");
+    }
+
+    #[test]
     fn a_decoded_blob_is_a_slice_of_its_frame() {
         let bytes = encode(&Blob::from(&b"same memory"[..])).expect("short");
         let blob = decode::<Blob>(&bytes).expect("just encoded");

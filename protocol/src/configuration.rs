@@ -401,6 +401,17 @@ mod tests {
     }
 
     #[test]
+    fn primaries_take_turns_to_the_end_of_the_range() {
+        let members = List::new(members(7)).expect("seven");
+        let cluster = ClusterId::new(Digest::ZERO);
+        for (epoch, view, primary) in [(0, 0, 0), (0, 8, 1), (3, 5, 1), (u64::MAX, u64::MAX, 2)] {
+            let configuration = Configuration::new(cluster, Epoch::new(epoch), members.clone(), Parameters::default());
+            let configuration = configuration.expect("the defaults are valid");
+            assert_eq!(configuration.primary(View::new(view)), ReplicaId::new(primary), "view {view} of epoch {epoch}");
+        }
+    }
+
+    #[test]
     fn two_quorums_share_a_correct_member_and_the_correct_ones_are_a_quorum() {
         for size in MEMBERS_MIN..=ReplicaId::COUNT_MAX {
             let (faults, quorum) = (faults_max(size), quorum(size));

@@ -285,6 +285,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_of_requests_that_left_is_bounded() {
+        let mut queue = Queue::default();
+        // More at once than are compacted, so that the bound is passed and not met.
+        let push_and_remove = |queue: &mut Queue, numbers: core::ops::Range<u64>| {
+            for number in numbers.clone() {
+                queue.push(request(number, number), at(number));
+            }
+            for number in numbers {
+                queue.remove(&request(number, number).request.id());
+            }
+        };
+        push_and_remove(&mut queue, 1..200);
+        for number in 200..2_000 {
+            push_and_remove(&mut queue, number..number + 1);
+            assert!(queue.by_arrival.len().max(queue.unproposed.len()) <= 200, "after {number} requests");
+        }
+    }
+
+    #[test]
     fn a_queue_full_of_bytes_takes_no_request_more() {
         let mut queue = Queue::default();
         let body = Bytes::from(vec![0; 1 << 20]);

@@ -177,6 +177,14 @@ mod tests {
         (1..=WINDOW).map(Sequence::new)
     }
 
+    #[test]
+    fn only_a_decision_is_nothing_that_anybody_waits_for() {
+        let statement = Prepare { epoch: Epoch::ZERO, view: View::ZERO, sequence: Sequence::new(1), digest: DIGEST };
+        let vote = Vote { statement: statement.commit(), voter: ReplicaId::new(0), signature: SIGNATURE };
+        assert!(Record::Prepared(certificate(statement), vote).is_awaited());
+        assert!(!Record::Committed(certificate(statement.commit())).is_awaited());
+    }
+
     /// With the default window and the most members, and more votes in each certificate than are needed. (PROTOCOL §7.4)
     #[test]
     fn the_largest_new_view_is_a_record_that_is_read_back() {

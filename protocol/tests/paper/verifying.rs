@@ -365,6 +365,18 @@ fn accusations_that_prove_nothing_are_no_proof() {
     assert!(!is_proof(Evidence::InvalidBatch { vote: forged, batch: body() }), "a forged vote");
 }
 
+/// "or the listed ones, by the policy of the configuration" (§12)
+#[test]
+fn where_clients_are_listed_nobody_elses_request_is_one() {
+    use quorate_protocol::configuration::{ClientPolicy, Parameters};
+    let listed = List::new(vec![client(1)]).expect("one");
+    let group = Group::new(4, Parameters { clients: ClientPolicy::Listed(listed), ..crate::support::small() });
+    let requests = vec![group.opening(client(1), 1), group.opening(client(2), 1)];
+    let verdicts = verify_requests(requests, &group.0, &mut StandInVerifier);
+    let verdicts: Vec<bool> = verdicts.iter().map(Result::is_ok).collect();
+    assert_eq!(verdicts, [true, false]);
+}
+
 /// Evidence is checked with the keys and the primaries of its epoch, and these are not known here.
 #[test]
 fn evidence_of_another_epoch_is_no_proof() {

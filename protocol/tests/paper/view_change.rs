@@ -708,6 +708,11 @@ fn a_few_proposals_of_a_view_not_entered_yet_are_kept() {
         slots.map(|sequence| (of_view, sequence)).collect()
     };
     assert_eq!(accepted_after(1, &of_view(1, 1..=20)), (1..=8).collect::<Vec<_>>());
+    let mut backup = Subject::new(&group, 2);
+    for (count, sequence) in [(1, 1), (2, 2), (3, 3)] {
+        backup.hear(1, group.pre_prepare(1, 1, sequence, &batch(sequence)));
+        assert_eq!(backup.replica.early_proposals_max(), count);
+    }
     assert_eq!(accepted_after(1, &of_view(1, 31..=34)), [31, 32], "none above the high watermark");
     let both = [of_view(1, 1..=8), of_view(5, 9..=20)].concat();
     assert_eq!(accepted_after(5, &both), (9..=16).collect::<Vec<_>>(), "those of a lower view give way");

@@ -192,6 +192,7 @@ fn a_weak_quorum_that_refuses_the_opening_fails_what_waits() {
     assert_eq!(bench.step(refused(2, OPENING.saturating_add(1))), [], "another request");
     let outputs = bench.step(refused(2, OPENING));
     assert_eq!(outputs, [failed(1, ClientError::Refused), failed(2, ClientError::Refused)]);
+    assert_eq!(bench.client.statistics().refused, 5);
     assert_eq!(bench.next_deadline(), None);
 }
 
