@@ -28,6 +28,31 @@ fn a_status_is_sent_at_each_heartbeat() {
     assert_eq!(status.slots[..], [Progress::Nothing, Progress::PrePrepared]);
 }
 
+/// The same: it says too whose votes for its latest checkpoint it holds, and whose view changes.
+#[test]
+fn a_status_tells_whose_votes_it_holds() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    for sequence in 1..=4 {
+        backup.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        backup.settle();
+    }
+    backup.hear(3, group.checkpoint(3, 4, backup.replica.state_root_at(slot(4)).expect("taken")));
+    backup.hear(2, Message::ViewChange(group.empty_view_change(2, 1)));
+    backup.pass(100);
+    let status = backup.status.clone().expect("a heartbeat passed");
+    assert_eq!((status.checkpoint_votes, status.view_changes), (0b1010, 0b0100));
+}
+
+/// The same: what is stable needs no votes any more.
+#[test]
+fn a_status_tells_of_no_votes_for_what_is_stable() {
+    let (source, mut behind) = behind_a_checkpoint();
+    install(&mut behind, &source);
+    behind.pass(100);
+    assert_eq!(behind.status.clone().expect("a heartbeat passed").checkpoint_votes, 0);
+}
+
 /// "A peer that stands where its status before stood gets what it lacks, within a budget; what was merely under way is not
 /// sent twice." (§9)
 #[test]
@@ -182,6 +207,38 @@ fn a_peer_that_does_not_hand_out_what_it_claims_is_replaced() {
         }));
     }
     assert_eq!(asked[..3], [2, 3, 0]);
+}
+
+/// "Where nobody hands them out any more it fetches a whole checkpoint" (§9): not before all were asked who say that they do.
+#[test]
+fn a_state_transfer_waits_until_all_were_asked_who_claim_to_hand_out_slots() {
+    let (_, mut behind) = behind_a_checkpoint();
+    let claims = |stable| {
+        let mut status = idle_status(0);
+        (status.stable, status.executed, status.decided_from) = (slot(stable), slot(4), slot(1));
+        Message::Status(status)
+    };
+    let mut pass = |milliseconds: u64| {
+        for _ in 0..milliseconds / 100 {
+            behind.hear_all([0, 2, 3].map(|id| (id, claims(4))));
+            behind.pass(100);
+        }
+        behind.replica.transfer_target()
+    };
+    assert_eq!(pass(1_000), None);
+    assert_eq!(pass(1_000), Some(slot(4)));
+}
+
+/// A source that is late is named when another takes its place, and not when it is the only one.
+#[test]
+fn a_late_source_is_named_when_it_is_replaced() {
+    for (holders, expected) in [(&[2, 3][..], 1), (&[2], 0)] {
+        let (mut behind, _) = in_transfer(holders);
+        let outputs = behind.pass_with_primary_alive(400);
+        let replaced = Notice::TransferSourceReplaced { source: replica(2), lied: false };
+        let count = notices(&outputs).into_iter().filter(|notice| *notice == replaced).count();
+        assert_eq!(count, expected, "{holders:?}: {outputs:?}");
+    }
 }
 
 /// A member that reached slot 4, and one that has nothing but its stable certificate.

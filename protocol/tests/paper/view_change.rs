@@ -458,6 +458,65 @@ fn view_changes_and_new_views_that_cannot_matter_are_not_wanted() {
     assert!(backup.replica.is_wanted(replica(1), &Message::ViewChange(nonsense)), "so that it is known who sends such");
 }
 
+/// Votes that change nothing are not checked.
+#[test]
+fn votes_that_cannot_matter_are_not_wanted() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    let commit_of = |sequence| group.commit(3, 0, sequence, batch.digest());
+    let prepare_of = |sequence| group.prepare(3, 0, sequence, batch.digest());
+    for message in [commit_of(1), prepare_of(1), commit_of(8), prepare_of(8)] {
+        assert!(backup.replica.is_wanted(replica(3), &message));
+    }
+    for message in [commit_of(9), prepare_of(9)] {
+        assert!(!backup.replica.is_wanted(replica(3), &message), "above the high watermark");
+    }
+    backup.decide(0, 1, &batch);
+    for message in [commit_of(1), prepare_of(1)] {
+        assert!(!backup.replica.is_wanted(replica(3), &message), "decided");
+    }
+    backup.hear(0, group.prepare(0, 0, 2, digest(2)));
+    assert!(!backup.replica.is_wanted(replica(0), &group.prepare(0, 0, 2, digest(2))), "it is known");
+    assert!(backup.replica.is_wanted(replica(0), &group.prepare(0, 0, 2, digest(3))), "it proves something");
+}
+
+/// "A peer that stands where its status before stood gets what it lacks" (§9): the new view, if it asks for that view still.
+#[test]
+fn who_waits_for_the_view_that_this_replica_entered_is_sent_its_new_view() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    let rests_on = view_changes(&group, 1, &[0, 1, 3]);
+    hear_view_changes(&mut backup, &rests_on);
+    let new_view = Message::NewView(new_view(&group, 1, &rests_on, &[]));
+    backup.hear(1, new_view.clone());
+    backup.settle();
+    let waits = quorate_protocol::message::Status { entered: false, ..crate::support::subject::idle_status(1) };
+    assert!(!said(&backup.hear(3, Message::Status(waits.clone()))).contains(&new_view), "it may be under way");
+    assert!(said(&backup.hear(3, Message::Status(waits))).contains(&new_view));
+}
+
+/// "no other counts up to the last" (§7.4): what the new view proposed is voted for, and not proposed again.
+#[test]
+fn a_primary_sends_its_vote_again_for_what_its_new_view_proposed() {
+    let mut primary = Subject::of_four(1);
+    let group = primary.group.clone();
+    let batch = group.batch(1);
+    primary.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    primary.hear_all([2, 3].map(|id| (id, group.prepare(id, 0, 1, batch.digest()))));
+    primary.settle();
+    hear_view_changes(&mut primary, &view_changes(&group, 1, &[0, 2]));
+    primary.settle();
+    hear_view_changes(&mut primary, &view_changes(&group, 1, &[3]));
+    primary.settle();
+    assert_eq!((primary.replica.view(), primary.replica.mode()), (view(1), Mode::Normal));
+    primary.pass(100);
+    let status = crate::support::subject::idle_status(1);
+    primary.hear(3, Message::Status(status.clone()));
+    let again = said(&primary.hear(3, Message::Status(status)));
+    assert!(again.contains(&group.prepare(1, 1, 1, batch.digest())), "{again:?}");
+}
+
 /// "The new view is durable, with its view changes whole" (§7.4): so whoever entered can hand them out.
 #[test]
 fn who_entered_hands_out_the_view_changes_and_the_new_view() {
