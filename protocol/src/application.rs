@@ -152,12 +152,12 @@ mod tests {
 
     use super::*;
 
-    /// Answers each operation with as many bytes as a result may have.
+    /// Answers each operation with one byte less than a result may have.
     struct Verbose;
 
     impl Application for Verbose {
         fn execute(&mut self, _: &Surroundings, _: &Blob) -> Blob {
-            Blob::from(Bytes::from_static(&[7; RESULT_BYTES_MAX]))
+            Blob::from(Bytes::from_static(&[7; RESULT_BYTES_MAX - 1]))
         }
 
         fn checkpoint(&mut self) -> Image {
@@ -187,7 +187,7 @@ mod tests {
         let lengths: Vec<Vec<usize>> =
             results.iter().map(|results| results.iter().map(|result| result.len()).collect()).collect();
         let (within, beyond) = lengths.split_at(full as usize);
-        assert!(within.iter().all(|lengths| lengths[..] == [RESULT_BYTES_MAX, 0]), "one fills its request");
+        assert!(within.iter().all(|lengths| lengths[..] == [RESULT_BYTES_MAX - 1, 0]), "one fills its request");
         assert!(beyond.iter().all(|lengths| lengths[..] == [0, 0]), "and so many fill the slot");
     }
 
