@@ -148,8 +148,6 @@ fn execute_request<A: Application + ?Sized>(
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     /// Answers each operation with one byte less than a result may have.
@@ -157,7 +155,7 @@ mod tests {
 
     impl Application for Verbose {
         fn execute(&mut self, _: &Surroundings, _: &Blob) -> Blob {
-            Blob::from(Bytes::from_static(&[7; RESULT_BYTES_MAX - 1]))
+            Blob::from(alloc::vec![7; RESULT_BYTES_MAX - 1])
         }
 
         fn checkpoint(&mut self) -> Image {

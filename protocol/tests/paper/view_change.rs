@@ -672,8 +672,8 @@ fn one_new_view_that_waits_is_kept_of_each_sender() {
     assert_eq!(asked, [], "and nothing else");
 }
 
-/// "a valid `NewView` of a higher view than one's own is enough to enter" (§7.4): one that is whole only after the replica
-/// asked for a higher view is not.
+/// "Leaving view v, a replica stops voting in views up to v" (§7.1): so it enters none of them by a new view that is whole
+/// only afterwards.
 #[test]
 fn a_new_view_that_is_whole_too_late_is_not_entered() {
     let mut backup = Subject::of_four(2);
