@@ -425,12 +425,19 @@ impl Replica {
         self.outbox.on_durable(number);
         while let Some(message) = self.outbox.release() {
             // The log does not hold it any more, and nobody waits for it.
-            if voted_slot(&message).is_some_and(|sequence| sequence <= self.checkpoints.cut) {
+            let is_cut = voted_slot(&message).is_some_and(|sequence| sequence <= self.checkpoints.cut);
+            if is_cut || self.is_left(&message) {
                 continue;
             }
             self.outbox.push(Output::Broadcast(message.clone()));
             self.count_own(message);
         }
+    }
+
+    /// Whether it begins a view that this replica has left by now: a cut since then may have taken its record.
+    fn is_left(&self, message: &Message) -> bool {
+        let Message::NewView(signed) = message else { return false };
+        !self.view_changes.entered.as_ref().is_some_and(|(entered, _)| entered.signed == *signed)
     }
 
     /// A replica's own vote counts when it is sent, not before: what rests on it is then durable. (PROTOCOL §3)

@@ -26,6 +26,9 @@ use crate::parts::part_of;
 use crate::signature::SharedSigner;
 use crate::world::Event;
 
+/// How long a state stays readable after a peer last read a part of it.
+const READ_LATELY: Duration = Duration::from_secs(5);
+
 /// What a machine starts a replica with: all that is durable.
 #[derive(Debug)]
 pub struct Boot {
@@ -160,6 +163,8 @@ pub(crate) struct Host {
     taken: BTreeMap<Sequence, Arc<State>>,
     /// The stable checkpoint, as long as it is readable.
     stable: Option<Arc<State>>,
+    /// The state that a peer read last, and when.
+    read: Option<(Arc<State>, Time)>,
     staging: Option<(Staging, Box<dyn Application + Send>)>,
     /// Whether its disk has no room, but for records that were handed over already.
     pub(crate) is_disk_full: bool,
@@ -203,6 +208,7 @@ impl Host {
             protocol_entries: BTreeMap::new(),
             taken: BTreeMap::new(),
             stable: None,
+            read: None,
             staging: None,
             is_disk_full: false,
             is_rotten: false,
@@ -230,6 +236,7 @@ impl Host {
         self.work.clear();
         self.taken.clear();
         self.stable = None;
+        self.read = None;
         self.staging = None;
     }
 
@@ -300,12 +307,15 @@ impl Host {
         self.stable.as_ref().map(|state| state.application_root)
     }
 
-    /// The part of the state at `sequence` that begins at `cursor`, if that state is the stable or the durable one: no other
-    /// can be read.
-    pub(crate) fn part(&self, sequence: Sequence, cursor: &[u8]) -> Option<Part> {
-        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable()];
-        let state = readable.into_iter().flatten().find(|state| state.sequence == sequence)?;
-        part_of(state, cursor, self.part_entries_max)
+    /// The part of the state at `sequence` that begins at `cursor`, if that state is the stable or the durable one, or the one
+    /// that a peer read last, and lately: no other can be read.
+    pub(crate) fn part(&mut self, now: Time, sequence: Sequence, cursor: &[u8]) -> Option<Part> {
+        let read = self.read.as_ref().filter(|(_, at)| now.since(*at) < READ_LATELY).map(|(state, _)| state);
+        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable(), read];
+        let state = Arc::clone(readable.into_iter().flatten().find(|state| state.sequence == sequence)?);
+        let part = part_of(&state, cursor, self.part_entries_max);
+        self.read = Some((state, now));
+        part
     }
 
     pub(crate) fn stage_begin(&mut self, sequence: Sequence) {

@@ -135,15 +135,17 @@ impl Replica {
         self.others().after(last).find(holds)
     }
 
-    /// Begins anew, if there is anything else to begin with: the stable checkpoint if it is a newer one; the same state from
-    /// another source, if it `may_stay`; a vouched one; and if that was the target, the stable one again.
+    /// Begins anew, if there is anything else to begin with: the newest later checkpoint, stable or vouched for, which is the
+    /// one that most can read; the same state from another source, if it `may_stay`; and if nothing else, an earlier one again.
     fn begin_anew(&mut self, may_stay: bool) -> bool {
         let Some(Transfer { target, source, .. }) = self.catching_up.transfer else { return false };
         let stable = self.stable_target();
-        let newer = stable.filter(|stable| stable.sequence > target.sequence);
+        let vouched = self.vouched_checkpoint();
+        let later = |found: &Checkpoint| found.sequence > target.sequence;
+        let newer = stable.into_iter().chain(vouched).filter(later).max_by_key(|found| found.sequence);
         let is_elsewhere = self.next_holder(&target, source).is_some_and(|next| next != source);
         let same = Some(target).filter(|_| may_stay && is_elsewhere);
-        let other = [self.vouched_checkpoint(), stable].map(|other| other.filter(|other| *other != target));
+        let other = [vouched, stable].map(|other| other.filter(|other| *other != target));
         let candidates = [newer, same].into_iter().chain(other).flatten();
         let readable = candidates.into_iter().find(|candidate| self.next_holder(candidate, source).is_some());
         if let Some(target) = readable {

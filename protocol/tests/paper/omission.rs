@@ -385,6 +385,19 @@ fn a_transfer_turns_to_a_vouched_checkpoint_when_no_source_goes_on() {
     assert!(matches!(asked[4], (0 | 3, 8, true)), "{asked:?}");
 }
 
+/// "A transfer begins anew, of the newest stable checkpoint, when it takes too long" (§9): or of a later one that `w` vouch
+/// for, which more of them can still read.
+#[test]
+fn a_transfer_that_takes_too_long_turns_to_a_later_checkpoint_that_others_vouch_for() {
+    let (mut behind, cursor) = in_transfer(&[2, 3]);
+    let group = behind.group.clone();
+    for id in [0, 3] {
+        behind.hear(id, group.checkpoint(id, 8, digest(8)));
+    }
+    drip(&mut behind, 2, cursor, 5_000);
+    assert_eq!(behind.replica.transfer_target(), Some(slot(8)));
+}
+
 /// For so many milliseconds, the source of a transfer hands out an entry every 100 ms, from `cursor` on if it was asked for
 /// that. Gives when each transfer began anew, and with whom.
 fn drip(behind: &mut Subject, mut source: u8, mut cursor: Blob, milliseconds: u64) -> Vec<(u64, u8)> {

@@ -458,6 +458,24 @@ fn view_changes_and_new_views_that_cannot_matter_are_not_wanted() {
     assert!(backup.replica.is_wanted(replica(1), &Message::ViewChange(nonsense)), "so that it is known who sends such");
 }
 
+/// "The new view is durable, with its view changes whole, before anything is said in it" (§7.4): one that became durable only
+/// after its primary was in a higher view is not said any more, since a cut may have taken its record.
+#[test]
+fn a_new_view_that_was_left_before_it_was_durable_is_not_said() {
+    let mut primary = Subject::of_four(1);
+    let group = primary.group.clone();
+    primary.leave();
+    primary.sync();
+    hear_view_changes(&mut primary, &view_changes(&group, 1, &[0, 2]));
+    assert_eq!(primary.replica.view(), view(1), "and nothing of it is durable");
+    let of_next = view_changes(&group, 2, &[0, 2, 3]);
+    hear_view_changes(&mut primary, &of_next);
+    primary.hear(2, Message::NewView(new_view(&group, 2, &of_next, &[])));
+    assert_eq!(primary.replica.view(), view(2));
+    let said = said(&primary.sync());
+    assert!(!said.iter().any(|message| matches!(message, Message::NewView(_))), "{said:?}");
+}
+
 /// Votes that change nothing are not checked.
 #[test]
 fn votes_that_cannot_matter_are_not_wanted() {

@@ -141,7 +141,7 @@ impl Copy {
                 all.filter(|to| *to != own).for_each(|to| self.say(to, message.clone(), out));
             }
             Output::SendPart { to, sequence, cursor } => {
-                if let Some(part) = self.host.part(sequence, &cursor) {
+                if let Some(part) = self.host.part(Time::ZERO, sequence, &cursor) {
                     self.say(to, Message::Part(part), out);
                 }
             }

@@ -36,7 +36,8 @@ impl World {
                 }
             }
             Output::SendPart { to, sequence, cursor } => {
-                if let Some(part) = self.hosts[id.index()].part(sequence, &cursor) {
+                let now = self.time;
+                if let Some(part) = self.hosts[id.index()].part(now, sequence, &cursor) {
                     self.send(id, core::iter::once(to), &Message::Part(part));
                 }
             }
