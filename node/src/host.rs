@@ -27,12 +27,10 @@ mod start;
 mod tests;
 mod verification;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use quorate_crypto::Digest;
 use quorate_protocol::application::Results;
-use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
@@ -98,7 +96,6 @@ enum Event {
 /// The host of one replica.
 struct Host {
     machine: Replica,
-    configuration: Arc<Configuration>,
     clock: Clock,
     peers: PeerNetwork,
     clients: Clients,
@@ -260,7 +257,7 @@ impl Host {
     /// Few signatures are checked at once, many on the pool.
     fn check(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         if verification::is_small(&message) {
-            let checked = verify(message, from, &self.configuration, &mut self.rule);
+            let checked = verify(message, from, self.machine.configuration(), &mut self.rule);
             return self.on_checked_message(from, checked);
         }
         self.pool.put(from, message, permit);
@@ -283,6 +280,11 @@ impl Host {
         match checked {
             Ok(message) => self.handle(Input::Message { from, message }),
             Err(Invalid::Misbehaviour(evidence)) => self.handle(Input::Misbehaviour(evidence)),
+            // Its sender is behind, or ahead.
+            Err(Invalid::Epoch(_)) => {
+                self.counters.unwanted += 1;
+                Ok(())
+            }
             Err(invalid) => {
                 self.note_invalid(from, &invalid);
                 Ok(())

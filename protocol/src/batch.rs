@@ -12,6 +12,7 @@ use quorate_crypto::{Digest, Domain, Hasher, Item, PublicKey, Signature, hash};
 
 use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode, encode_about};
 use crate::configuration::{ClientPolicy, ClusterId, Configuration};
+use crate::membership::Rejoin;
 use crate::number::{RequestNumber, Session};
 use crate::time::WallTime;
 
@@ -93,6 +94,9 @@ pub enum InvalidBatch {
     /// A request with number zero, which no client uses.
     #[error("a request with number zero")]
     Number,
+    /// Something else than a member's `Rejoin`, in the place of one.
+    #[error("a request in the place of a `Rejoin` that is none of a member")]
+    Rejoin,
     /// The policy of the configuration does not list the client.
     #[error("a client that the configuration does not list")]
     Client,
@@ -191,6 +195,11 @@ impl ParsedRequest {
         }
         if request.operations.len() > parameters.batch_operations_max as usize {
             return Err(InvalidBatch::Bounds);
+        }
+        if request.session == Session::REJOIN {
+            let is_of_member = configuration.member_with_key(&request.client).is_some();
+            let is_rejoin = is_of_member && Rejoin::of(&request).is_some();
+            return if is_rejoin { Ok(Self { request, signed, body_digest }) } else { Err(InvalidBatch::Rejoin) };
         }
         match &parameters.clients {
             ClientPolicy::Listed(keys) if keys.binary_search(&request.client).is_err() => Err(InvalidBatch::Client),

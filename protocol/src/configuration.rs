@@ -96,6 +96,8 @@ pub struct Parameters {
     pub clock_bound_ms: u32,
     /// Milliseconds after which a client sends its request to all, at first.
     pub client_timeout_ms: u32,
+    /// Milliseconds from one `Rejoin` of a member to its next that counts; at least the cap of the deadlines.
+    pub rejoin_interval_ms: u32,
     /// Whose requests are ordered.
     pub clients: ClientPolicy,
 }
@@ -118,6 +120,7 @@ impl Default for Parameters {
             deadline_cap_ms: 8_000,
             clock_bound_ms: 2_000,
             client_timeout_ms: 250,
+            rejoin_interval_ms: 60_000,
             clients: ClientPolicy::Any,
         }
     }
@@ -154,25 +157,32 @@ pub enum ConfigurationError {
 pub struct Configuration {
     cluster: ClusterId,
     epoch: Epoch,
+    /// The checkpoint that ended the epoch before; zero in the first.
+    began: Sequence,
     members: List<Member, { ReplicaId::COUNT_MAX }>,
     parameters: Parameters,
 }
 
 impl Configuration {
-    /// The configuration of `epoch` in `cluster`.
+    /// The configuration of the first epoch of `cluster`.
     ///
     /// # Errors
     /// [`ConfigurationError`] names the first relation that does not hold.
     pub fn new(
         cluster: ClusterId,
-        epoch: Epoch,
         members: List<Member, { ReplicaId::COUNT_MAX }>,
         parameters: Parameters,
     ) -> Result<Self, ConfigurationError> {
         check_members(&members)?;
         check_parameters(&parameters)?;
         check_new_view(members.len(), &parameters)?;
-        Ok(Self { cluster, epoch, members, parameters })
+        Ok(Self { cluster, epoch: Epoch::ZERO, began: Sequence::ZERO, members, parameters })
+    }
+
+    /// The same members in `epoch`, which began at the checkpoint `began`.
+    #[must_use]
+    pub fn in_epoch(&self, epoch: Epoch, began: Sequence) -> Self {
+        Self { epoch, began, ..self.clone() }
     }
 
     /// The cluster that this configuration belongs to.
@@ -183,6 +193,11 @@ impl Configuration {
     /// The number of this configuration.
     pub const fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The checkpoint that ended the epoch before: its certificate is the first of this one. Zero in the first epoch.
+    pub const fn began(&self) -> Sequence {
+        self.began
     }
 
     /// The members, by index.
@@ -220,6 +235,11 @@ impl Configuration {
         self.faults_max() + 1
     }
 
+    /// The member with this key, if there is one.
+    pub fn member_with_key(&self, key: &PublicKey) -> Option<ReplicaId> {
+        self.replicas().zip(self.members()).find(|(_, member)| member.key == *key).map(|(id, _)| id)
+    }
+
     /// All members' numbers.
     pub fn replicas(&self) -> impl DoubleEndedIterator<Item = ReplicaId> + Clone + use<> {
         ReplicaId::all(self.size())
@@ -227,8 +247,13 @@ impl Configuration {
 
     /// The primary of `view` in this epoch. (PROTOCOL §1)
     pub fn primary(&self, view: View) -> ReplicaId {
+        self.primary_in(self.epoch, view)
+    }
+
+    /// The primary of `view` in another epoch of the same members.
+    pub fn primary_in(&self, epoch: Epoch, view: View) -> ReplicaId {
         let size = self.size() as u64;
-        let index = (self.epoch.value() % size + view.value() % size) % size;
+        let index = (epoch.value() % size + view.value() % size) % size;
         ReplicaId::new(u8::try_from(index).expect("an index is below the number of members, which is at most 31"))
     }
 
@@ -237,12 +262,11 @@ impl Configuration {
         sequence.is_checkpoint(self.parameters.checkpoint_interval)
     }
 
-    /// The digest of members, parameters and epoch: part of the state root.
+    /// The digest of members and parameters: part of the state root.
     pub fn digest(&self) -> Digest {
         let members = encode(&self.members).expect("31 members with bounded addresses are far below the limit");
         let parameters = encode(&self.parameters).expect("parameters with bounded lists are far below the limit");
-        let epoch = self.epoch.value().to_le_bytes();
-        hash(Domain::Configuration, &[self.cluster.digest().as_bytes(), &epoch, &members, &parameters])
+        hash(Domain::Configuration, &[self.cluster.digest().as_bytes(), &members, &parameters])
     }
 }
 
@@ -270,6 +294,11 @@ impl Parameters {
     /// By how much a batch's stamp may differ from a backup's clock.
     pub fn clock_bound(&self) -> Duration {
         Duration::from_millis(self.clock_bound_ms.into())
+    }
+
+    /// From one `Rejoin` of a member to its next that counts.
+    pub fn rejoin_interval(&self) -> Duration {
+        Duration::from_millis(self.rejoin_interval_ms.into())
     }
 
     /// After this long a client sends its request to all, at first.
@@ -345,6 +374,7 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
         }),
         ("clock_bound_ms", "at least 1", p.clock_bound_ms >= 1),
         ("client_timeout_ms", "at least 10", p.client_timeout_ms >= 10),
+        ("rejoin_interval_ms", "at least the cap of the deadlines", p.rejoin_interval_ms >= p.deadline_cap_ms),
         ("clients", "listed keys are points of the curve, in ascending order, each once", listed_in_order),
     ];
     match relations.into_iter().find(|(_, _, holds)| !holds) {
@@ -405,8 +435,9 @@ mod tests {
         let members = List::new(members(7)).expect("seven");
         let cluster = ClusterId::new(Digest::ZERO);
         for (epoch, view, primary) in [(0, 0, 0), (0, 8, 1), (3, 5, 1), (u64::MAX, u64::MAX, 2)] {
-            let configuration = Configuration::new(cluster, Epoch::new(epoch), members.clone(), Parameters::default());
-            let configuration = configuration.expect("the defaults are valid");
+            let configuration = Configuration::new(cluster, members.clone(), Parameters::default());
+            let configuration =
+                configuration.expect("the defaults are valid").in_epoch(Epoch::new(epoch), Sequence::ZERO);
             assert_eq!(configuration.primary(View::new(view)), ReplicaId::new(primary), "view {view} of epoch {epoch}");
         }
     }
@@ -423,7 +454,7 @@ mod tests {
     type Change = fn(&mut Parameters);
 
     /// For each relation: what just satisfies it, and what just breaks it.
-    const RELATIONS: [(&str, &[Change], &[Change]); 16] = [
+    const RELATIONS: [(&str, &[Change], &[Change]); 17] = [
         (
             "checkpoint_interval",
             &[|p| p.checkpoint_interval = 1, |p| (p.checkpoint_interval, p.window) = (100, 200)],
@@ -497,6 +528,13 @@ mod tests {
         ),
         ("clock_bound_ms", &[|p| p.clock_bound_ms = 1], &[|p| p.clock_bound_ms = 0]),
         ("client_timeout_ms", &[|p| p.client_timeout_ms = 10], &[|p| p.client_timeout_ms = 9]),
+        (
+            "rejoin_interval_ms",
+            &[|p| p.rejoin_interval_ms = p.deadline_cap_ms],
+            &[|p| {
+                p.rejoin_interval_ms = p.deadline_cap_ms - 1;
+            }],
+        ),
         (
             "clients",
             &[|p| p.clients = listed(&[]), |p| p.clients = listed(&[key(1), key(2)])],

@@ -11,7 +11,8 @@
 //! | §6 suspecting the primary | `replica/suspicion.rs`, `timers.rs` |
 //! | §7 view change | `replica/view_change.rs`, `replica/new_view.rs` |
 //! | §8 reads | `state/proof.rs` |
-//! | §9 omission, lag, recovery | `replica/`: `status.rs`, `retransmission.rs`, `state_transfer.rs`, `recovery.rs`; `rotation.rs` |
+//! | §9 omission, lag, recovery, loss of votes | `replica/`: `status.rs`, `retransmission.rs`, `state_transfer.rs`, `recovery.rs`, `participation.rs`; `rotation.rs` |
+//! | §11 epochs | `membership.rs`, `replica/epoch.rs` |
 //! | §12 clients | `client.rs` and `client/`, `sessions.rs` |
 //! | §14 parameters | `configuration.rs` |
 //!
@@ -48,6 +49,9 @@
 //! - *A state transfer compares the whole with the certified root at its end*, not part by part down a tree. If nobody can
 //!   read the stable state any more, a later checkpoint with w equal votes will do: one of them is of a correct replica,
 //!   so its root is right. (§9)
+//! - *Votes that are lost end an epoch.* A replica of the paper that loses its disk is faulty for good, or recovers
+//!   proactively with new keys. Here it asks what it has said, says nothing more if its log lacks any of that, and an ordered
+//!   `Rejoin` begins an epoch in which nothing that it said before counts. (§9, §11)
 //! - *Neither tentative execution nor the read-only optimisation*: a slot executes when it is decided, and reads are
 //!   ordered or proved. (§4.5, §8)
 #![no_std]
@@ -68,6 +72,7 @@ pub mod evidence;
 pub mod input;
 pub mod kv;
 mod log;
+pub mod membership;
 pub mod message;
 pub mod number;
 mod outbox;

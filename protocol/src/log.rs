@@ -87,6 +87,16 @@ impl Log {
         self.prune(executed);
     }
 
+    /// Another epoch began: what is known of slots that were not decided and executed before it is void.
+    pub(crate) fn begin_epoch(&mut self, certificate: StableCertificate, executed: Sequence) {
+        if certificate.statement.sequence > self.low() {
+            self.stable = Some(certificate);
+        }
+        self.prune(executed);
+        self.slots.clear();
+        self.skip_to(executed);
+    }
+
     /// Drops slots that are both stable and executed, remembering what was decided.
     pub(crate) fn prune(&mut self, executed: Sequence) {
         let bound = self.low().min(executed);

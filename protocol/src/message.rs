@@ -19,6 +19,12 @@ pub const VERSION: u8 = 1;
 /// Most entries of a part of a transferred state.
 pub const PART_ENTRIES_MAX: usize = 4096;
 
+/// Most votes of a kind among the statements of a member: one a slot in two windows.
+pub const STATEMENTS_MAX: usize = 2 * WINDOW_MAX;
+
+/// Most votes for checkpoints among them: the two that are kept of a member, and the stable one.
+pub const CHECKPOINT_STATEMENTS_MAX: usize = 3;
+
 /// Longest key of an entry of a state, in bytes: asking for what follows it still fits into a vote's frame, and the store
 /// takes it.
 pub const ENTRY_KEY_BYTES_MAX: usize = 32 << 10;
@@ -59,6 +65,28 @@ pub enum Message {
     Decided(Decided),
     /// A part of a checkpoint's state.
     Part(Part),
+    /// What its receiver has said, as far as the sender knows: it was asked for at a start. (PROTOCOL §9)
+    Statements(Statements),
+}
+
+/// What a member has signed in an epoch, as far as another one knows. (PROTOCOL §9)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Statements {
+    /// The question that it answers.
+    pub token: u64,
+    /// The epoch of all of them: that of the sender.
+    pub epoch: Epoch,
+    /// Votes to accept a batch, those of the highest views.
+    pub prepares: List<Vote<Prepare>, STATEMENTS_MAX>,
+    /// Votes to commit a batch, those of the highest views.
+    pub commits: List<Vote<Commit>, STATEMENTS_MAX>,
+    /// Votes for checkpoints, the highest.
+    pub checkpoints: List<Vote<Checkpoint>, CHECKPOINT_STATEMENTS_MAX>,
+    /// The view change of the highest view.
+    pub view_change: Option<SignedViewChange>,
+    /// The new view of the sender's view, if the receiver signed it.
+    pub new_view: Option<SignedNewView>,
 }
 
 /// The primary's own [`Prepare`] vote, with the batch. (PROTOCOL §3)
@@ -114,7 +142,7 @@ pub struct SignedViewChange {
 #[derive(BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 struct ViewChangeHead {
-    _epoch: Epoch,
+    epoch: Epoch,
     view: View,
     replica: ReplicaId,
 }
@@ -123,7 +151,7 @@ struct ViewChangeHead {
 #[derive(BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 struct NewViewHead {
-    _epoch: Epoch,
+    epoch: Epoch,
     view: View,
 }
 
@@ -243,6 +271,11 @@ pub enum Fetch {
         /// Where the part begins; empty at first, then as the part before said. At most [`CURSOR_BYTES_MAX`] bytes.
         cursor: Blob,
     },
+    /// All that the sender itself has said: it was started, and wants to know whether it has lost anything.
+    Statements {
+        /// Tells the answer to this start's question from others.
+        token: u64,
+    },
 }
 
 /// A batch that was asked for by its digest.
@@ -292,12 +325,38 @@ pub struct Part {
     pub next: Option<Blob>,
 }
 
+impl Message {
+    /// The epoch in which its sender, or whoever signed it, says something; none where the epoch does not matter, or the
+    /// bytes name none.
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        match self {
+            Self::PrePrepare(PrePrepare { vote, .. }) | Self::Prepare(vote) => Some(vote.statement.epoch),
+            Self::Commit(vote) => Some(vote.statement.epoch),
+            Self::Checkpoint(vote) => Some(vote.statement.epoch),
+            Self::ViewChange(signed) => signed.claimed().map(|(_, epoch, _)| epoch),
+            Self::NewView(signed) => signed.claimed().map(|(epoch, _)| epoch),
+            Self::Decided(decided) => Some(decided.certificate.statement.epoch),
+            Self::Request(_)
+            | Self::Stable(_)
+            | Self::Status(_)
+            | Self::Fetch(_)
+            | Self::Batch(_)
+            | Self::Part(_)
+            | Self::Statements(_) => None,
+        }
+    }
+}
+
 impl Fetch {
     /// Whether its cursor is no longer than any may be.
     pub fn is_within_bounds(&self) -> bool {
         match self {
             Self::Part { cursor, .. } => cursor.len() <= CURSOR_BYTES_MAX,
-            Self::Batch { .. } | Self::Decided { .. } | Self::ViewChange { .. } | Self::NewView { .. } => true,
+            Self::Batch { .. }
+            | Self::Decided { .. }
+            | Self::ViewChange { .. }
+            | Self::NewView { .. }
+            | Self::Statements { .. } => true,
         }
     }
 }
@@ -504,17 +563,18 @@ pub type SharedViewChange = Arc<CheckedViewChange>;
 pub type SharedNewView = Arc<CheckedNewView>;
 
 impl SignedViewChange {
-    /// Whose the bytes claim to be, and of which view; nothing else of them is looked at.
-    pub(crate) fn claimed(&self) -> Option<(ReplicaId, View)> {
-        let ViewChangeHead { replica, view, .. } = decode_head(self.body.bytes()).ok()?;
-        Some((replica, view))
+    /// Whose the bytes claim to be, and of which epoch and view; nothing else of them is looked at.
+    pub(crate) fn claimed(&self) -> Option<(ReplicaId, Epoch, View)> {
+        let ViewChangeHead { epoch, view, replica } = decode_head(self.body.bytes()).ok()?;
+        Some((replica, epoch, view))
     }
 }
 
 impl SignedNewView {
-    /// Of which view the bytes claim to be; nothing else of them is looked at.
-    pub(crate) fn claimed_view(&self) -> Option<View> {
-        decode_head::<NewViewHead>(self.body.bytes()).ok().map(|head| head.view)
+    /// Of which epoch and view the bytes claim to be; nothing else of them is looked at.
+    pub(crate) fn claimed(&self) -> Option<(Epoch, View)> {
+        let NewViewHead { epoch, view } = decode_head(self.body.bytes()).ok()?;
+        Some((epoch, view))
     }
 }
 

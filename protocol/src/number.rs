@@ -77,6 +77,11 @@ number! {
     RequestNumber
 }
 number! {
+    /// Which life of a member's log its votes come from: a log that lost votes is another one from then on. (PROTOCOL §9)
+    Incarnation
+}
+
+number! {
     /// The place of a record in one replica's write-ahead log.
     RecordNumber
 }
@@ -127,7 +132,7 @@ impl fmt::Display for ReplicaId {
 /// The slot and place in it where a session's opening executed: its name. (PROTOCOL §4.1)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Session {
-    /// The slot of the opening; zero only in [`Session::NONE`].
+    /// The slot of the opening; zero only in [`Session::NONE`] and [`Session::REJOIN`].
     pub sequence: Sequence,
     /// The index of the opening in its batch.
     pub index: u32,
@@ -136,6 +141,9 @@ pub struct Session {
 impl Session {
     /// What a request names that opens a session.
     pub const NONE: Self = Self { sequence: Sequence::ZERO, index: 0 };
+
+    /// What a member names that lost votes and wants to vote again. (PROTOCOL §9)
+    pub const REJOIN: Self = Self { sequence: Sequence::ZERO, index: 1 };
 }
 
 impl fmt::Display for Session {

@@ -10,7 +10,7 @@ use crate::certificate::StableCertificate;
 use crate::codec::Blob;
 use crate::evidence::Evidence;
 use crate::message::{Entry, Message, Reply, StateRoot};
-use crate::number::{RecordNumber, ReplicaId, RequestNumber, Sequence, View};
+use crate::number::{Epoch, RecordNumber, ReplicaId, RequestNumber, Sequence, View};
 use crate::record::Record;
 
 /// Something to be done.
@@ -149,11 +149,60 @@ pub enum Notice {
         /// Whether what it sent was wrong, not merely missing.
         lied: bool,
     },
+    /// This replica does not vote.
+    NotVoting {
+        /// Why not.
+        reason: NotVoting,
+    },
+    /// This replica votes.
+    Voting {
+        /// The epoch.
+        epoch: Epoch,
+    },
+    /// This replica takes part in an epoch from its beginning on, or from where the others are.
+    EpochEntered {
+        /// The epoch.
+        epoch: Epoch,
+        /// The checkpoint that it began with.
+        began: Sequence,
+    },
     /// A state transfer ended: the state is that of the checkpoint.
     TransferEnded {
         /// The checkpoint's slot.
         sequence: Sequence,
     },
+}
+
+/// Why a replica executes what the others decide, and votes on nothing. (PROTOCOL §9)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotVoting {
+    /// It was started, and asks the others what it has said before.
+    Asking {
+        /// So many have answered.
+        answers: usize,
+        /// So many must.
+        needed: usize,
+    },
+    /// It has lost votes, and waits for an epoch that names its new incarnation.
+    Lost(Loss),
+}
+
+/// How a replica knows that it lost votes. (PROTOCOL §9)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Loss {
+    /// Its log holds no first record: the disk is new, or what was on it is gone.
+    Empty,
+    /// Votes in its log are damaged, or the records around them are missing.
+    Damaged,
+    /// It lost votes before it was started the last time.
+    Earlier,
+    /// A member showed a statement of its own that its log should hold and does not.
+    Shown {
+        /// The member.
+        by: ReplicaId,
+    },
+    /// The epoch names another incarnation: another log was started under its key.
+    Replaced,
 }
 
 /// Why a replica suspects a primary or asks for another view. (PROTOCOL §6)

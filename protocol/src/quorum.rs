@@ -3,24 +3,35 @@
 use alloc::vec::Vec;
 
 use crate::certificate::Certificate;
-use crate::number::{Epoch, ReplicaId, View};
+use crate::number::{Epoch, ReplicaId, Sequence, View};
 use crate::statement::{Commit, Prepare, Vote};
 
 /// A statement that a member makes anew in each view.
 pub(crate) trait Ballot: Copy + PartialEq {
     /// When it is made: a later one replaces an earlier one, two at once are a conflict.
     fn term(&self) -> (Epoch, View);
+
+    /// The slot that it is about.
+    fn sequence(&self) -> Sequence;
 }
 
 impl Ballot for Prepare {
     fn term(&self) -> (Epoch, View) {
         (self.epoch, self.view)
     }
+
+    fn sequence(&self) -> Sequence {
+        self.sequence
+    }
 }
 
 impl Ballot for Commit {
     fn term(&self) -> (Epoch, View) {
         (self.epoch, self.view)
+    }
+
+    fn sequence(&self) -> Sequence {
+        self.sequence
     }
 }
 
@@ -87,7 +98,6 @@ mod tests {
     use quorate_crypto::{Digest, Signature};
 
     use super::*;
-    use crate::number::Sequence;
 
     fn vote(voter: u8, view: u64, digest: u8) -> Vote<Prepare> {
         let digest = Digest::from_bytes([digest; 32]);

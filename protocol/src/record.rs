@@ -9,8 +9,9 @@ use crate::batch::Batch;
 use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
 use crate::codec::{BorrowDecode, CodecError, Encode, Frame, List, decode, encode};
 use crate::configuration::Configuration;
+use crate::membership::Membership;
 use crate::message::{SignedNewView, SignedViewChange};
-use crate::number::{ReplicaId, View};
+use crate::number::{Epoch, Incarnation, ReplicaId, View};
 use crate::statement::{Commit, Prepare, Vote};
 
 /// One entry of the write-ahead log.
@@ -26,10 +27,14 @@ pub enum Record {
     Learned(CommittedCertificate, Batch),
     /// A checkpoint is stable.
     Stable(StableCertificate),
-    /// This replica left the views below `view`.
-    ViewChange(View, SignedViewChange),
-    /// This replica enters `view`, with the view changes that the new view rests on.
-    NewView(View, NewViewRecord),
+    /// This replica left the views of an epoch below one.
+    ViewChange(Epoch, View, SignedViewChange),
+    /// This replica enters a view of an epoch, with the view changes that the new view rests on.
+    NewView(Epoch, View, NewViewRecord),
+    /// This replica takes part in this epoch, and this checkpoint of it is stable, or the one before it, that began it.
+    Epoch(Membership, StableCertificate),
+    /// The life of the log that votes come from: the first record of every log, and the first after votes were lost.
+    Incarnation(Incarnation),
 }
 
 /// A new view with the view changes that it rests on, whole. (PROTOCOL §7.4)
@@ -61,9 +66,9 @@ pub enum Recovered {
     /// A slot is decided, the batch is lost here; peers have it.
     LearnedWithoutBatch(CommittedCertificate),
     /// This replica left the views below, by a message that is lost: it may not be rebuilt.
-    ViewChangeLost(View),
+    ViewChangeLost(Epoch, View),
     /// This replica entered a view, by a new view that is lost here.
-    NewViewLost(View),
+    NewViewLost(Epoch, View),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -74,8 +79,10 @@ enum Head {
     Committed(CommittedCertificate),
     Learned(CommittedCertificate),
     Stable(StableCertificate),
-    ViewChange(View),
-    NewView(View),
+    ViewChange(Epoch, View),
+    NewView(Epoch, View),
+    Epoch(Membership, StableCertificate),
+    Incarnation(Incarnation),
 }
 
 impl Record {
@@ -84,9 +91,13 @@ impl Record {
         match self {
             Self::Accepted(_, batch) => batch.as_ref(),
             Self::Learned(_, batch) => Some(batch),
-            Self::Prepared(..) | Self::Committed(_) | Self::Stable(_) | Self::ViewChange(..) | Self::NewView(..) => {
-                None
-            }
+            Self::Prepared(..)
+            | Self::Committed(_)
+            | Self::Stable(_)
+            | Self::ViewChange(..)
+            | Self::NewView(..)
+            | Self::Epoch(..)
+            | Self::Incarnation(_) => None,
         }
     }
 
@@ -107,8 +118,10 @@ impl Record {
             Self::Committed(certificate) => (Head::Committed(certificate.clone()), Bytes::new()),
             Self::Learned(certificate, batch) => (Head::Learned(certificate.clone()), batch.body().clone()),
             Self::Stable(certificate) => (Head::Stable(certificate.clone()), Bytes::new()),
-            Self::ViewChange(view, signed) => (Head::ViewChange(*view), whole(signed)),
-            Self::NewView(view, new_view) => (Head::NewView(*view), whole(new_view)),
+            Self::ViewChange(epoch, view, signed) => (Head::ViewChange(*epoch, *view), whole(signed)),
+            Self::NewView(epoch, view, new_view) => (Head::NewView(*epoch, *view), whole(new_view)),
+            Self::Epoch(membership, stable) => (Head::Epoch(membership.clone(), stable.clone()), Bytes::new()),
+            Self::Incarnation(incarnation) => (Head::Incarnation(*incarnation), Bytes::new()),
         };
         EncodedRecord { head: whole(&head), body }
     }
@@ -131,10 +144,12 @@ impl Recovered {
             (Head::Learned(certificate), Some(body)) => Record::Learned(certificate, batch(body, configuration)?),
             (Head::Learned(certificate), None) => return Ok(Self::LearnedWithoutBatch(certificate)),
             (Head::Stable(certificate), _) => Record::Stable(certificate),
-            (Head::ViewChange(view), Some(body)) => Record::ViewChange(view, decode(body)?),
-            (Head::ViewChange(view), None) => return Ok(Self::ViewChangeLost(view)),
-            (Head::NewView(view), Some(body)) => Record::NewView(view, decode(body)?),
-            (Head::NewView(view), None) => return Ok(Self::NewViewLost(view)),
+            (Head::ViewChange(epoch, view), Some(body)) => Record::ViewChange(epoch, view, decode(body)?),
+            (Head::ViewChange(epoch, view), None) => return Ok(Self::ViewChangeLost(epoch, view)),
+            (Head::NewView(epoch, view), Some(body)) => Record::NewView(epoch, view, decode(body)?),
+            (Head::NewView(epoch, view), None) => return Ok(Self::NewViewLost(epoch, view)),
+            (Head::Epoch(membership, stable), _) => Record::Epoch(membership, stable),
+            (Head::Incarnation(incarnation), _) => Record::Incarnation(incarnation),
         };
         Ok(Self::Whole(record))
     }
@@ -159,7 +174,7 @@ mod tests {
     use crate::certificate::{Certificate, VoteSignature};
     use crate::codec::Blob;
     use crate::message::{Cast, NamedViewChange, NewView, Proposal, ViewChange};
-    use crate::number::{Epoch, Sequence};
+    use crate::number::Sequence;
     use crate::statement::Checkpoint;
 
     const MEMBERS: usize = 31;
@@ -214,7 +229,7 @@ mod tests {
             new_view: SignedNewView { body: new_view, signature: SIGNATURE },
             view_changes: List::new(vec![SignedViewChange { body, signature: SIGNATURE }; QUORUM]).expect("a quorum"),
         };
-        let encoded = Record::NewView(view, record.clone()).encode();
+        let encoded = Record::NewView(epoch, view, record.clone()).encode();
         assert_eq!(decode::<NewViewRecord>(&encoded.body), Ok(record));
     }
 }

@@ -42,11 +42,13 @@ pub enum Refusal {
     Nothing,
     /// The log has no room for a vote on it.
     LogFull,
+    /// This replica does not vote now.
+    NotVoting,
 }
 
 impl Refusal {
     /// All of them, in order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Epoch,
         Self::OldView,
         Self::FutureView,
@@ -66,5 +68,6 @@ impl Refusal {
         Self::RateExceeded,
         Self::Nothing,
         Self::LogFull,
+        Self::NotVoting,
     ];
 }

@@ -5,8 +5,10 @@
 
 mod checkpoint;
 mod commit;
+mod epoch;
 mod execution;
 mod new_view;
+mod participation;
 mod pre_prepare;
 mod prepare;
 mod recovery;
@@ -35,6 +37,7 @@ use crate::configuration::{Configuration, Parameters};
 use crate::evidence::Evidence;
 use crate::input::Input;
 use crate::log::Log;
+use crate::membership::Membership;
 use crate::message::{Message, Outcome, PrePrepare, SharedNewView, SharedViewChange, StateRoot, Status};
 use crate::number::{RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
@@ -44,11 +47,12 @@ use crate::quorum::{Ballot, Counted};
 use crate::refusal::Refusal;
 use crate::rotation::Rotation;
 use crate::sessions::Sessions;
-use crate::statement::{Checkpoint, Prepare, Signer, Statement, Vote};
+use crate::statement::{Checkpoint, Commit, Prepare, Signer, Statement, Vote};
 use crate::time::{Now, Time, WallTime};
 use crate::timers::{Timer, Timers};
 use crate::verify::{Payload, Verified};
 
+use participation::Participation;
 pub use recovery::{DurableCheckpoint, Start, StartError};
 
 /// The replica's state of affairs with views.
@@ -89,6 +93,7 @@ pub struct Replica {
     first_records: BTreeMap<Sequence, RecordNumber>,
     /// Why the log has no room, if so: nothing is accepted until it has.
     shortage: room::Shortage,
+    participation: Participation,
     /// How often each refusal happened. Bound: one a variant.
     refusals: BTreeMap<Refusal, u64>,
     now: Now,
@@ -114,6 +119,10 @@ struct Executing {
     executed: Sequence,
     /// The time that the last slot's operations saw.
     time: WallTime,
+    /// The epoch of the state after the last slot given to execution, and who votes in it.
+    membership: Membership,
+    /// Since when slots have to fill up to the end of the epoch.
+    ending_since: Option<Time>,
     /// What becomes of the requests of each slot in execution. Bound: [`execution::IN_EXECUTION_MAX`].
     in_execution: VecDeque<(Sequence, Vec<Effect>)>,
     /// Whether the state here differs from the certified one: nothing executes until it is replaced. (PROTOCOL §5)
@@ -173,8 +182,25 @@ struct ViewChanges {
     entered_record: RecordNumber,
     /// This replica's own, once it is durable: only then is it sent.
     own: Option<SharedViewChange>,
+    /// A view that it asked for or entered before it was started, by a message that is lost here: it votes in none up to it.
+    forsaken: Option<View>,
     /// Proposals of a view that this replica is about to enter. Bound: the pipeline's default, a member.
     early: Vec<VecDeque<(Vote<Prepare>, Batch)>>,
+}
+
+impl ViewChanges {
+    /// Those of view 0 among `members` members.
+    fn none(members: usize) -> Self {
+        Self {
+            latest: (0..members).map(|_| None).collect(),
+            incomplete: (0..members).map(|_| None).collect(),
+            entered: None,
+            entered_record: RecordNumber::ZERO,
+            own: None,
+            forsaken: None,
+            early: (0..members).map(|_| VecDeque::new()).collect(),
+        }
+    }
 }
 
 /// A new view that waits for view changes which it names.
@@ -217,6 +243,9 @@ struct Peer {
     status: Option<Status>,
     /// Since when it asks for a higher view than this replica's.
     outside_since: Option<Time>,
+    /// Its votes of this epoch on the highest slots: it is told of them at its next start, though their slots left the log.
+    last_prepare: Option<Vote<Prepare>>,
+    last_commit: Option<Vote<Commit>>,
     /// What it may still ask for in this interval, in bytes.
     budget_bytes: usize,
     /// The part of a state that it asked for last beyond that: it waits for it. Bound: one.
@@ -234,6 +263,8 @@ struct CatchingUp {
     batches_asked: BTreeMap<Sequence, (Time, usize)>,
     /// The state transfer under way.
     transfer: Option<state_transfer::Transfer>,
+    /// The highest certificate of an epoch after this replica's.
+    ahead: Option<StableCertificate>,
     /// Transfers in a row that took too long.
     slow_transfers: u32,
     /// Transfers in a row that were begun anew, for whatever reason.
@@ -267,11 +298,13 @@ impl Hash for Replica {
             timers: _,
             first_records,
             shortage,
+            participation,
             refusals: _,
             now,
         } = self;
         (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
-        (checkpoints, view_changes, suspicion, peers, catching_up, outbox, first_records, shortage, now).hash(state);
+        (checkpoints, view_changes, suspicion, peers, catching_up, outbox).hash(state);
+        (first_records, shortage, participation, now).hash(state);
     }
 }
 
@@ -352,6 +385,16 @@ impl Replica {
         self.catching_up.transfer.as_ref().map(state_transfer::Transfer::target)
     }
 
+    /// The incarnations of the members in the epoch of its state.
+    pub const fn membership(&self) -> &Membership {
+        &self.execution.membership
+    }
+
+    /// The checkpoint that ends the epoch in which it takes part, once something is ordered that ends it.
+    pub fn epoch_ends(&self) -> Option<Sequence> {
+        self.epoch_end()
+    }
+
     /// Whether its state differs from the one that a quorum vouches for.
     pub const fn is_diverged(&self) -> bool {
         self.execution.is_diverged
@@ -404,7 +447,7 @@ impl Replica {
         }
         self.peers[from.index()].heard = Some(self.now.monotonic);
         match message.into_content() {
-            Payload::Request(request) => self.on_passed_request(request),
+            Payload::Request(request) => self.on_passed_request(from, request),
             Payload::PrePrepare(vote, batch) => self.on_pre_prepare(vote, batch),
             Payload::Prepare(vote) => self.on_prepare(vote),
             Payload::Commit(vote) => self.on_commit(vote),
@@ -417,6 +460,7 @@ impl Replica {
             Payload::Batch(sequence, batch) => self.on_batch(sequence, batch),
             Payload::Decided(certificate, batch) => self.on_decided(certificate, batch),
             Payload::Part(part) => self.on_part(from, part),
+            Payload::Statements(spoken) => self.on_statements(from, &spoken),
         }
     }
 
@@ -424,9 +468,10 @@ impl Replica {
     fn on_durable(&mut self, number: RecordNumber) {
         self.outbox.on_durable(number);
         while let Some(message) = self.outbox.release() {
-            // The log does not hold it any more, and nobody waits for it.
+            // The log does not hold it any more, and nobody waits for it; or it belongs to an epoch that ended.
             let is_cut = voted_slot(&message).is_some_and(|sequence| sequence <= self.checkpoints.cut);
-            if is_cut || self.is_left(&message) {
+            let is_over = message.epoch().is_some_and(|epoch| epoch != self.configuration.epoch());
+            if is_cut || is_over || self.is_left(&message) {
                 continue;
             }
             self.outbox.push(Output::Broadcast(message.clone()));
@@ -455,7 +500,8 @@ impl Replica {
             | Message::Fetch(_)
             | Message::Batch(_)
             | Message::Decided(_)
-            | Message::Part(_) => {}
+            | Message::Part(_)
+            | Message::Statements(_) => {}
         }
     }
 
@@ -484,6 +530,8 @@ impl Replica {
         assert!(executed <= issued, "results come only for what was given to execution");
         assert!(in_execution.len() as u64 == issued.distance_from(*executed));
         assert!(self.checkpoints.own.len() as u64 <= 2 * self.parameters().window + 2);
+        let state = self.execution.membership.epoch();
+        assert!(in_execution.is_empty() || state == self.configuration.epoch(), "a slot executes in its epoch");
         if let Mode::ViewChange { to } = self.mode {
             assert!(to > self.view, "a replica asks only for higher views");
         }
@@ -571,7 +619,8 @@ fn voted_slot(message: &Message) -> Option<Sequence> {
         | Message::Fetch(_)
         | Message::Batch(_)
         | Message::Decided(_)
-        | Message::Part(_) => None,
+        | Message::Part(_)
+        | Message::Statements(_) => None,
     }
 }
 

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Deref;
 
-use quorate_crypto::{Item, Signature};
+use quorate_crypto::{Digest, Item, Signature};
 
 use crate::batch::{Batch, Hashed, InvalidBatch, ParsedRequest, SignedRequest};
 use crate::certificate::{Certificate, CommittedCertificate, PreparedCertificate, StableCertificate};
@@ -17,7 +17,8 @@ use crate::configuration::Configuration;
 use crate::evidence::Evidence;
 use crate::message::{
     CheckedNewView, CheckedViewChange, Decided, Fetch, Message, NewView, Part, PrePrepare, SharedNewView,
-    SharedViewChange, SignedNewView, SignedViewChange, Status, ViewChange, new_view_digest, view_change_digest,
+    SharedViewChange, SignedNewView, SignedViewChange, Statements, Status, ViewChange, new_view_digest,
+    view_change_digest,
 };
 use crate::number::{Epoch, ReplicaId, Sequence, View};
 use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
@@ -85,8 +86,31 @@ pub enum Payload {
     Batch(Sequence, Batch),
     /// See [`Message::Decided`].
     Decided(CommittedCertificate, Batch),
+    /// See [`Message::Statements`].
+    Statements(Spoken),
     /// See [`Message::Part`]: its entries count only once the whole state has the certified root.
     Part(Part),
+}
+
+/// What one member signed in an epoch, as another knows it, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// The question that it answers.
+    pub token: u64,
+    /// The epoch of all of it.
+    pub epoch: Epoch,
+    /// Who signed it all; none if there is nothing.
+    pub by: Option<ReplicaId>,
+    /// Votes to accept a batch.
+    pub prepares: Vec<Vote<Prepare>>,
+    /// Votes to commit a batch.
+    pub commits: Vec<Vote<Commit>>,
+    /// Votes for checkpoints.
+    pub checkpoints: Vec<Vote<Checkpoint>>,
+    /// The view that it asked for, and the digest of how it did.
+    pub view_change: Option<(View, Digest)>,
+    /// The view that it began, and the digest of how it did.
+    pub new_view: Option<(View, Digest)>,
 }
 
 /// Why a message counts for nothing.
@@ -128,6 +152,9 @@ pub enum Invalid {
 /// A cursor or key that none of a state is.
 const LONG_KEY: Invalid = Invalid::Codec(CodecError::Malformed("a key longer than any of a state"));
 
+/// A view change or new view that says nothing.
+const MALFORMED_HEAD: Invalid = Invalid::Codec(CodecError::Malformed("neither a view change nor a new view"));
+
 /// Checks a peer's `message`, which the channel says `from` sent, with the keys of `configuration`.
 ///
 /// # Errors
@@ -145,16 +172,19 @@ pub fn verify(
         Message::Prepare(vote) => Payload::Prepare(check.vote_of(vote, vote.statement.epoch, from)?),
         Message::Commit(vote) => Payload::Commit(check.vote_of(vote, vote.statement.epoch, from)?),
         Message::Checkpoint(vote) => Payload::Checkpoint(check.vote_of(vote, vote.statement.epoch, from)?),
+        // One of a later epoch, with the same members, tells this replica that it is behind.
+        Message::Stable(certificate) if certificate.statement.epoch >= configuration.epoch() => {
+            check.checkpoint(&certificate)?;
+            Payload::Stable(certificate)
+        }
         Message::Stable(certificate) => {
             check.stable(&certificate)?;
             Payload::Stable(certificate)
         }
         Message::ViewChange(signed) => Payload::ViewChange(Arc::new(check.view_change(signed)?)),
         Message::NewView(signed) => Payload::NewView(Arc::new(check.new_view(signed)?)),
-        Message::Status(status) => {
-            check.epoch(status.epoch)?;
-            Payload::Status(status)
-        }
+        // One of another epoch tells that its sender, or this replica, is behind.
+        Message::Status(status) => Payload::Status(status),
         Message::Fetch(fetch) if !fetch.is_within_bounds() => return Err(LONG_KEY),
         Message::Fetch(fetch) => Payload::Fetch(fetch),
         Message::Batch(fetched) => {
@@ -162,6 +192,7 @@ pub fn verify(
             Payload::Batch(fetched.sequence, Batch::parse(fetched.batch.into_bytes(), configuration)?)
         }
         Message::Decided(decided) => check.decided(decided)?,
+        Message::Statements(statements) => Payload::Statements(check.statements(statements)?),
         Message::Part(part) if !part.is_within_bounds() => return Err(LONG_KEY),
         Message::Part(part) => Payload::Part(part),
     };
@@ -247,12 +278,7 @@ impl Check<'_> {
         self.signature_of_digest(digest, voter, signature)
     }
 
-    fn signature_of_digest(
-        &mut self,
-        digest: quorate_crypto::Digest,
-        voter: ReplicaId,
-        signature: Signature,
-    ) -> Result<(), Invalid> {
+    fn signature_of_digest(&mut self, digest: Digest, voter: ReplicaId, signature: Signature) -> Result<(), Invalid> {
         let key = self.configuration.member(voter).ok_or(Invalid::NotAMember(voter))?.key;
         self.items.push(Item { key, digest, signature });
         Ok(())
@@ -280,8 +306,17 @@ impl Check<'_> {
         certificate.votes.iter().try_for_each(|vote| self.signature_of_digest(digest, vote.voter, vote.signature))
     }
 
+    /// A certificate of this epoch; that which ended the epoch before counts as one. (PROTOCOL §7.1)
     fn stable(&mut self, certificate: &StableCertificate) -> Result<(), Invalid> {
-        self.epoch(certificate.statement.epoch)?;
+        let Checkpoint { epoch, sequence, .. } = certificate.statement;
+        let is_first = epoch.next() == Some(self.configuration.epoch()) && sequence == self.configuration.began();
+        if !is_first {
+            self.epoch(epoch)?;
+        }
+        self.checkpoint(certificate)
+    }
+
+    fn checkpoint(&mut self, certificate: &StableCertificate) -> Result<(), Invalid> {
         if !self.configuration.is_checkpoint(certificate.statement.sequence) {
             return Err(Invalid::Form("a checkpoint at a slot that is none"));
         }
@@ -309,6 +344,61 @@ impl Check<'_> {
         }
         // The certificate names the batch, and a correct member among its voters checked the clients' signatures.
         Ok(Payload::Decided(certificate, batch))
+    }
+
+    /// All of one epoch and one member. Only the signatures are checked of a view change or new view: who signed it knows
+    /// what it says.
+    fn statements(&mut self, said: Statements) -> Result<Spoken, Invalid> {
+        let Statements { token, epoch, prepares, commits, checkpoints, view_change, new_view } = said;
+        let mut spoken = Spoken {
+            token,
+            epoch,
+            by: None,
+            prepares: prepares.into_vec(),
+            commits: commits.into_vec(),
+            checkpoints: checkpoints.into_vec(),
+            view_change: None,
+            new_view: None,
+        };
+        let mut signers = Vec::new();
+        let epochs = (spoken.prepares.iter().map(|vote| vote.statement.epoch))
+            .chain(spoken.commits.iter().map(|vote| vote.statement.epoch))
+            .chain(spoken.checkpoints.iter().map(|vote| vote.statement.epoch));
+        let mut is_of_epoch = epochs.into_iter().all(|of| of == epoch);
+        for vote in &spoken.prepares {
+            signers.push(vote.voter);
+            self.vote(vote)?;
+        }
+        for vote in &spoken.commits {
+            signers.push(vote.voter);
+            self.vote(vote)?;
+        }
+        for vote in &spoken.checkpoints {
+            signers.push(vote.voter);
+            self.vote(vote)?;
+        }
+        if let Some(signed) = view_change {
+            let Some((replica, of, view)) = signed.claimed() else { return Err(MALFORMED_HEAD) };
+            is_of_epoch &= of == epoch;
+            let digest = view_change_digest(self.configuration.cluster(), &signed.body);
+            self.signature_of_digest(digest, replica, signed.signature)?;
+            signers.push(replica);
+            spoken.view_change = Some((view, digest));
+        }
+        if let Some(signed) = new_view {
+            let Some((of, view)) = signed.claimed() else { return Err(MALFORMED_HEAD) };
+            is_of_epoch &= of == epoch;
+            let digest = new_view_digest(self.configuration.cluster(), &signed.body);
+            let primary = self.configuration.primary_in(epoch, view);
+            self.signature_of_digest(digest, primary, signed.signature)?;
+            signers.push(primary);
+            spoken.new_view = Some((view, digest));
+        }
+        spoken.by = signers.first().copied();
+        if !is_of_epoch || signers.iter().any(|signer| Some(*signer) != spoken.by) {
+            return Err(Invalid::Form("statements of several epochs or members"));
+        }
+        Ok(spoken)
     }
 
     fn view_change(&mut self, signed: SignedViewChange) -> Result<CheckedViewChange, Invalid> {

@@ -52,7 +52,7 @@ fn messages_between_replicas_have_the_bytes_of_their_golden_files() {
     for (name, message) in &samples {
         assert_golden_frame(&format!("message-{name}"), message);
     }
-    for variant in 0..13_u32 {
+    for variant in 0..14_u32 {
         let is_there = samples.iter().any(|(_, message)| variant_of(message) == variant);
         assert!(is_there, "no sample of variant {variant}");
     }
@@ -102,8 +102,8 @@ fn a_record_whose_body_is_lost_still_says_what_was_signed() {
         let expected = match record.clone() {
             Record::Accepted(vote, Some(_)) => Recovered::AcceptedWithoutBatch(vote),
             Record::Learned(certificate, _) => Recovered::LearnedWithoutBatch(certificate),
-            Record::ViewChange(view, _) => Recovered::ViewChangeLost(view),
-            Record::NewView(view, _) => Recovered::NewViewLost(view),
+            Record::ViewChange(epoch, view, _) => Recovered::ViewChangeLost(epoch, view),
+            Record::NewView(epoch, view, _) => Recovered::NewViewLost(epoch, view),
             whole => Recovered::Whole(whole),
         };
         assert_eq!(Recovered::decode(&record.encode().head, None, &configuration), Ok(expected), "{name}");

@@ -4,8 +4,12 @@
 mod certificates;
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/epochs.rs"]
+mod epochs;
 #[path = "paper/full_log.rs"]
 mod full_log;
+#[path = "paper/loss_of_votes.rs"]
+mod loss_of_votes;
 #[path = "paper/machine.rs"]
 mod machine;
 #[path = "paper/normal_case.rs"]

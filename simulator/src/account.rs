@@ -54,10 +54,19 @@ pub(crate) fn describe(message: &Message) -> String {
             Fetch::Decided { after } => format!("Fetch decided after {after}"),
             Fetch::ViewChange { digest } => format!("Fetch view change {digest:.8}"),
             Fetch::NewView { view } => format!("Fetch new view {view}"),
+            Fetch::Statements { .. } => String::from("Fetch statements of its own"),
             Fetch::Part { sequence, cursor } => format!("Fetch part of {sequence} from {} bytes", cursor.len()),
         },
         Message::Batch(fetched) => format!("Batch of {}", fetched.sequence),
         Message::Decided(decided) => format!("Decided {}", decided.certificate.statement.sequence),
+        Message::Statements(said) => format!(
+            "Statements of the receiver: {} prepares, {} commits, {} checkpoints{}{}",
+            said.prepares.len(),
+            said.commits.len(),
+            said.checkpoints.len(),
+            if said.view_change.is_some() { ", a view change" } else { "" },
+            if said.new_view.is_some() { ", a new view" } else { "" }
+        ),
         Message::Part(part) => format!(
             "Part of {}: {} + {} entries{}",
             part.sequence,

@@ -45,6 +45,7 @@ mod twin;
 mod two_new_views;
 mod understudy;
 mod usurp;
+mod voter;
 mod withhold_body;
 mod withhold_votes;
 mod wrong_new_view;
@@ -58,6 +59,8 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::replica::{Replica, Start, StartError};
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Now, Output};
+
+pub(crate) use voter::start_voting;
 
 pub use attacks::{Attack, Attacks, UnknownAttack, names};
 pub use body::{Body, MakeApplication, Plot, Seen};
@@ -131,7 +134,7 @@ impl Adversary {
         make_application: MakeApplication,
     ) -> Result<Self, StartError> {
         let body = Body::new(&start, now, plot.clone(), seed, make_application);
-        let puppet = Replica::start(start, now)?;
+        let puppet = start_voting(start, now)?;
         let ploys = attacks.iter().map(|attack| Ploy { moment: attack.moment, strategy: attack.strategy() }).collect();
         let mut adversary = Self { puppet, body, ploys, out: VecDeque::new() };
         adversary.pump();

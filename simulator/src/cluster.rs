@@ -317,6 +317,14 @@ impl Cluster {
         self.world.set_disk_full(id(replica), is_full);
     }
 
+    /// Puts the disk of a replica that is down back to what was last kept of it, if anything was: whatever the replica
+    /// does from then on is no longer held against it.
+    pub fn roll_back(&mut self, replica: usize) {
+        if self.disk(replica).roll_back() {
+            self.world.exempt(id(replica));
+        }
+    }
+
     /// Damages what the application of a replica keeps in memory.
     pub fn rot_state(&mut self, replica: usize) {
         let operation = Operation::put(b"rot", b"rot").encode().expect("a short operation");

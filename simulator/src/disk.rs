@@ -49,6 +49,8 @@ pub struct Disk {
     options: DiskOptions,
     is_stalled: bool,
     is_sync_failing: bool,
+    /// What was durable when a copy was made.
+    copy: Option<Box<(Log, CheckpointStore)>>,
 }
 
 /// How long a stalled disk makes everybody wait: for ever, as far as a simulation goes.
@@ -63,7 +65,27 @@ impl Disk {
             options,
             is_stalled: false,
             is_sync_failing: false,
+            copy: None,
         }
+    }
+
+    /// All that was on it is gone, and its machine is down.
+    pub fn lose(&mut self) {
+        self.log = Log::gone(self.options.segment_records);
+        self.checkpoints = CheckpointStore::default();
+    }
+
+    /// Makes a copy of what is durable.
+    pub fn keep(&mut self) {
+        self.copy = Some(Box::new((self.log.durable(), self.checkpoints.durable_only())));
+    }
+
+    /// Puts the copy in the place of the disk, whose machine is down: whether there is one.
+    pub fn roll_back(&mut self) -> bool {
+        let Some((log, checkpoints)) = self.copy.as_deref() else { return false };
+        self.log = log.durable();
+        self.checkpoints = checkpoints.durable_only();
+        true
     }
 
     /// Makes the disk as slow as `options` say; the size of segments stays.

@@ -142,7 +142,7 @@ impl Fabricated {
         let body = encode(&content).expect("a short message").into();
         let new_view = SignedNewView { body, signature: SIGNATURE };
         let view_changes = List::new(view_changes).expect("three");
-        Record::NewView(View::new(view), NewViewRecord { new_view, view_changes })
+        Record::NewView(Epoch::ZERO, View::new(view), NewViewRecord { new_view, view_changes })
     }
 
     pub(crate) fn view_change(&self, replica: u8, view: u64, prepared: &[u64]) -> Message {
@@ -150,7 +150,7 @@ impl Fabricated {
     }
 
     pub(crate) fn view_change_record(&self, replica: u8, view: u64, prepared: &[u64]) -> Record {
-        Record::ViewChange(View::new(view), self.signed_view_change(replica, view, prepared))
+        Record::ViewChange(Epoch::ZERO, View::new(view), self.signed_view_change(replica, view, prepared))
     }
 
     /// Request `number` runs alone in slot `slot`.

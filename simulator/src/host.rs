@@ -44,6 +44,8 @@ pub struct Boot {
     pub records: Vec<(RecordNumber, Recovered)>,
     /// The number of the next record.
     pub next_record: RecordNumber,
+    /// A number that no start had before.
+    pub token: u64,
 }
 
 /// The durable checkpoint, without the application's part.
@@ -92,6 +94,11 @@ pub trait Subject: Machine {
     /// Whether a message of a peer may still matter to it: what does not can be dropped unchecked.
     fn is_wanted(&self, _from: ReplicaId, _message: &Message) -> bool {
         true
+    }
+
+    /// The configuration of the epoch in which it takes part, if it tells.
+    fn configuration(&self) -> Option<&Arc<Configuration>> {
+        None
     }
 
     /// How often it refused something for this reason since it started, if it tells.
@@ -260,7 +267,9 @@ impl Host {
         }
         let records = self.disk.log.recover(configuration);
         let next_record = self.disk.log.end();
-        Ok(Boot { id: self.id, configuration: Arc::clone(configuration), signer, checkpoint, records, next_record })
+        let token = (self.incarnation + 1) << 8 | u64::from(self.id.value());
+        let configuration = Arc::clone(configuration);
+        Ok(Boot { id: self.id, configuration, signer, checkpoint, records, next_record, token })
     }
 
     /// Does the next piece of work.

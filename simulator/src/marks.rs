@@ -98,10 +98,17 @@ marks! {
     StartInLaterView "start-in-later-view" "A replica started in a view above zero, which its log holds."
     StartBatchLost "start-batch-lost" "A replica started with a batch lost that it had accepted or learned."
     StartViewChangeLost "start-view-change-lost" "A replica started with a view change of its own lost."
+    VotesLostEmpty "votes-lost-empty" "A replica started on a log without its first record."
+    VotesLostEarlier "votes-lost-earlier" "A replica that had lost votes was started again before it could vote."
+    VotesAgain "votes-again" "A replica that had lost votes votes again in a later epoch."
+    EpochEntered "epoch-entered" "A replica entered an epoch."
+    EpochHigh "epoch-high" "A replica entered the second epoch or a later one."
+    EpochByTransfer "epoch-by-transfer" "A replica came into an epoch by a state transfer."
+    SlotVoid "slot-void" "A slot was prepared above the checkpoint that ended its epoch."
     StartNewViewLost "start-new-view-lost" "A replica started with a new view lost that it had entered by."
 }
 
-/// Refusals that a simulation cannot come to: nothing in it has another epoch.
+/// Refusals that a simulation cannot come to: what is of another epoch is dropped before.
 const OUT_OF_REACH: [Refusal; 1] = [Refusal::Epoch];
 
 impl Mark {

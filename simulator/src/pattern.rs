@@ -25,11 +25,12 @@ pub enum Kind {
     Batch,
     Decided,
     Part,
+    Statements,
 }
 
 impl Kind {
     /// All kinds, in the order of the messages.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Request,
         Self::PrePrepare,
         Self::Prepare,
@@ -43,6 +44,7 @@ impl Kind {
         Self::Batch,
         Self::Decided,
         Self::Part,
+        Self::Statements,
     ];
 
     /// Its name.
@@ -61,6 +63,7 @@ impl Kind {
             Self::Batch => "Batch",
             Self::Decided => "Decided",
             Self::Part => "Part",
+            Self::Statements => "Statements",
         }
     }
 }
@@ -90,6 +93,7 @@ impl Matter for Message {
             Self::Batch(_) => Kind::Batch,
             Self::Decided(_) => Kind::Decided,
             Self::Part(_) => Kind::Part,
+            Self::Statements(_) => Kind::Statements,
         }
     }
 
@@ -107,7 +111,7 @@ impl Matter for Message {
             Self::Decided(decided) => of_slot(decided.certificate.statement.sequence),
             Self::Part(part) => of_slot(part.sequence),
             Self::Fetch(fetch) => of_fetch(fetch),
-            Self::Request(_) => (None, None),
+            Self::Request(_) | Self::Statements(_) => (None, None),
         }
     }
 }
@@ -128,6 +132,7 @@ impl Matter for Payload {
             Self::Batch(..) => Kind::Batch,
             Self::Decided(..) => Kind::Decided,
             Self::Part(_) => Kind::Part,
+            Self::Statements(_) => Kind::Statements,
         }
     }
 
@@ -144,7 +149,7 @@ impl Matter for Payload {
             Self::Decided(certificate, _) => of_slot(certificate.statement.sequence),
             Self::Part(part) => of_slot(part.sequence),
             Self::Fetch(fetch) => of_fetch(fetch),
-            Self::Request(_) => (None, None),
+            Self::Request(_) | Self::Statements(_) => (None, None),
         }
     }
 }
@@ -153,7 +158,7 @@ const fn of_fetch(fetch: &Fetch) -> (Option<u64>, Option<u64>) {
     match fetch {
         Fetch::Batch { sequence, .. } | Fetch::Part { sequence, .. } => of_slot(*sequence),
         Fetch::NewView { view } => (Some(view.value()), None),
-        Fetch::Decided { .. } | Fetch::ViewChange { .. } => (None, None),
+        Fetch::Decided { .. } | Fetch::ViewChange { .. } | Fetch::Statements { .. } => (None, None),
     }
 }
 

@@ -315,7 +315,7 @@ impl Scenario {
 }
 
 /// The parameters that a scenario may set.
-const PARAMETERS: [&str; 15] = [
+const PARAMETERS: [&str; 16] = [
     "checkpoint_interval",
     "window",
     "pipeline",
@@ -331,6 +331,7 @@ const PARAMETERS: [&str; 15] = [
     "deadline_cap_ms",
     "clock_bound_ms",
     "client_timeout_ms",
+    "rejoin_interval_ms",
 ];
 
 fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), ScenarioError> {
@@ -352,6 +353,7 @@ fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), Scenar
         "deadline_cap_ms" => parameters.deadline_cap_ms = small()?,
         "clock_bound_ms" => parameters.clock_bound_ms = small()?,
         "client_timeout_ms" => parameters.client_timeout_ms = small()?,
+        "rejoin_interval_ms" => parameters.rejoin_interval_ms = small()?,
         _ => return Err(unknown()),
     }
     Ok(())

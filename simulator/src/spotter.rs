@@ -10,7 +10,7 @@ use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Fetch, Message, NewView, Outcome, Reply, ViewChange};
 use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, RequestNumber, Sequence, View};
-use quorate_protocol::output::{Notice, Suspicion};
+use quorate_protocol::output::{Loss, NotVoting, Notice, Suspicion};
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
@@ -62,6 +62,10 @@ struct Seen {
     recent: Vec<(Sequence, Option<View>, Option<View>)>,
     /// The latest reply to each client.
     replies: BTreeMap<PublicKey, RequestNumber>,
+    /// Whether it lost votes, and has not voted since.
+    has_lost: bool,
+    /// The highest slot that it holds prepared.
+    prepared: Sequence,
 }
 
 impl Default for Seen {
@@ -74,6 +78,8 @@ impl Default for Seen {
             filled: None,
             recent: vec![(Sequence::ZERO, None, None); RECENT],
             replies: BTreeMap::new(),
+            has_lost: false,
+            prepared: Sequence::ZERO,
         }
     }
 }
@@ -160,6 +166,10 @@ impl Spotter {
     pub(crate) fn did(&mut self, replica: ReplicaId, now: Time, output: &Output) {
         match output {
             Output::Append { record: Record::Learned(..), .. } => self.reach(Mark::Learned),
+            Output::Append { record: Record::Prepared(certificate, _), .. } => {
+                let prepared = &mut self.replicas[replica.index()].prepared;
+                *prepared = certificate.statement.sequence.max(*prepared);
+            }
             Output::Send { message, .. } => self.sent(replica, message, true),
             Output::Broadcast(message) => self.sent(replica, message, false),
             Output::Execute(execution) => {
@@ -221,7 +231,7 @@ impl Spotter {
                 Fetch::ViewChange { .. } => self.reach(Mark::FetchedViewChange),
                 Fetch::NewView { .. } => self.reach(Mark::FetchedNewView),
                 Fetch::Part { cursor, .. } if !cursor.is_empty() => self.reach(Mark::FetchedPart),
-                Fetch::Part { .. } => {}
+                Fetch::Part { .. } | Fetch::Statements { .. } => {}
             },
             _ => {}
         }
@@ -326,6 +336,28 @@ impl Spotter {
                 let lowest = self.replicas.iter().map(|seen| seen.stable).min().unwrap_or(Sequence::ZERO);
                 self.slots = self.slots.split_off(&lowest);
             }
+            Notice::NotVoting { reason: NotVoting::Lost(loss) } => {
+                seen.has_lost = true;
+                match loss {
+                    Loss::Empty => self.reach(Mark::VotesLostEmpty),
+                    Loss::Earlier => self.reach(Mark::VotesLostEarlier),
+                    // A correct replica's disk forgets nothing, and nobody has its key.
+                    Loss::Damaged | Loss::Replaced | Loss::Shown { .. } => {}
+                }
+            }
+            Notice::Voting { .. } => {
+                let had_lost = core::mem::take(&mut seen.has_lost);
+                self.marks.add(Mark::VotesAgain, u64::from(had_lost));
+            }
+            Notice::EpochEntered { epoch, began } => {
+                seen.asked = None;
+                let has_void = core::mem::take(&mut seen.prepared) > began;
+                let was_transferred = core::mem::take(&mut seen.was_transferred);
+                self.reach(Mark::EpochEntered);
+                self.marks.add(Mark::EpochHigh, u64::from(epoch > Epoch::new(1)));
+                self.marks.add(Mark::SlotVoid, u64::from(has_void));
+                self.marks.add(Mark::EpochByTransfer, u64::from(was_transferred));
+            }
             Notice::Diverged { .. } => self.reach(Mark::Diverged),
             Notice::TransferBegan { sequence, .. } => {
                 let before = seen.transfer.replace(sequence);
@@ -422,16 +454,16 @@ impl Spotter {
                 Recovered::AcceptedWithoutBatch(_) | Recovered::LearnedWithoutBatch(_) => {
                     self.reach(Mark::StartBatchLost);
                 }
-                Recovered::ViewChangeLost(view) => {
+                Recovered::ViewChangeLost(_, view) => {
                     asked = asked.max(*view);
                     self.reach(Mark::StartViewChangeLost);
                 }
-                Recovered::NewViewLost(view) => {
+                Recovered::NewViewLost(_, view) => {
                     entered = entered.max(*view);
                     self.reach(Mark::StartNewViewLost);
                 }
-                Recovered::Whole(Record::ViewChange(view, _)) => asked = asked.max(*view),
-                Recovered::Whole(Record::NewView(view, _)) => entered = entered.max(*view),
+                Recovered::Whole(Record::ViewChange(_, view, _)) => asked = asked.max(*view),
+                Recovered::Whole(Record::NewView(_, view, _)) => entered = entered.max(*view),
                 Recovered::Whole(Record::Accepted(vote, _)) if vote.statement.sequence > executed => {
                     self.reach(Mark::StartWithVotes);
                 }

@@ -4,7 +4,7 @@ use quorate_crypto::Digest;
 use quorate_protocol::batch::batch_digest;
 use quorate_protocol::certificate::Certificate;
 use quorate_protocol::codec::{Blob, decode};
-use quorate_protocol::message::{Message, NewView, SignedNewView, SignedViewChange, ViewChange};
+use quorate_protocol::message::{Message, NewView, SignedNewView, SignedViewChange, Statements, ViewChange};
 use quorate_protocol::number::{Epoch, ReplicaId, Sequence, View};
 use quorate_protocol::record::Record;
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare};
@@ -76,10 +76,22 @@ pub fn in_message(message: &Message, members: u64) -> Vec<Said> {
         Message::Decided(decided) => in_certificate(&decided.certificate),
         Message::ViewChange(signed) => in_view_change(signed),
         Message::NewView(signed) => in_new_view(signed, members).into_iter().collect(),
+        Message::Statements(told) => in_statements(told, members),
         Message::Request(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
             Vec::new()
         }
     }
+}
+
+/// What a replica is told that it said.
+fn in_statements(told: &Statements, members: u64) -> Vec<Said> {
+    let mut all: Vec<Said> = told.prepares.iter().map(|vote| said(vote.voter, &vote.statement)).collect();
+    all.extend(told.commits.iter().map(|vote| said(vote.voter, &vote.statement)));
+    all.extend(told.checkpoints.iter().map(|vote| said(vote.voter, &vote.statement)));
+    // Not what that rests on: it was said before, and may be forgotten since.
+    all.extend(told.view_change.iter().filter_map(|signed| Some(of_view_change(signed, &view_change(signed)?))));
+    all.extend(told.new_view.iter().filter_map(|signed| in_new_view(signed, members)));
+    all
 }
 
 /// Every signed statement of `replica` itself that its record holds. The record of a new view counts as the replica's
@@ -93,9 +105,10 @@ pub fn in_record(record: &Record, replica: ReplicaId, members: u64) -> Vec<Said>
             all
         }
         Record::Committed(certificate) | Record::Learned(certificate, _) => in_certificate(certificate),
-        Record::Stable(certificate) => in_certificate(certificate),
-        Record::ViewChange(_, signed) => in_view_change(signed),
-        Record::NewView(_, record) => {
+        Record::Stable(certificate) | Record::Epoch(_, certificate) => in_certificate(certificate),
+        Record::Incarnation(_) => Vec::new(),
+        Record::ViewChange(_, _, signed) => in_view_change(signed),
+        Record::NewView(_, _, record) => {
             in_new_view(&record.new_view, members).into_iter().map(|said| Said { replica, ..said }).collect()
         }
     };

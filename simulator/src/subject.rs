@@ -1,7 +1,9 @@
 //! What runs on a host, as a rule: the real replica.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
 use quorate_protocol::refusal::Refusal;
@@ -31,6 +33,10 @@ impl Subject for Replica {
         Self::is_wanted(self, from, message)
     }
 
+    fn configuration(&self) -> Option<&Arc<Configuration>> {
+        Some(Self::configuration(self))
+    }
+
     fn refusals(&self, refusal: Refusal) -> u64 {
         Self::refusals(self).get(&refusal).copied().unwrap_or(0)
     }
@@ -45,13 +51,14 @@ pub(crate) fn replicas(
 ) -> Builder {
     let plot = Plot::hearing(elsewhere);
     Box::new(move |boot, now| {
-        let Boot { id, configuration, signer, checkpoint, records, next_record } = boot;
+        let Boot { id, configuration, signer, checkpoint, records, next_record: first_record, token } = boot;
         let checkpoint = checkpoint.map(|BootCheckpoint { sequence, application_root, protocol }| DurableCheckpoint {
             sequence,
             application_root,
             protocol,
         });
-        let start = Start { id, configuration, signer, checkpoint, records, first_record: next_record };
+        let is_damaged = false;
+        let start = Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token };
         let Some(attacks) = attackers.get(&id.index()) else {
             let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
             return Ok(Box::new(replica));

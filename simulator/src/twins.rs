@@ -18,8 +18,9 @@ use std::rc::Rc;
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, View};
-use quorate_protocol::replica::{Replica, Start};
+use quorate_protocol::replica::Start;
 
+use crate::adversary::start_voting;
 use crate::cluster::Cluster;
 use crate::host::{Boot, Builder};
 use crate::ledger::Ledger;
@@ -250,9 +251,10 @@ fn subjects(split: Rc<Cell<Split>>) -> Builder {
         if boot.id.value() == TWINS {
             return Ok(Box::new(Pair::start(&boot, now, &split, Ledger::boxed)?));
         }
-        let Boot { id, configuration, signer, records, next_record, .. } = boot;
-        let start = Start { id, configuration, signer, checkpoint: None, records, first_record: next_record };
-        Ok(Box::new(Replica::start(start, now).map_err(|error| error.to_string())?))
+        let Boot { id, configuration, signer, records, next_record, token, .. } = boot;
+        let (checkpoint, first_record, is_damaged) = (None, next_record, false);
+        let start = Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token };
+        Ok(Box::new(start_voting(start, now).map_err(|error| error.to_string())?))
     })
 }
 

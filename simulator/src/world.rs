@@ -453,14 +453,23 @@ impl World {
         if !self.checkers.is_faulty(from) && !self.checkers.is_faulty(to) {
             self.spotter.arrived(to, &message);
         }
-        match verify(message, from, &self.configuration, &mut self.notary) {
+        let configuration = self.configuration_of(to);
+        match verify(message, from, &configuration, &mut self.notary) {
             Ok(message) => self.feed(to, Input::Message { from, message }),
             Err(Invalid::Misbehaviour(evidence)) => {
                 self.blame(from, to, "sent proof of misbehaviour");
                 self.feed(to, Input::Misbehaviour(evidence));
             }
+            // It is behind, or ahead.
+            Err(Invalid::Epoch(_)) => {}
             Err(invalid) => self.refuse(from, to, &invalid),
         }
+    }
+
+    /// The configuration of the epoch that a replica is in.
+    fn configuration_of(&self, id: ReplicaId) -> Arc<Configuration> {
+        let subject = self.hosts[id.index()].subject.as_ref();
+        Arc::clone(subject.and_then(|subject| subject.configuration()).unwrap_or(&self.configuration))
     }
 
     /// A message counts for nothing: between correct replicas, that is a violation.

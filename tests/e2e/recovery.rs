@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quorate_tests::damage::{Frame, files, flip, frames};
@@ -47,22 +47,68 @@ fn a_rotten_batch_is_fetched_from_the_others() {
     cluster.assert_nothing_lost(load);
 }
 
+/// Waits until replica 1, which lost votes, votes again: with the epoch after the one in which it cast them.
+fn wait_until_it_votes_again(cluster: &Cluster, epoch: u64) {
+    wait_until("replica 1 to vote again", LIMIT, || {
+        let status = cluster.status_of(1);
+        status.epoch > epoch && status.role != "learner" && status.waits_for.is_none()
+    });
+}
+
 #[test]
-fn a_replica_whose_votes_are_lost_refuses_to_start() {
-    let (cluster, load) = killed_under_load(4);
+fn a_replica_with_records_lost_sets_its_log_aside_and_votes_again_in_the_next_epoch() {
+    let (mut cluster, load) = killed_under_load(4);
     let frames = log_frames(&cluster);
     let middle = &frames[frames.len() / 2];
     flip(&middle.path, middle.position, middle.length);
-    let refused = cluster.refused(1);
-    assert_eq!(refused.status, Some(1), "{refused:?}");
-    for word in ["replica-1/data/log", "records are missing", "must not vote"] {
-        assert!(refused.stderr.contains(word), "no `{word}` in: {}", refused.stderr);
+    cluster.restart(1);
+    assert!(cluster.log_of(1).contains("records of the log are lost"), "{}", cluster.process(1).log_tail());
+    assert!(cluster.replica_folder(1).join("data/log.damaged-0").is_dir());
+    wait_until_it_votes_again(&cluster, 0);
+    load.wait_for(50);
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_replica_whose_disk_is_gone_is_started_again_and_votes_in_the_next_epoch() {
+    let (mut cluster, load) = killed_under_load(4);
+    fs::remove_dir_all(cluster.replica_folder(1).join("data")).unwrap();
+    cluster.restart(1);
+    wait_until_it_votes_again(&cluster, 0);
+    // It is needed: another one is down.
+    cluster.kill(2);
+    load.wait_for(50);
+    cluster.restart(2);
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn a_replica_whose_disk_was_rolled_back_notices_and_votes_again_in_the_next_epoch() {
+    let (mut cluster, load) = killed_under_load(4);
+    let data = cluster.replica_folder(1).join("data");
+    let copy = cluster.scratch().join("copy");
+    copy_folder(&data, &copy);
+    cluster.restart(1);
+    load.wait_for(400);
+    cluster.kill(1);
+    fs::remove_dir_all(&data).unwrap();
+    copy_folder(&copy, &data);
+    cluster.restart(1);
+    wait_until("replica 1 to be shown what it lost", LIMIT, || cluster.log_of(1).contains("Shown"));
+    wait_until_it_votes_again(&cluster, 0);
+    cluster.assert_nothing_lost(load);
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
     }
-    load.wait_for(20);
-    let written = load.stop();
-    cluster.assert_converged_among(&[0, 2, 3]);
-    assert_eq!(written.unknown(), []);
-    written.assert_all_acknowledged_readable();
 }
 
 #[test]
@@ -150,7 +196,7 @@ fn a_rotten_state_is_named_or_made_good_but_never_believed() {
 }
 
 /// Bytes up to the last one that is not zero.
-fn used_bytes(path: &std::path::Path) -> u64 {
+fn used_bytes(path: &Path) -> u64 {
     // The store removes files of its own when it was opened meanwhile.
     let bytes = fs::read(path).unwrap_or_default();
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |position| position as u64 + 1)

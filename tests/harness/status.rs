@@ -21,6 +21,12 @@ pub struct ReplicaStatus {
     /// `primary` or `backup`.
     #[serde(deserialize_with = "or_nothing")]
     pub role: String,
+    /// Why it does not vote, and what it waits for.
+    #[serde(default, deserialize_with = "or_nothing")]
+    pub waits_for: Option<String>,
+    /// Its epoch.
+    #[serde(deserialize_with = "or_nothing")]
+    pub epoch: u64,
     /// `normal`, or what it is busy with instead.
     #[serde(deserialize_with = "or_nothing")]
     pub mode: String,

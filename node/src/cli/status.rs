@@ -259,6 +259,12 @@ impl fmt::Display for Picture {
             let end = if number + 1 < rows.len() { "\n" } else { "" };
             write!(formatter, "{}{end}", line.trim_end())?;
         }
+        for row in &self.replicas {
+            let waits_for = row.account.as_ref().and_then(|account| account.waits_for.as_ref());
+            if let Some(waits_for) = waits_for {
+                write!(formatter, "\nreplica {} does not vote yet: it waits for {waits_for}", row.id)?;
+            }
+        }
         Ok(())
     }
 }

@@ -13,8 +13,10 @@ const ENTRIES_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Account {
-    /// `primary` or `backup`.
+    /// `primary`, `backup`, or `learner` if it has lost votes.
     pub role: String,
+    /// Why it does not vote, if it does not, and what it waits for.
+    pub waits_for: Option<String>,
     /// Its epoch.
     pub epoch: u64,
     /// Its view.
@@ -78,7 +80,8 @@ impl Account {
         let mut account: Self = serde_json::from_slice(bytes)?;
         account.links.truncate(ENTRIES_MAX);
         account.evidence.truncate(ENTRIES_MAX);
-        let texts = [&mut account.role, &mut account.mode].into_iter().chain(&mut account.state_root);
+        let optional = account.state_root.iter_mut().chain(&mut account.waits_for);
+        let texts = [&mut account.role, &mut account.mode].into_iter().chain(optional);
         let links =
             account.links.iter_mut().flat_map(|link| Some(&mut link.state).into_iter().chain(&mut link.last_error));
         texts.chain(links).for_each(clean);
@@ -116,6 +119,8 @@ mod tests {
         let account = read(&format!(r#"{{"role":"\u001b[2J","mode":"{}"}}"#, "x".repeat(5000))).expect("an account");
         assert_eq!(account.role, "?[2J");
         assert_eq!(account.mode.len(), TEXT_CHARACTERS_MAX);
+        let account = read(&format!(r#"{{"waits_for":"\u001b{}"}}"#, "x".repeat(5000))).expect("an account");
+        assert_eq!(account.waits_for.map(|text| text.len()), Some(TEXT_CHARACTERS_MAX));
         let many = format!(r#"{{"evidence":{:?}}}"#, vec![1; 5000]);
         assert_eq!(read(&many).expect("an account").evidence.len(), ENTRIES_MAX);
     }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use quorate_crypto::KeyError;
 
+use crate::storage::log;
+
 /// Why a file or folder of a cluster cannot be used or made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,13 @@ pub enum FileError {
         path: PathBuf,
         /// Most bytes that are read.
         bytes_max: u64,
+    },
+    /// The first record of a replica's log could not be written.
+    #[error("cannot begin the log of a replica")]
+    Log {
+        /// What the log said.
+        #[source]
+        source: log::Error,
     },
     /// The file as a whole, or a line of it, is not what it should be.
     #[error("{}:{line}: {problem}", path.display())]
@@ -107,7 +116,7 @@ impl FileError {
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("check the path {}; `quorate init` makes all files of a new cluster", path.display()))
             }
-            Self::Io { .. } | Self::Randomness { .. } => None,
+            Self::Io { .. } | Self::Randomness { .. } | Self::Log { .. } => None,
             Self::TooLarge { .. } => Some("check that the path is the right one".to_owned()),
             Self::Content { mend, .. } | Self::Key { mend, .. } => Some(mend.to_string()),
             Self::KeyMode { path, .. } => {

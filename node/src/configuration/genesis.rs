@@ -8,7 +8,7 @@ use std::path::Path;
 use quorate_crypto::{Digest, Domain, PublicKey, hash};
 use quorate_protocol::codec::{List, encode};
 use quorate_protocol::configuration::{ClusterId, Configuration, ConfigurationError, Member, Parameters};
-use quorate_protocol::number::{Epoch, ReplicaId};
+use quorate_protocol::number::ReplicaId;
 use serde::{Deserialize, Serialize};
 
 use super::address;
@@ -43,7 +43,7 @@ impl Genesis {
         let count = members.len();
         let members = List::new(members).ok_or(ConfigurationError::Members(count))?;
         let cluster = identity(&created, &members, &parameters);
-        Ok(Self { created, configuration: Configuration::new(cluster, Epoch::ZERO, members, parameters)? })
+        Ok(Self { created, configuration: Configuration::new(cluster, members, parameters)? })
     }
 
     /// Reads and checks a genesis file.

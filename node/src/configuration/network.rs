@@ -11,7 +11,8 @@ use super::file_error::FileError;
 use super::folder::{Staging, create_private_folder, sync_folder, write_new};
 use super::genesis::Genesis;
 use super::replica::{self, ReplicaConfiguration, Resources};
-use super::{address, client, key_file};
+use super::{address, client, founding, key_file};
+use crate::storage::log::Identity;
 
 /// The genesis' name in the cluster's folder and in the client's.
 const GENESIS: &str = "genesis.toml";
@@ -125,6 +126,7 @@ impl NewNetwork {
         for ((id, addresses), key) in replicas {
             let folder = replica_folder(staging.path(), id);
             create_replica(&folder, key, &replica::to_toml(id, &addresses.admin, &resources))?;
+            found_log(&folder.join(replica::DATA), &genesis, id)?;
         }
         create_client(&client_folder(staging.path()), &text)?;
         Ok(Self { staging, network: Network { folder: folder.to_owned(), genesis } })
@@ -211,10 +213,17 @@ pub(super) fn client_folder(network: &Path) -> PathBuf {
 
 fn create_replica(folder: &Path, key: &SigningKey, text: &str) -> Result<(), FileError> {
     create_private_folder(folder)?;
-    create_private_folder(&folder.join("data"))?;
+    create_private_folder(&folder.join(replica::DATA))?;
     key_file::create(&folder.join("replica.key"), key)?;
     write_new(&folder.join(replica::FILE), text.as_bytes(), MODE_PUBLIC)?;
     sync_folder(folder)
+}
+
+/// The log's first record: without it a replica takes what it signed for lost.
+fn found_log(data: &Path, genesis: &Genesis, id: ReplicaId) -> Result<(), FileError> {
+    let cluster = *genesis.cluster().digest().as_bytes();
+    founding::found(&data.join(replica::LOG), Identity { cluster, replica: id.value().into() })
+        .map_err(|source| FileError::Log { source })
 }
 
 fn create_client(folder: &Path, genesis: &str) -> Result<(), FileError> {

@@ -25,6 +25,7 @@ pub(super) struct ParametersTable {
     deadline_cap_ms: u32,
     clock_bound_ms: u32,
     client_timeout_ms: u32,
+    rejoin_interval_ms: u32,
     #[serde(with = "clients")]
     clients: ClientPolicy,
 }

@@ -20,6 +20,12 @@ use super::quantity::Size;
 /// The file's name in the replica's folder.
 pub(super) const FILE: &str = "replica.toml";
 
+/// The folder of what a replica writes, in its own, unless its file says otherwise.
+pub(super) const DATA: &str = "data";
+
+/// The folder of its log, in that.
+pub(crate) const LOG: &str = "log";
+
 /// Largest datagram that is ever tried, in bytes: above it a burst of them no longer fits what the kernel takes at once.
 const MTU_MAX: u16 = 6500;
 

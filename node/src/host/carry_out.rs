@@ -4,7 +4,7 @@ use quorate_protocol::Machine as _;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::ReplicaId;
-use quorate_protocol::output::{Notice, Output};
+use quorate_protocol::output::{NotVoting, Notice, Output};
 
 use super::Host;
 use super::executor::Command;
@@ -85,7 +85,7 @@ impl Host {
             return tracing::error!("a message that cannot be encoded");
         };
         let own = self.machine.id();
-        for to in self.configuration.replicas().filter(|to| *to != own) {
+        for to in self.machine.configuration().replicas().filter(|to| *to != own) {
             self.send_frame(to, message, frame.clone());
         }
     }
@@ -118,6 +118,17 @@ impl Host {
                 tracing::warn!(%source, lied, "state transfer: source replaced");
             }
             Notice::TransferEnded { sequence } => tracing::info!(%sequence, "state transfer ended"),
+            Notice::NotVoting { reason: NotVoting::Lost(loss) } => {
+                tracing::warn!(?loss, "this replica lost votes: it executes, and votes again in the next epoch");
+            }
+            Notice::NotVoting { reason: NotVoting::Asking { .. } } => {
+                tracing::info!("asks the others what it has said before it votes");
+            }
+            Notice::Voting { epoch } => tracing::info!(%epoch, "votes"),
+            Notice::EpochEntered { epoch, began } => {
+                self.pool.follow(self.machine.configuration());
+                tracing::info!(%epoch, %began, "entered an epoch");
+            }
             other => tracing::info!(?other, "notice"),
         }
     }
@@ -136,6 +147,7 @@ pub(super) fn lane(message: &Message) -> Lane {
         | Message::NewView(_)
         | Message::Batch(_)
         | Message::Decided(_)
-        | Message::Part(_) => Lane::Bulk,
+        | Message::Part(_)
+        | Message::Statements(_) => Lane::Bulk,
     }
 }

@@ -235,7 +235,7 @@ impl Host {
             && only.request.body.len() <= SMALL_BYTES_MAX
         {
             let received = std::mem::take(&mut self.clients.unchecked);
-            let checked = check_requests(received, &self.configuration, &mut self.rule);
+            let checked = check_requests(received, self.machine.configuration(), &mut self.rule);
             return self.take_checked_requests(checked);
         }
         while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {

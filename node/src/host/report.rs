@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_protocol::number::ReplicaId;
-use quorate_protocol::replica::Mode;
+use quorate_protocol::output::{Loss, NotVoting};
+use quorate_protocol::replica::{Mode, Replica};
 use serde::Serialize;
 
 use super::Host;
@@ -65,8 +66,11 @@ pub struct LinkReport {
 pub struct Report {
     /// Its number.
     pub id: u8,
-    /// `primary` or `backup`.
+    /// `primary`, `backup`, or `learner` if it has lost votes.
     pub role: &'static str,
+    /// Why it does not vote, if it does not, and what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Its epoch.
     pub epoch: u64,
     /// Its view.
@@ -124,7 +128,7 @@ impl Host {
 
     fn account(&self) -> Report {
         let machine = &self.machine;
-        let primary = self.configuration.primary(machine.view());
+        let primary = machine.configuration().primary(machine.view());
         let mode = match machine.mode() {
             _ if machine.is_diverged() => "diverged".to_owned(),
             _ if machine.transfer_target().is_some() => "state transfer".to_owned(),
@@ -134,8 +138,13 @@ impl Host {
         let counters = &self.counters;
         Report {
             id: machine.id().value(),
-            role: if primary == machine.id() { "primary" } else { "backup" },
-            epoch: self.configuration.epoch().value(),
+            role: match machine.not_voting() {
+                Some(NotVoting::Lost(_)) => "learner",
+                _ if primary == machine.id() => "primary",
+                _ => "backup",
+            },
+            waits_for: machine.not_voting().map(|reason| waits_for(machine, reason)),
+            epoch: machine.configuration().epoch().value(),
             view: machine.view().value(),
             primary: primary.value(),
             mode,
@@ -175,6 +184,28 @@ impl Host {
         };
         self.peers.links().into_iter().map(link).collect()
     }
+}
+
+/// Why a replica does not vote, and what it waits for.
+fn waits_for(machine: &Replica, reason: NotVoting) -> String {
+    let loss = match reason {
+        NotVoting::Asking { answers, needed } => {
+            return format!("others to tell what it said before: {answers} of {needed} did");
+        }
+        NotVoting::Lost(loss) => loss,
+    };
+    let why = match loss {
+        Loss::Empty => "its log is gone or new".to_owned(),
+        Loss::Damaged => "votes in its log are damaged".to_owned(),
+        Loss::Earlier => "it lost votes before".to_owned(),
+        Loss::Shown { by } => format!("replica {by} showed a vote that its log does not hold"),
+        Loss::Replaced => "another log was started under its key".to_owned(),
+    };
+    let what = match machine.epoch_ends() {
+        Some(end) => format!("the epoch to end at slot {end}"),
+        None => "its rejoin to be ordered, which ends the epoch".to_owned(),
+    };
+    format!("{what}, since {why}")
 }
 
 #[cfg(test)]

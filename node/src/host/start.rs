@@ -29,7 +29,7 @@ use super::report::{Counters, LastReport};
 use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
-use crate::configuration::ReplicaConfiguration;
+use crate::configuration::{LOG, ReplicaConfiguration};
 use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -73,8 +73,8 @@ struct Opened {
     checkpoint: Option<DurableCheckpoint>,
     records: Vec<(RecordNumber, Recovered)>,
     first_record: RecordNumber,
-    /// The log never held a record.
-    is_log_new: bool,
+    /// Votes in the log were damaged: it was set aside, and another one begun.
+    is_damaged: bool,
 }
 
 /// Runs a replica until `stop` ends. `ready` is called once its state is recovered and its sockets are bound.
@@ -115,11 +115,11 @@ fn open(
 ) -> anyhow::Result<Opened> {
     let folder = state_folder(configuration);
     let (store, application, checkpoint) = open_state(&folder, build).map_err(|error| advise(error, &folder))?;
-    let (log, records, next) = open_log(configuration, events)?;
+    let (log, records, next, is_damaged) = open_log(configuration, events)?;
     let first_record = RecordNumber::new(next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
-    Ok(Opened { log, store, application, checkpoint, records, first_record, is_log_new: next.is_none() })
+    Ok(Opened { log, store, application, checkpoint, records, first_record, is_damaged })
 }
 
 /// The store's own threads inherit the priority of the one that opens it.
@@ -151,15 +151,43 @@ fn open_state(
 
 type Records = Vec<(RecordNumber, Recovered)>;
 
+/// Opens the log. One whose votes are damaged is set aside, and another one begun: this replica will say nothing that they
+/// could contradict. (PROTOCOL §9)
 fn open_log(
     configuration: &ReplicaConfiguration,
     events: &mpsc::UnboundedSender<Event>,
-) -> anyhow::Result<(Log, Records, Option<u64>)> {
-    let folder = configuration.data.join("log");
+) -> anyhow::Result<(Log, Records, Option<u64>, bool)> {
+    let folder = configuration.data.join(LOG);
+    let (log, records, recovery) = read_log(configuration, &folder, events)?;
+    // A hole in the last write was never reported durable, so nothing was said that rests on it.
+    let lost: Vec<_> = recovery.missing.iter().filter(|missing| missing.was_durable).collect();
+    if !lost.is_empty() {
+        log.close().ok();
+        let aside = set_aside(&folder).with_context(|| format!("setting {} aside", folder.display()))?;
+        tracing::error!(?lost, aside = %aside.display(), "records of the log are lost, and votes with them");
+        let (log, records, recovery) = read_log(configuration, &folder, events)?;
+        return Ok((log, records, recovery.next, true));
+    }
+    if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {
+        let (bodies, heads) = (recovery.damaged_bodies, recovery.repaired_heads);
+        tracing::warn!(
+            bodies,
+            heads,
+            "the log is damaged: votes were read from their second copy, batches are fetched"
+        );
+    }
+    Ok((log, records, recovery.next, false))
+}
+
+fn read_log(
+    configuration: &ReplicaConfiguration,
+    folder: &Path,
+    events: &mpsc::UnboundedSender<Event>,
+) -> anyhow::Result<(Log, Records, log::Recovery)> {
     let protocol = configuration.genesis.configuration();
     let identity =
         Identity { cluster: *protocol.cluster().digest().as_bytes(), replica: configuration.id.value().into() };
-    let mut options = log::Options::new(folder.clone(), identity);
+    let mut options = log::Options::new(folder.to_owned(), identity);
     options.segment_bytes = configuration.resources.log_segment_bytes.bytes();
     options.disk_bytes_max = configuration.resources.disk_bytes_max.bytes();
     let mut records = Vec::new();
@@ -176,24 +204,18 @@ fn open_log(
     if let Some((number, error)) = unknown {
         bail!("{}: record {number} is none of this version: {error}", folder.display());
     }
-    // A hole in the last write was never reported durable, so nothing was said that rests on it.
-    let lost: Vec<_> = recovery.missing.iter().filter(|missing| missing.was_durable).collect();
-    if !lost.is_empty() {
-        bail!(
-            "{}: records are missing before the end of the log: {lost:?}. What this replica signed may be lost, so it must \
-             not vote again under its key",
-            folder.display()
-        );
-    }
-    if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {
-        let (bodies, heads) = (recovery.damaged_bodies, recovery.repaired_heads);
-        tracing::warn!(
-            bodies,
-            heads,
-            "the log is damaged: votes were read from their second copy, batches are fetched"
-        );
-    }
-    Ok((log, records, recovery.next))
+    Ok((log, records, recovery))
+}
+
+/// Moves a folder to a name beside it that is not taken.
+fn set_aside(folder: &Path) -> io::Result<PathBuf> {
+    let parent = folder.parent().unwrap_or_else(|| Path::new("."));
+    let names = (0_u32..).map(|number| parent.join(format!("{LOG}.damaged-{number}")));
+    let mut free = names.filter(|path| !path.exists());
+    let aside = free.next().ok_or(io::ErrorKind::AlreadyExists)?;
+    fs::rename(folder, &aside)?;
+    fs::File::open(parent)?.sync_all()?;
+    Ok(aside)
 }
 
 /// Rebuilds the application and the protocol's entries from the store.
@@ -230,7 +252,7 @@ fn assemble(
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<(Host, Sources)> {
-    let Opened { log, store, application, checkpoint, records, first_record, is_log_new } = opened;
+    let Opened { log, store, application, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
@@ -250,15 +272,13 @@ fn assemble(
         checkpoint,
         records,
         first_record,
+        is_damaged,
+        token: getrandom::u64().context("drawing a number for this start")?,
     };
     let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
-    if is_log_new && taken > Sequence::ZERO {
-        return Err(lost_log(files, taken).into());
-    }
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
-        configuration,
         clock,
         peers,
         log,
@@ -274,23 +294,6 @@ fn assemble(
         evidence,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
-}
-
-/// Nobody gets to a checkpoint without having signed anything. (PROTOCOL §9)
-fn lost_log(files: &ReplicaConfiguration, taken: Sequence) -> Problem {
-    let (log, state) = (files.data.join("log"), state_folder(files));
-    Problem::failed(
-        format!(
-            "{} holds no record, and {} a state at slot {taken}. What this replica signed is lost, so it must not vote again \
-             under its key",
-            log.display(),
-            state.display()
-        ),
-        format!(
-            "put the log that belongs to that state back into {}; without it leave the replica stopped",
-            log.display()
-        ),
-    )
 }
 
 /// A state without the protocol's own part is a damaged one.
@@ -433,19 +436,6 @@ mod tests {
         let report = refused(|folder| write(folder, vec![(long, Some(Bytes::new()))], vec![])).await;
         assert!(report.error.contains("entry 0 is not one of this application's"), "{report}");
         assert_advises_to_move_the_state(&report);
-    }
-
-    #[tokio::test]
-    async fn a_state_whose_log_is_gone_is_not_started_from() {
-        let root = tempfile::tempdir().unwrap();
-        let net = root.path().join("net");
-        Network::create(&net, Plan::on_loopback(4, 4100)).unwrap();
-        let clock = (Bytes::from_static(b"t"), Some(Bytes::from_static(&[0; 8])));
-        write(&net.join("replica-0/data/state"), vec![], vec![clock]);
-        let report = Report::new(&start(&root).await.unwrap_err());
-        assert!(report.error.contains("replica-0/data/log holds no record"), "{report}");
-        assert!(report.error.contains("must not vote again"), "{report}");
-        assert!(report.mend.is_some_and(|mend| mend.starts_with("put the log")));
     }
 
     #[tokio::test]

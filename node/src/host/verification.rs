@@ -60,7 +60,13 @@ pub(super) enum Checked {
     Requests(Vec<CheckedRequest>),
 }
 
-enum Job {
+/// Something to check, with the keys of the epoch in which it came.
+struct Job {
+    configuration: Arc<Configuration>,
+    what: What,
+}
+
+enum What {
     Message(ReplicaId, Box<Message>, Permit),
     Requests(Vec<Received>),
 }
@@ -70,6 +76,7 @@ pub(super) struct Pool {
     /// Bound: [`CHECKS_PER_PEER_MAX`] of each member, and [`REQUEST_CHECKS_MAX`] of clients.
     jobs: Sender<Job>,
     threads: Vec<JoinHandle<()>>,
+    configuration: Arc<Configuration>,
     /// Jobs with requests that are not back yet.
     requests_in_check: usize,
     /// Bound: one a member.
@@ -107,7 +114,11 @@ pub(super) fn is_small(message: &Message) -> bool {
         | Message::Part(_)
         | Message::Batch(_)
         | Message::Request(_) => true,
-        Message::Stable(_) | Message::Decided(_) | Message::ViewChange(_) | Message::NewView(_) => false,
+        Message::Stable(_)
+        | Message::Decided(_)
+        | Message::ViewChange(_)
+        | Message::NewView(_)
+        | Message::Statements(_) => false,
     }
 }
 
@@ -137,12 +148,17 @@ impl Pool {
         let threads = (0..count.max(1))
             .map(|index| {
                 let (waiting, events) = (Arc::clone(&waiting), events.clone());
-                let configuration = Arc::clone(configuration);
-                let work = move || work(&waiting, &configuration, &events);
+                let work = move || work(&waiting, &events);
                 std::thread::Builder::new().name(format!("verify-{index}")).spawn(work)
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { jobs, threads, requests_in_check: 0, peers: BTreeMap::new() })
+        let configuration = Arc::clone(configuration);
+        Ok(Self { jobs, threads, configuration, requests_in_check: 0, peers: BTreeMap::new() })
+    }
+
+    /// What is handed over from now on is checked with the keys of this epoch.
+    pub(super) fn follow(&mut self, configuration: &Arc<Configuration>) {
+        self.configuration = Arc::clone(configuration);
     }
 
     /// Has a peer's message wait for its turn.
@@ -162,7 +178,7 @@ impl Pool {
     /// The threads have ended.
     pub(super) fn check_message(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         self.peers.entry(from).or_default().in_check += 1;
-        self.submit(Job::Message(from, message.into(), permit))
+        self.submit(What::Message(from, message.into(), permit))
     }
 
     /// A message of a peer is back.
@@ -188,7 +204,7 @@ impl Pool {
     /// The threads have ended.
     pub(super) fn check_requests(&mut self, requests: Vec<Received>) -> anyhow::Result<()> {
         self.requests_in_check += 1;
-        self.submit(Job::Requests(requests))
+        self.submit(What::Requests(requests))
     }
 
     /// Requests are back.
@@ -196,7 +212,8 @@ impl Pool {
         self.requests_in_check -= 1;
     }
 
-    fn submit(&self, job: Job) -> anyhow::Result<()> {
+    fn submit(&self, what: What) -> anyhow::Result<()> {
+        let job = Job { configuration: Arc::clone(&self.configuration), what };
         self.jobs.send(job).map_err(|_ended| anyhow::anyhow!("the verification threads have ended"))
     }
 
@@ -211,16 +228,16 @@ impl Pool {
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>, configuration: &Configuration, events: &UnboundedSender<Event>) {
+fn work(waiting: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
     let mut rule = Zip215::default();
     loop {
         let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        let checked = match job {
-            Job::Message(from, message, permit) => {
-                Checked::Message { from, message: verify(*message, from, configuration, &mut rule).into(), permit }
+        let Ok(Job { configuration, what }) = job else { return };
+        let checked = match what {
+            What::Message(from, message, permit) => {
+                Checked::Message { from, message: verify(*message, from, &configuration, &mut rule).into(), permit }
             }
-            Job::Requests(received) => Checked::Requests(check_requests(received, configuration, &mut rule)),
+            What::Requests(received) => Checked::Requests(check_requests(received, &configuration, &mut rule)),
         };
         if events.send(Event::Checked(checked)).is_err() {
             return;
@@ -235,10 +252,15 @@ mod tests {
     use quorate_protocol::codec::Blob;
     use quorate_protocol::message::SignedViewChange;
 
+    use crate::configuration::network::{Network, Plan};
+
     /// A pool of no threads, and what it was handed.
     fn pool() -> (Pool, Receiver<Job>) {
         let (jobs, handed) = channel();
-        (Pool { jobs, threads: Vec::new(), requests_in_check: 0, peers: BTreeMap::new() }, handed)
+        let folder = tempfile::tempdir().unwrap();
+        let network = Network::create(&folder.path().join("net"), Plan::on_loopback(4, 4100)).unwrap();
+        let configuration = Arc::new(network.genesis().configuration().clone());
+        (Pool { jobs, threads: Vec::new(), configuration, requests_in_check: 0, peers: BTreeMap::new() }, handed)
     }
 
     fn view_change() -> Message {

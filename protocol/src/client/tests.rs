@@ -53,7 +53,7 @@ fn configuration_with(size: u8, parameters: Parameters) -> Configuration {
     };
     let members = List::new((0..size).map(member).collect()).expect("few members");
     let cluster = ClusterId::new(Digest::from_bytes([1; 32]));
-    Configuration::new(cluster, Epoch::ZERO, members, parameters).expect("a valid configuration")
+    Configuration::new(cluster, members, parameters).expect("a valid configuration")
 }
 
 fn replica(index: u8) -> ReplicaId {

@@ -1,11 +1,14 @@
 //! Checkpoints, and what becomes stable by them. (PROTOCOL §5)
 
+use alloc::vec::Vec;
+
 use quorate_crypto::{Digest, Domain, hash};
 
-use super::{OwnCheckpoint, Replica, state_root};
+use super::{Executing, OwnCheckpoint, Replica, state_root};
 use crate::certificate::{Certificate, StableCertificate};
 use crate::configuration::Configuration;
 use crate::evidence::Evidence;
+use crate::membership::Membership;
 use crate::message::{Message, StateRoot};
 use crate::number::Sequence;
 use crate::output::{Notice, Output};
@@ -21,12 +24,17 @@ impl Replica {
     /// All results up to a checkpoint's slot are back and nothing beyond it is in execution.
     pub(super) fn take_checkpoint(&mut self, sequence: Sequence) {
         assert!(self.execution.issued == sequence && self.execution.in_execution.is_empty());
+        if self.execution.membership.ends() == Some(sequence) {
+            self.execution.membership = self.execution.membership.next(sequence);
+            self.execution.ending_since = None;
+        }
         let (sessions, changes) = self.sessions.checkpoint();
-        let protocol = protocol_digest(&self.configuration, sessions, self.execution.time);
+        let Executing { time, membership, .. } = &self.execution;
+        let protocol = protocol_digest(&self.configuration, sessions, *time, membership);
         let own = OwnCheckpoint { protocol, application: None, is_durable: false, vote: None };
         self.checkpoints.own.insert(sequence, own);
         let mut protocol = changes;
-        protocol.push(self.clock_entry());
+        protocol.extend(self.own_entries());
         self.outbox.push(Output::TakeCheckpoint { sequence, protocol });
     }
 
@@ -45,15 +53,20 @@ impl Replica {
         self.announce_stable();
         self.try_vote_checkpoint(sequence);
         self.try_cut();
+        self.try_enter_epoch();
     }
 
     /// The vote needs no record: after a restart the durable state gives the same root.
-    fn try_vote_checkpoint(&mut self, sequence: Sequence) {
+    pub(super) fn try_vote_checkpoint(&mut self, sequence: Sequence) {
         let Some(root) = self.state_root_at(sequence) else { return };
         // A state that was replaced may lead past slots that this replica has voted on already, with another root.
-        let voted = self.checkpoints.votes[self.id.index()].iter().map(|vote| vote.statement.sequence).max();
-        let is_past = sequence <= self.log.low() || voted.is_some_and(|voted| sequence <= voted);
-        if is_past || self.execution.is_diverged {
+        // The same vote may be cast again: peers that remember it may have been started since, and ask for it.
+        let is_against = |voted: &Vote<Checkpoint>| {
+            voted.statement.sequence > sequence
+                || (voted.statement.sequence == sequence && voted.statement.root != root)
+        };
+        let is_past = sequence <= self.log.low() || self.checkpoints.votes[self.id.index()].iter().any(is_against);
+        if is_past || self.execution.is_diverged || !self.is_voter() || !self.is_of_epoch(sequence) {
             return;
         }
         let epoch = self.configuration.epoch();
@@ -65,6 +78,13 @@ impl Replica {
         own.vote = Some(vote);
         self.outbox.push(Output::Broadcast(Message::Checkpoint(vote)));
         self.count_checkpoint(vote);
+    }
+
+    /// Whether a checkpoint of its own is of the epoch in which this replica takes part: the one that ends it is.
+    fn is_of_epoch(&self, sequence: Sequence) -> bool {
+        let (state, own) = (&self.execution.membership, self.configuration.epoch());
+        let is_end = own.next() == Some(state.epoch()) && sequence == state.began();
+        sequence > self.configuration.began() && (state.epoch() == own || is_end)
     }
 
     pub(super) fn on_checkpoint(&mut self, vote: Vote<Checkpoint>) {
@@ -89,8 +109,7 @@ impl Replica {
             return self.refuse(Refusal::Duplicate);
         }
         held.push(vote);
-        held.sort_unstable_by_key(|vote| core::cmp::Reverse(vote.statement.sequence));
-        held.truncate(VOTES_MAX);
+        keep_highest(held);
         let votes = self.checkpoints.votes.iter().flatten();
         if let Some(certificate) = Certificate::collect(vote.statement, votes, self.configuration.quorum()) {
             self.take_stable(certificate);
@@ -100,6 +119,9 @@ impl Replica {
     pub(super) fn on_stable(&mut self, certificate: StableCertificate) {
         if certificate.statement.sequence <= self.log.low() {
             return self.refuse(Refusal::Outdated);
+        }
+        if certificate.statement.epoch > self.configuration.epoch() {
+            return self.note_ahead(certificate);
         }
         self.take_stable(certificate);
     }
@@ -125,6 +147,7 @@ impl Replica {
         self.compare_with_stable(sequence);
         self.announce_stable();
         self.try_cut();
+        self.try_enter_epoch();
         self.try_execute();
     }
 
@@ -164,15 +187,29 @@ impl Replica {
         }
         self.first_records = self.first_records.split_off(&up_to.saturating_add(1));
         self.checkpoints.cut = up_to;
-        let essentials = self.outbox.append(Record::Stable(stable));
-        self.checkpoints.cut_record = self.append_view().unwrap_or(essentials);
+        let essentials = self.outbox.append(Record::Incarnation(self.participation.incarnation));
+        let epoch = self.outbox.append(Record::Epoch(self.participation.membership.clone(), stable));
+        self.checkpoints.cut_record = self.append_view().unwrap_or(epoch);
         let before = self.first_records.values().min().copied().unwrap_or(essentials).min(essentials);
         self.outbox.push(Output::Cut { before });
     }
 }
 
-/// The digest of all state but the application's: sessions, configuration, time of the last slot.
-pub(super) fn protocol_digest(configuration: &Configuration, sessions: Digest, time: WallTime) -> Digest {
+/// Keeps a member's votes for its highest slots.
+pub(super) fn keep_highest(votes: &mut Vec<Vote<Checkpoint>>) {
+    votes.sort_unstable_by_key(|vote| core::cmp::Reverse(vote.statement.sequence));
+    votes.truncate(VOTES_MAX);
+}
+
+/// The digest of all state but the application's: sessions, configuration, time of the last slot, and who votes in which
+/// epoch.
+pub(super) fn protocol_digest(
+    configuration: &Configuration,
+    sessions: Digest,
+    time: WallTime,
+    membership: &Membership,
+) -> Digest {
     let time = time.nanoseconds().to_le_bytes();
-    hash(Domain::Session, &[sessions.as_bytes(), configuration.digest().as_bytes(), &time])
+    let (configuration, membership) = (configuration.digest(), membership.encode());
+    hash(Domain::Session, &[sessions.as_bytes(), configuration.as_bytes(), &time, &membership])
 }

@@ -1,6 +1,7 @@
 //! Commits, and the decision of a slot. (PROTOCOL §4.5)
 
 use super::Replica;
+use super::participation::remember;
 use crate::batch::Batch;
 use crate::certificate::CommittedCertificate;
 use crate::evidence::Evidence;
@@ -27,6 +28,7 @@ impl Replica {
             return;
         }
         let quorum = self.configuration.quorum();
+        remember(&mut self.peers[vote.voter.index()].last_commit, vote);
         let slot = self.log.entry(sequence);
         let counted = slot.commits.insert(vote);
         let certificate = match slot.committed {

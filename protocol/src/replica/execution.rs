@@ -8,8 +8,10 @@ use alloc::vec::Vec;
 use super::{Effect, Replica};
 use crate::application::{Executable, Execution, Results};
 use crate::batch::Batch;
+use crate::configuration::Parameters;
+use crate::membership::Rejoin;
 use crate::message::Outcome;
-use crate::number::Sequence;
+use crate::number::{ReplicaId, Sequence};
 use crate::output::Output;
 use crate::sessions::Admission;
 
@@ -31,7 +33,7 @@ impl Replica {
         if is_barrier || is_stopped || execution.in_execution.len() >= IN_EXECUTION_MAX {
             return None;
         }
-        let sequence = execution.issued.next()?;
+        let sequence = execution.issued.next().filter(|sequence| self.executes_in_epoch(*sequence))?;
         let batch = self.log.slot(sequence)?.decided_batch()?;
         Some((sequence, batch.clone()))
     }
@@ -42,6 +44,11 @@ impl Replica {
         let mut effects = Vec::with_capacity(batch.requests().len());
         for (index, parsed) in (0_u32..).zip(batch.requests()) {
             let request = &parsed.request;
+            if let Some((member, rejoin)) = self.rejoin_of(parsed) {
+                self.admit_rejoin(member, &rejoin, sequence);
+                effects.push(Effect::Skip(request.id()));
+                continue;
+            }
             effects.push(match self.sessions.admit(request, sequence, index) {
                 Admission::Execute => {
                     requests.push(Executable {
@@ -60,6 +67,17 @@ impl Replica {
         self.execution.issued = sequence;
         self.execution.in_execution.push_back((sequence, effects));
         self.outbox.push(Output::Execute(Execution { sequence, time: self.execution.time, requests }));
+    }
+
+    /// A member that lost votes is to vote again: the next checkpoint ends the epoch. One that does not count changes nothing.
+    fn admit_rejoin(&mut self, member: ReplicaId, rejoin: &Rejoin, sequence: Sequence) {
+        let Parameters { checkpoint_interval, .. } = *self.configuration.parameters();
+        let (time, interval) = (self.execution.time, self.parameters().rejoin_interval());
+        if !self.execution.membership.accepts(member, rejoin, time, interval) {
+            return;
+        }
+        self.execution.membership.admit(member, rejoin, (sequence, time), checkpoint_interval);
+        self.execution.ending_since.get_or_insert(self.now.monotonic);
     }
 
     /// The results of the slot that is in execution longest.

@@ -56,7 +56,7 @@ impl Replica {
     /// As the primary of the view that it asks for, with a quorum of view changes for exactly that view, begins it.
     pub(super) fn try_new_view(&mut self) {
         let Mode::ViewChange { to } = self.mode else { return };
-        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) || self.is_log_full() {
+        if self.configuration.primary(to) != self.id || !self.own_view_change_is_counted(to) || !self.may_vote() {
             return;
         }
         let of_view = self.view_changes.latest.iter().flatten().filter(|latest| latest.content.view == to);
@@ -209,7 +209,8 @@ impl Replica {
         assert!(view > self.view && view >= self.wanted_view(), "views only rise");
         let signed = view_changes.iter().map(|view_change| view_change.signed.clone()).collect();
         let signed = List::new(signed).expect("a quorum is at most the number of members");
-        let record = Record::NewView(view, NewViewRecord { new_view: new_view.signed.clone(), view_changes: signed });
+        let record = NewViewRecord { new_view: new_view.signed.clone(), view_changes: signed };
+        let record = Record::NewView(self.configuration.epoch(), view, record);
         if self.configuration.primary(view) == self.id {
             self.view_changes.entered_record =
                 self.outbox.send_after(record, Message::NewView(new_view.signed.clone()));
@@ -269,7 +270,7 @@ impl Replica {
         let Some(slot) = self.log.slot(sequence) else { return };
         let Some(digest) = slot.awaited else { return };
         let Some(batch) = slot.batch(&digest).cloned() else { return };
-        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full() {
+        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || !self.may_vote() {
             return;
         }
         for request in batch.requests() {

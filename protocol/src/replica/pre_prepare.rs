@@ -24,7 +24,7 @@ impl Replica {
             } else if matches!(refusal, Refusal::Conflict | Refusal::ProposedByNewView) {
                 // Two votes that are signed catch the primary. (PROTOCOL §4.3)
                 self.count_prepare(vote);
-            } else if refusal == Refusal::LogFull {
+            } else if matches!(refusal, Refusal::LogFull | Refusal::NotVoting) {
                 self.note_proposal(vote, batch);
             }
             return;
@@ -69,7 +69,10 @@ impl Replica {
         if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
             return Some(Refusal::Clock);
         }
-        self.is_log_full().then_some(Refusal::LogFull)
+        if self.is_log_full() {
+            return Some(Refusal::LogFull);
+        }
+        (!self.may_vote()).then_some(Refusal::NotVoting)
     }
 
     /// The primary did its part, though this replica can't: the batch is here should the others decide it.

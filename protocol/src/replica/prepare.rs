@@ -1,5 +1,6 @@
 //! Votes to accept a batch, and the prepared certificate. (PROTOCOL §4.3, §4.4)
 
+use super::participation::remember;
 use super::{Mode, Replica};
 use crate::evidence::Evidence;
 use crate::message::Message;
@@ -31,6 +32,7 @@ impl Replica {
         if !self.log.is_within_watermarks(sequence) {
             return;
         }
+        remember(&mut self.peers[vote.voter.index()].last_prepare, vote);
         let slot = self.log.entry(sequence);
         let is_against_own = slot.cast.as_ref().is_some_and(|own| contradicts(&own.statement, &vote.statement));
         let counted = slot.prepares.insert(vote);
@@ -53,7 +55,7 @@ impl Replica {
 
     /// With a prepared certificate of its view, a replica makes the certificate durable, then commits.
     pub(super) fn try_prepare(&mut self, sequence: Sequence) {
-        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || self.is_log_full() {
+        if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || !self.may_vote() {
             return;
         }
         let (view, quorum) = (self.view, self.configuration.quorum());

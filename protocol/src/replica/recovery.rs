@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
+use super::participation::{Participation, Standing};
 use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
 use crate::batch::Batch;
@@ -14,13 +15,14 @@ use crate::certificate::{CommittedCertificate, StableCertificate};
 use crate::codec::{CodecError, decode};
 use crate::configuration::Configuration;
 use crate::log::Log;
+use crate::membership::Membership;
 use crate::message::{
     CheckedNewView, CheckedViewChange, Entry, SharedViewChange, SignedNewView, SignedViewChange, new_view_digest,
     view_change_digest,
 };
-use crate::number::{RecordNumber, ReplicaId, Sequence, View};
+use crate::number::{Epoch, Incarnation, RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
-use crate::output::Suspicion;
+use crate::output::{Loss, NotVoting, Notice, Output};
 use crate::queue::Queue;
 use crate::record::{NewViewRecord, Record, Recovered};
 use crate::sessions::{Bounds, Sessions};
@@ -44,6 +46,10 @@ pub struct Start {
     pub records: Vec<(RecordNumber, Recovered)>,
     /// The number that the next record gets: one above the last.
     pub first_record: RecordNumber,
+    /// Whether the log is known to have lost records that may be votes: then `records` are none.
+    pub is_damaged: bool,
+    /// A random number, never used before: it names what this start asks of the others, and a new incarnation.
+    pub token: u64,
 }
 
 /// A state as it was made durable.
@@ -75,18 +81,6 @@ pub enum StartError {
         /// What is wrong with it.
         source: CodecError,
     },
-    /// A vote above the watermarks that the log itself gives. The certificate that let it be cast was written before it: it
-    /// is lost, and so may be other votes.
-    #[error(
-        "record {number} of the log is a vote on slot {sequence}, above the watermarks: records before it are missing, \
-         and votes may be lost"
-    )]
-    AboveWatermarks {
-        /// The record's number.
-        number: RecordNumber,
-        /// The vote's slot.
-        sequence: Sequence,
-    },
 }
 
 impl Replica {
@@ -95,31 +89,66 @@ impl Replica {
     /// # Errors
     /// [`StartError`]: the state or the records are not a replica's of this configuration.
     pub fn start(start: Start, now: Now) -> Result<Self, StartError> {
-        let Start { id, configuration, signer, checkpoint, records, first_record } = start;
+        let Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token } = start;
         if configuration.member(id).is_none() {
             return Err(StartError::NotAMember(id));
         }
         let mut replica = Self::empty(id, configuration, signer, first_record, now);
+        replica.participation.token = token;
         if let Some(checkpoint) = checkpoint {
             replica.recover_checkpoint(checkpoint)?;
         }
+        let loss = replica.recover_participation(&records, is_damaged);
         // The watermarks first: which votes are to be taken up depends on them, and a cut writes them after older votes.
         for (_, recovered) in &records {
-            if let Recovered::Whole(Record::Stable(certificate)) = recovered {
+            if let Recovered::Whole(Record::Stable(certificate) | Record::Epoch(_, certificate)) = recovered {
                 replica.recover_stable(certificate);
             }
         }
-        let high = replica.log.high();
-        let voted = records.iter().filter_map(|(number, recovered)| Some((*number, voted_slot(recovered)?)));
-        if let Some((number, sequence)) = voted.into_iter().find(|(_, sequence)| *sequence > high) {
-            return Err(StartError::AboveWatermarks { number, sequence });
-        }
-        let mut lost = None;
+        let loss = loss.or_else(|| replica.has_votes_above(&records).then_some(Loss::Damaged));
         for (number, recovered) in records {
-            replica.recover(number, recovered, &mut lost).map_err(|source| StartError::Record { number, source })?;
+            replica.recover(number, recovered).map_err(|source| StartError::Record { number, source })?;
         }
-        replica.resume(lost);
+        replica.resume(loss);
         Ok(replica)
+    }
+
+    /// In which epoch it takes part, in which life of its log; and whether votes of that life are lost.
+    fn recover_participation(&mut self, records: &[(RecordNumber, Recovered)], is_damaged: bool) -> Option<Loss> {
+        let mut incarnation = None;
+        for (_, recovered) in records {
+            match recovered {
+                Recovered::Whole(Record::Incarnation(found)) => incarnation = Some(*found),
+                Recovered::Whole(Record::Epoch(membership, _)) => self.participation.membership = membership.clone(),
+                Recovered::Whole(_)
+                | Recovered::AcceptedWithoutBatch(_)
+                | Recovered::LearnedWithoutBatch(_)
+                | Recovered::ViewChangeLost(..)
+                | Recovered::NewViewLost(..) => {}
+            }
+        }
+        let Some(incarnation) = incarnation.filter(|_| !is_damaged) else {
+            // It votes in no epoch before the next, and can as well be in the one that its state is in.
+            self.participation.membership = self.execution.membership.clone();
+            self.take_up_epoch();
+            return Some(if is_damaged { Loss::Damaged } else { Loss::Empty });
+        };
+        self.participation.incarnation = incarnation;
+        self.take_up_epoch();
+        (!self.is_named()).then_some(Loss::Earlier)
+    }
+
+    fn take_up_epoch(&mut self) {
+        let (epoch, began) = (self.participation.membership.epoch(), self.participation.membership.began());
+        self.configuration = Arc::new(self.configuration.in_epoch(epoch, began));
+    }
+
+    /// Whether a vote lies above the watermarks that the log itself gives. The certificate that let it be cast was written
+    /// before it: it is lost, and so may be other votes.
+    fn has_votes_above(&self, records: &[(RecordNumber, Recovered)]) -> bool {
+        let (epoch, high) = (self.configuration.epoch(), self.log.high());
+        let voted = records.iter().filter_map(|(_, recovered)| voted_slot(recovered));
+        voted.into_iter().any(|(of, sequence)| of == epoch && sequence > high)
     }
 
     fn empty(
@@ -130,7 +159,6 @@ impl Replica {
         now: Now,
     ) -> Self {
         let members = configuration.size();
-        let none = |count: usize| (0..count).map(|_| None).collect::<Vec<_>>();
         let mut replica = Self {
             id,
             signer,
@@ -144,6 +172,8 @@ impl Replica {
                 issued: Sequence::ZERO,
                 executed: Sequence::ZERO,
                 time: WallTime::ZERO,
+                membership: Membership::first(members),
+                ending_since: None,
                 in_execution: VecDeque::new(),
                 is_diverged: false,
             },
@@ -154,14 +184,7 @@ impl Replica {
                 cut: Sequence::ZERO,
                 cut_record: RecordNumber::ZERO,
             },
-            view_changes: ViewChanges {
-                latest: none(members),
-                incomplete: (0..members).map(|_| None).collect(),
-                entered: None,
-                entered_record: RecordNumber::ZERO,
-                own: None,
-                early: (0..members).map(|_| VecDeque::new()).collect(),
-            },
+            view_changes: ViewChanges::none(members),
             suspicion: Suspecting {
                 since: now.monotonic,
                 of_primary: None,
@@ -178,6 +201,12 @@ impl Replica {
             timers: Timers::default(),
             first_records: BTreeMap::new(),
             shortage: Shortage::default(),
+            participation: Participation::new(
+                Incarnation::ZERO,
+                Membership::first(members),
+                Standing::Asking { answered: 0 },
+                0,
+            ),
             refusals: BTreeMap::new(),
             now,
             configuration,
@@ -192,17 +221,18 @@ impl Replica {
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;
+        self.execution.membership = state.membership;
+        self.execution.ending_since = self.execution.membership.ends().map(|_| self.now.monotonic);
         self.sessions = state.sessions;
         self.adopt_checkpoint(sequence, state.root);
         Ok(())
     }
 
-    fn recover(
-        &mut self,
-        number: RecordNumber,
-        recovered: Recovered,
-        lost: &mut Option<View>,
-    ) -> Result<(), CodecError> {
+    /// Takes up one record. What was said in epochs before this one binds no more.
+    fn recover(&mut self, number: RecordNumber, recovered: Recovered) -> Result<(), CodecError> {
+        if epoch_of(&recovered).is_some_and(|epoch| epoch != self.configuration.epoch()) {
+            return Ok(());
+        }
         match recovered {
             Recovered::Whole(Record::Accepted(vote, batch)) => self.recover_accepted(number, vote, batch),
             Recovered::AcceptedWithoutBatch(vote) => self.recover_accepted(number, vote, None),
@@ -226,8 +256,8 @@ impl Replica {
             Recovered::Whole(Record::Learned(certificate, batch)) => {
                 self.recover_decided(number, certificate, Some(batch));
             }
-            Recovered::Whole(Record::Stable(_)) => {}
-            Recovered::Whole(Record::ViewChange(view, signed)) => {
+            Recovered::Whole(Record::Stable(_) | Record::Epoch(..) | Record::Incarnation(_)) => {}
+            Recovered::Whole(Record::ViewChange(_, view, signed)) => {
                 let view_change = Arc::new(self.checked_view_change(signed)?);
                 if view > self.wanted_view() {
                     self.mode = Mode::ViewChange { to: view };
@@ -235,8 +265,10 @@ impl Replica {
                     self.view_changes.own = Some(view_change);
                 }
             }
-            Recovered::Whole(Record::NewView(view, record)) => self.recover_new_view(number, view, record)?,
-            Recovered::ViewChangeLost(view) | Recovered::NewViewLost(view) => *lost = (*lost).max(Some(view)),
+            Recovered::Whole(Record::NewView(_, view, record)) => self.recover_new_view(number, view, record)?,
+            Recovered::ViewChangeLost(_, view) | Recovered::NewViewLost(_, view) => {
+                self.view_changes.forsaken = self.view_changes.forsaken.max(Some(view));
+            }
         }
         Ok(())
     }
@@ -305,18 +337,16 @@ impl Replica {
         Ok(CheckedNewView { content: decode(signed.body.bytes())?, signed, digest })
     }
 
-    /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next.
-    fn resume(&mut self, lost: Option<View>) {
+    /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next, once
+    /// it votes again.
+    fn resume(&mut self, loss: Option<Loss>) {
         self.log.prune(self.execution.executed);
         self.compare_with_stable(self.log.low());
         let highest_cast = self.log.slots_after(self.log.low()).filter_map(|(_, slot)| slot.cast_view()).max();
         let above = highest_cast.filter(|view| *view > self.view);
-        let lost = lost.max(above).filter(|view| *view >= self.wanted_view());
-        if let Some(lost) = lost.filter(|lost| *lost > self.view || self.view_changes.entered.is_none()) {
-            if let Some(next) = lost.next() {
-                self.start_view_change(next, Suspicion::Restart);
-            }
-        } else if self.mode == Mode::Normal {
+        let lost = self.view_changes.forsaken.max(above).filter(|view| *view >= self.wanted_view());
+        self.view_changes.forsaken = lost.filter(|lost| *lost > self.view || self.view_changes.entered.is_none());
+        if self.mode == Mode::Normal && self.view_changes.forsaken.is_none() {
             let proposals = self.view_changes.entered.as_ref().map(|(new_view, _)| new_view.content.proposals.clone());
             self.take_up_proposals(&proposals.map_or(Vec::new(), |proposals| proposals.to_vec()));
         }
@@ -326,28 +356,54 @@ impl Replica {
         if let Some(checkpoint) = self.checkpoints.own.last_key_value().map(|(sequence, _)| *sequence) {
             self.on_checkpoint_durable(checkpoint);
         }
+        match loss {
+            None => {
+                let reason = NotVoting::Asking { answers: 0, needed: self.configuration.quorum() - 1 };
+                self.outbox.push(Output::Notice(Notice::NotVoting { reason }));
+            }
+            Some(Loss::Earlier) => self.stay_learner(),
+            Some(loss) => self.lose(loss),
+        }
         self.try_execute();
         self.send_status();
         self.refresh_timers();
     }
 }
 
-/// The slot on which a record is this replica's vote.
-fn voted_slot(recovered: &Recovered) -> Option<Sequence> {
+/// The epoch and slot in which a record is this replica's vote.
+fn voted_slot(recovered: &Recovered) -> Option<(Epoch, Sequence)> {
     match recovered {
         Recovered::Whole(Record::Accepted(vote, _)) | Recovered::AcceptedWithoutBatch(vote) => {
-            Some(vote.statement.sequence)
+            Some((vote.statement.epoch, vote.statement.sequence))
         }
-        Recovered::Whole(Record::Prepared(_, vote)) => Some(vote.statement.sequence),
+        Recovered::Whole(Record::Prepared(_, vote)) => Some((vote.statement.epoch, vote.statement.sequence)),
         Recovered::Whole(
             Record::Committed(_)
             | Record::Learned(..)
             | Record::Stable(_)
             | Record::ViewChange(..)
-            | Record::NewView(..),
+            | Record::NewView(..)
+            | Record::Epoch(..)
+            | Record::Incarnation(_),
         )
         | Recovered::LearnedWithoutBatch(_)
-        | Recovered::ViewChangeLost(_)
-        | Recovered::NewViewLost(_) => None,
+        | Recovered::ViewChangeLost(..)
+        | Recovered::NewViewLost(..) => None,
+    }
+}
+
+/// The epoch that a record belongs to, if to one.
+fn epoch_of(recovered: &Recovered) -> Option<Epoch> {
+    match recovered {
+        Recovered::Whole(Record::Accepted(vote, _)) | Recovered::AcceptedWithoutBatch(vote) => {
+            Some(vote.statement.epoch)
+        }
+        Recovered::Whole(Record::Prepared(_, vote)) => Some(vote.statement.epoch),
+        Recovered::Whole(Record::Committed(certificate) | Record::Learned(certificate, _))
+        | Recovered::LearnedWithoutBatch(certificate) => Some(certificate.statement.epoch),
+        Recovered::Whole(Record::ViewChange(epoch, ..) | Record::NewView(epoch, ..))
+        | Recovered::ViewChangeLost(epoch, _)
+        | Recovered::NewViewLost(epoch, _) => Some(*epoch),
+        Recovered::Whole(Record::Stable(_) | Record::Epoch(..) | Record::Incarnation(_)) => None,
     }
 }

@@ -37,7 +37,11 @@ impl Replica {
         if verified.epoch() != self.configuration.epoch() {
             return self.refuse(Refusal::Epoch);
         }
-        let request = verified.into_content();
+        self.take_request(verified.into_content());
+    }
+
+    /// Takes a request from who makes it, and passes it on.
+    fn take_request(&mut self, request: ParsedRequest) {
         if let Some(refusal) = self.refuse_request(&request, self.share()) {
             self.refuse(refusal);
             if self.queue.contains(&request.request.id()) {
@@ -80,8 +84,11 @@ impl Replica {
         }
     }
 
-    /// A request that a backup passed on: of use only to the primary.
-    pub(super) fn on_passed_request(&mut self, request: ParsedRequest) {
+    /// A request that a backup passed on: of use only to the primary. But a member's own wish to rejoin is expected by all.
+    pub(super) fn on_passed_request(&mut self, from: ReplicaId, request: ParsedRequest) {
+        if self.rejoin_of(&request).is_some_and(|(member, _)| member == from) {
+            return self.take_request(request);
+        }
         if !self.is_primary() {
             return self.refuse(Refusal::NotThePrimary);
         }
@@ -104,6 +111,10 @@ impl Replica {
         if self.queue.contains(&request.request.id()) {
             return Some(Refusal::Duplicate);
         }
+        if let Some((member, rejoin)) = self.rejoin_of(request) {
+            let is_open = self.may_rejoin(member, &rejoin) && self.queue.has_room(request, share);
+            return (!is_open).then_some(Refusal::OutsideSession);
+        }
         match self.sessions.lookup(&request.request, self.execution.issued) {
             Lookup::Answer(_) => return Some(Refusal::Executed),
             Lookup::InExecution => return Some(Refusal::Duplicate),
@@ -117,6 +128,9 @@ impl Replica {
 
     fn answer_refused(&mut self, request: &ParsedRequest, refusal: Refusal) {
         let content = &request.request;
+        if self.rejoin_of(request).is_some() {
+            return;
+        }
         match self.sessions.lookup(content, self.execution.issued) {
             Lookup::Answer(outcome) => {
                 return self.reply(content.client, content.session, content.number, outcome);
@@ -152,19 +166,28 @@ impl Replica {
     pub(super) fn try_propose(&mut self) {
         while self.is_primary() && self.is_time_to_propose() {
             let requests = self.queue.propose(self.configuration.parameters());
-            if requests.is_empty() {
+            if !requests.is_empty() {
+                self.propose(Batch::new(self.now.wall, requests));
+            } else if self.is_epoch_ending() {
+                self.propose(Batch::empty());
+            } else {
                 return;
             }
-            self.propose(Batch::new(self.now.wall, requests));
         }
     }
 
     fn is_time_to_propose(&self) -> bool {
-        let waiting = self.queue.unproposed_count();
-        if waiting == 0 || !self.log.is_within_watermarks(self.proposer.next) || self.is_log_full() {
+        let (waiting, in_flight) = (self.queue.unproposed_count(), &self.proposer.in_flight);
+        if !self.log.is_within_watermarks(self.proposer.next) || !self.may_vote() {
             return false;
         }
-        let in_flight = &self.proposer.in_flight;
+        // Slots fill up to the checkpoint that ends the epoch, with whatever there is, and nothing goes beyond it.
+        if let Some(end) = self.epoch_end() {
+            return self.proposer.next <= end && (in_flight.len() as u64) < self.parameters().pipeline;
+        }
+        if waiting == 0 {
+            return false;
+        }
         if in_flight.is_empty() {
             return true;
         }

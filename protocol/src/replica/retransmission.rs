@@ -26,6 +26,9 @@ const SMALL_ANSWER_BYTES: usize = 1024;
 /// What a part of a transferred state counts for, in bytes: about what hosts put into one.
 const PART_BYTES: usize = 256 << 10;
 
+/// What a vote counts for among the statements of a member, in bytes.
+const STATEMENT_BYTES: usize = 128;
+
 // What is owed is given with the next budget.
 const _: () = assert!(PART_BYTES <= BUDGET_BYTES);
 
@@ -47,6 +50,20 @@ impl Replica {
         if previous.executed == status.executed && previous.view == status.view {
             self.resend_votes(to, &status);
         }
+    }
+
+    /// A peer in an earlier epoch gets the certificate by which it finds out.
+    pub(super) fn help_into_epoch(&mut self, to: ReplicaId) {
+        let stable = self.peers[to.index()].status.as_ref().map(|status| status.stable);
+        if let Some(certificate) = self.log.stable().filter(|own| Some(own.statement.sequence) > stable).cloned() {
+            self.answer(to, 0, Message::Stable(certificate));
+        }
+    }
+
+    /// The last status of a peer, if it is of this replica's epoch.
+    pub(super) fn status_in_epoch(&self, of: ReplicaId) -> Option<&Status> {
+        let status = self.peers[of.index()].status.as_ref();
+        status.filter(|status| status.epoch == self.configuration.epoch())
     }
 
     /// A peer that is not in this replica's view gets its new view; one that has yet to hear that this replica left its
@@ -161,6 +178,13 @@ impl Replica {
                 self.answer(from, signed.body.len(), Message::NewView(signed));
             }
             Fetch::Part { sequence, cursor } => self.hand_out_part(from, sequence, cursor),
+            Fetch::Statements { token } => {
+                let said = self.statements_of(from, token);
+                let bytes = STATEMENT_BYTES * (said.prepares.len() + said.commits.len());
+                let bodies = said.view_change.iter().map(|signed| signed.body.len());
+                let bodies: usize = bodies.chain(said.new_view.iter().map(|signed| signed.body.len())).sum();
+                self.answer(from, bytes + bodies, Message::Statements(said));
+            }
         }
     }
 
@@ -225,7 +249,8 @@ impl Replica {
         }
         let (issued, now) = (self.execution.issued, self.now.monotonic);
         let is_known_behind = self.peers.iter().filter_map(|peer| peer.status.as_ref()).any(|s| s.executed > issued);
-        if !is_known_behind && self.log.low() <= issued {
+        let certified = self.highest_certified();
+        if !is_known_behind && certified <= issued {
             self.catching_up.stuck = None;
             self.catching_up.asked = None;
             return;
@@ -246,10 +271,16 @@ impl Replica {
             return;
         }
         let all_asked = self.fetch_patience() * u32::try_from(self.configuration.size()).unwrap_or(u32::MAX);
-        match self.next_source(issued).filter(|_| self.log.low() <= issued || standstill < all_asked) {
+        match self.next_source(issued).filter(|_| certified <= issued || standstill < all_asked) {
             Some(source) => self.fetch_decided(source),
             None => self.begin_transfer(),
         }
+    }
+
+    /// The highest slot whose state a quorum is known to vouch for, in this epoch or a later one.
+    fn highest_certified(&self) -> Sequence {
+        let ahead = self.catching_up.ahead.as_ref().map(|certificate| certificate.statement.sequence);
+        self.log.low().max(ahead.unwrap_or_default())
     }
 
     fn fetch_decided(&mut self, source: ReplicaId) {
@@ -325,7 +356,7 @@ impl Replica {
             .configuration
             .replicas()
             .filter_map(|id| {
-                let status = self.peers[id.index()].status.as_ref()?;
+                let status = self.status_in_epoch(id)?;
                 (ahead(status) && !self.is_being_completed(status.view, id)).then_some((id, status.view))
             })
             .collect();

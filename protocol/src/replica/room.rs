@@ -8,8 +8,9 @@
 use alloc::vec::Vec;
 
 use super::Replica;
-use crate::number::Sequence;
+use crate::number::{Sequence, View};
 use crate::outbox::Backlog;
+use crate::output::Suspicion;
 use crate::record::Record;
 
 /// Most records that wait to be durable, for each slot of the window: what a view makes of a slot, and a view change more.
@@ -64,10 +65,23 @@ impl Replica {
         if let Some(stable) = self.log.stable().cloned() {
             self.outbox.append(Record::Stable(stable));
         }
+        self.catch_up_with_votes();
+    }
+
+    /// Votes are cast again, or for the first time: what was left undone is done.
+    pub(super) fn catch_up_with_votes(&mut self) {
+        if let Some(next) = self.view_changes.forsaken.and_then(View::next) {
+            self.start_view_change(next, Suspicion::Restart);
+        }
+        self.try_enter_epoch();
         self.try_join();
         self.try_leave();
         self.try_complete_all();
         self.try_new_view();
+        let checkpoints: Vec<Sequence> = self.checkpoints.own.keys().copied().collect();
+        for sequence in checkpoints {
+            self.try_vote_checkpoint(sequence);
+        }
         let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();
         for sequence in slots {
             self.vote_for_awaited(sequence);

@@ -11,9 +11,11 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::checkpoint::protocol_digest;
-use super::{OwnCheckpoint, Replica, state_root};
+use super::{Executing, OwnCheckpoint, Replica, state_root};
+use crate::application::Change;
 use crate::codec::{Blob, decode, encode};
 use crate::input::StagedState;
+use crate::membership::Membership;
 use crate::message::{Entry, Fetch, Message, Part, StateRoot};
 use crate::number::{ReplicaId, Sequence};
 use crate::output::{Notice, Output};
@@ -24,6 +26,9 @@ use crate::time::{Time, WallTime};
 
 /// The key under which the time of the last slot stands among the protocol's own entries; clients' keys are longer.
 const CLOCK_KEY: &[u8] = b"t";
+
+/// The key under which the epoch stands, with who votes in it.
+const MEMBERSHIP_KEY: &[u8] = b"e";
 
 /// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
 const TRANSFER_FACTOR: u32 = 2;
@@ -62,6 +67,7 @@ enum Stage {
 pub(super) struct ProtocolState {
     pub(super) sessions: Sessions,
     pub(super) time: WallTime,
+    pub(super) membership: Membership,
     pub(super) root: StateRoot,
 }
 
@@ -87,7 +93,9 @@ impl Replica {
 
     fn stable_target(&self) -> Option<Checkpoint> {
         let is_ahead = |target: &Checkpoint| target.sequence > self.execution.executed || self.execution.is_diverged;
-        self.log.stable().map(|certificate| certificate.statement).filter(is_ahead)
+        let known = self.log.stable().into_iter().chain(&self.catching_up.ahead);
+        let highest = known.map(|certificate| certificate.statement).max_by_key(|target| target.sequence);
+        highest.filter(is_ahead)
     }
 
     fn begin_transfer_to(&mut self, target: Checkpoint, last: ReplicaId) {
@@ -270,6 +278,8 @@ impl Replica {
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;
+        self.execution.membership = state.membership;
+        self.execution.ending_since = self.execution.membership.ends().map(|_| self.now.monotonic);
         self.execution.is_diverged = false;
         self.sessions = state.sessions;
         self.log.skip_to(sequence);
@@ -280,6 +290,8 @@ impl Replica {
         self.catching_up.failed_transfers = 0;
         self.forget_answered();
         self.outbox.push(Output::Notice(Notice::TransferEnded { sequence }));
+        self.checkpoints.durable = sequence;
+        self.try_enter_epoch();
         self.on_checkpoint_durable(sequence);
         self.try_execute();
         self.try_catch_up();
@@ -302,6 +314,9 @@ impl Replica {
         use crate::sessions::Lookup;
         let issued = self.execution.issued;
         let is_open = |request: &&crate::batch::ParsedRequest| {
+            if let Some((member, rejoin)) = self.rejoin_of(request) {
+                return self.may_rejoin(member, &rejoin);
+            }
             let lookup = self.sessions.lookup(&request.request, issued);
             matches!(lookup, Lookup::Open | Lookup::InExecution | Lookup::SessionAhead)
         };
@@ -314,17 +329,29 @@ impl Replica {
 
     /// The protocol's own state from its entries; `None` if they hold none.
     pub(super) fn restore_protocol(&self, application: Digest, entries: &[Entry]) -> Option<ProtocolState> {
-        let (clock, table): (Vec<Entry>, Vec<Entry>) =
-            entries.iter().cloned().partition(|entry| entry.key[..] == *CLOCK_KEY);
-        let [clock] = &clock[..] else { return None };
+        let is_own = |entry: &Entry| entry.key[..] == *CLOCK_KEY || entry.key[..] == *MEMBERSHIP_KEY;
+        let (own, table): (Vec<Entry>, Vec<Entry>) = entries.iter().cloned().partition(is_own);
+        let [membership, clock] = &own[..] else { return None };
+        if (&membership.key[..], &clock.key[..]) != (MEMBERSHIP_KEY, CLOCK_KEY) {
+            return None;
+        }
         let time: WallTime = decode(clock.value.bytes()).ok()?;
+        let membership: Membership = decode(membership.value.bytes()).ok()?;
+        if !membership.fits(&self.configuration) {
+            return None;
+        }
         let sessions = Sessions::restore(Bounds::of(self.parameters()), &table)?;
-        let protocol = protocol_digest(&self.configuration, sessions.root(), time);
-        Some(ProtocolState { sessions, time, root: StateRoot { application, protocol } })
+        let protocol = protocol_digest(&self.configuration, sessions.root(), time, &membership);
+        Some(ProtocolState { sessions, time, membership, root: StateRoot { application, protocol } })
     }
 
-    pub(super) fn clock_entry(&self) -> crate::application::Change {
-        let value = encode(&self.execution.time).expect("a fixed-width number");
-        (bytes::Bytes::from_static(CLOCK_KEY), Some(value))
+    /// What the state holds besides the sessions.
+    pub(super) fn own_entries(&self) -> [Change; 2] {
+        let Executing { time, membership, .. } = &self.execution;
+        let time = encode(time).expect("a fixed-width number");
+        [
+            (bytes::Bytes::from_static(MEMBERSHIP_KEY), Some(membership.encode())),
+            (bytes::Bytes::from_static(CLOCK_KEY), Some(time)),
+        ]
     }
 }

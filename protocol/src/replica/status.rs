@@ -25,6 +25,7 @@ impl Replica {
         self.catching_up.last_status = Some(self.now.monotonic);
         self.reconsider_suspicion();
         self.pass_on_late();
+        self.seek_to_vote();
         self.renew_budgets();
         let status = self.status();
         self.outbox.push(Output::Broadcast(Message::Status(status)));
@@ -71,10 +72,16 @@ impl Replica {
     }
 
     pub(super) fn on_status(&mut self, from: ReplicaId, status: Status) {
+        let epoch = status.epoch;
         let previous = self.peers[from.index()].status.replace(status);
-        self.note_standing(from);
-        self.retransmit(from, previous.as_ref());
-        self.try_leave();
+        let own = self.configuration.epoch();
+        if epoch == own {
+            self.note_standing(from);
+            self.retransmit(from, previous.filter(|previous| previous.epoch == own).as_ref());
+            self.try_leave();
+        } else if epoch < own {
+            self.help_into_epoch(from);
+        }
         self.try_catch_up();
     }
 }

@@ -62,7 +62,7 @@ impl Replica {
         let suspects = if id == self.id {
             self.suspicion.of_primary.is_some()
         } else {
-            let status = self.peers[id.index()].status.as_ref();
+            let status = self.status_in_epoch(id);
             status.is_some_and(|status| status.suspects && status.view == view)
         };
         left || suspects
@@ -98,7 +98,7 @@ impl Replica {
 
     /// When the first reason to suspect the primary arises, if nothing happens before.
     pub(super) fn suspicion_due(&mut self) -> Option<Time> {
-        if self.mode != Mode::Normal || self.is_primary() || self.suspicion.of_primary.is_some() {
+        if self.mode != Mode::Normal || self.is_primary() || !self.is_voter() || self.suspicion.of_primary.is_some() {
             return None;
         }
         let due = [Some(self.crash_due()), self.deadline_due(), self.silence_due(), self.stranded_due()];
@@ -121,16 +121,22 @@ impl Replica {
         }
     }
 
+    /// Since when something is expected: the oldest request, or that slots fill up to the end of the epoch. (PROTOCOL §11)
+    fn expected_since(&mut self) -> Option<Time> {
+        let ending = self.execution.ending_since;
+        self.queue.oldest().into_iter().chain(ending).min()
+    }
+
     /// The oldest request that is expected waits too long, counted from its arrival or the entry into the view. Progress
     /// on others does not restart it.
     fn deadline_due(&mut self) -> Option<Time> {
-        let arrived = self.queue.oldest()?;
+        let arrived = self.expected_since()?;
         Some(arrived.max(self.suspicion.since).after(self.ordering_deadline()).max(self.start_due()))
     }
 
     /// Work is pending and nothing is proposed. A full window is not silence.
     fn silence_due(&mut self) -> Option<Time> {
-        let arrived = self.queue.oldest()?;
+        let arrived = self.expected_since()?;
         let is_window_full = self.log.slot(self.log.high()).is_some_and(|slot| slot.cast.is_some());
         let since = self.suspicion.last_proposal.max(self.suspicion.since).max(arrived);
         (!is_window_full).then(|| since.after(self.silence_bound()).max(self.start_due()))
@@ -158,7 +164,7 @@ impl Replica {
     }
 
     fn reason_to_suspect(&mut self) -> Option<Suspicion> {
-        if self.mode != Mode::Normal || self.is_primary() {
+        if self.mode != Mode::Normal || self.is_primary() || !self.is_voter() {
             return None;
         }
         let now = self.now.monotonic;
@@ -178,7 +184,7 @@ impl Replica {
 
     /// When the new view is late. (PROTOCOL §7.2)
     pub(super) fn new_view_due(&self) -> Option<Time> {
-        if self.mode == Mode::Normal || self.suspicion.of_primary.is_some() {
+        if self.mode == Mode::Normal || self.suspicion.of_primary.is_some() || !self.is_voter() {
             return None;
         }
         let since = self.suspicion.new_view_since?;

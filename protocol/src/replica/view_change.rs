@@ -19,9 +19,10 @@ impl Replica {
     /// byte, never rebuilt.
     pub(super) fn start_view_change(&mut self, to: View, reason: Suspicion) {
         assert!(to > self.wanted_view(), "a replica asks for a view once");
-        if self.is_log_full() {
+        if self.is_log_full() || !self.is_voter() {
             return;
         }
+        self.view_changes.forsaken = None;
         self.mode = Mode::ViewChange { to };
         self.suspicion.attempts = self.suspicion.attempts.saturating_add(1);
         self.suspicion.since = self.now.monotonic;
@@ -34,7 +35,8 @@ impl Replica {
         let view_change = Arc::new(self.build_view_change(to));
         let signed = view_change.signed.clone();
         self.view_changes.own = Some(Arc::clone(&view_change));
-        self.outbox.send_after(Record::ViewChange(to, signed.clone()), Message::ViewChange(signed));
+        let record = Record::ViewChange(self.configuration.epoch(), to, signed.clone());
+        self.outbox.send_after(record, Message::ViewChange(signed));
         self.outbox.push(Output::Notice(Notice::ViewWanted { view: to, reason }));
         self.try_new_view_timer();
     }
@@ -140,16 +142,16 @@ impl Replica {
     /// Appends what a start needs to take up the view again: at a cut, older records leave. Gives the number of the last
     /// record, if there is any.
     pub(super) fn append_view(&mut self) -> Option<RecordNumber> {
-        let mut last = None;
+        let (epoch, mut last) = (self.configuration.epoch(), None);
         if let Some((new_view, view_changes)) = &self.view_changes.entered {
             let view_changes = view_changes.iter().map(|view_change| view_change.signed.clone()).collect();
             let view_changes = List::new(view_changes).expect("a quorum is at most the number of members");
             let record = NewViewRecord { new_view: new_view.signed.clone(), view_changes };
-            last = Some(self.outbox.append(Record::NewView(new_view.content.view, record)));
+            last = Some(self.outbox.append(Record::NewView(epoch, new_view.content.view, record)));
         }
         let Mode::ViewChange { to } = self.mode else { return last };
         if let Some(own) = &self.view_changes.own {
-            let record = Record::ViewChange(to, own.signed.clone());
+            let record = Record::ViewChange(epoch, to, own.signed.clone());
             last = Some(self.outbox.append(record));
         }
         last

@@ -2,13 +2,17 @@
 
 use super::Replica;
 use crate::message::{Message, PrePrepare};
-use crate::number::ReplicaId;
+use crate::number::{ReplicaId, Session};
 use crate::slot::Slot;
 use crate::statement::Prepare;
 
 impl Replica {
     /// Whether a message of `from` may still matter: what does not can be dropped before its signatures are checked.
     pub fn is_wanted(&self, from: ReplicaId, message: &Message) -> bool {
+        // What another epoch's keys would have to check.
+        if message.epoch().is_some_and(|epoch| epoch != self.configuration.epoch()) {
+            return false;
+        }
         match message {
             Message::Prepare(vote) => {
                 let slot = self.log.slot(vote.statement.sequence);
@@ -29,16 +33,18 @@ impl Replica {
             Message::Stable(certificate) => certificate.statement.sequence > self.log.low(),
             Message::Decided(decided) => decided.certificate.statement.sequence > self.execution.issued,
             // Clients that lose patience give a request to all backups, and each passes it on.
-            Message::Request(signed) => {
-                self.is_primary() && signed.claimed_id().is_some_and(|id| !self.queue.contains(&id))
-            }
+            Message::Request(signed) => signed.claimed_id().is_some_and(|id| {
+                let is_own = || self.configuration.member(from).is_some_and(|member| member.key == id.client);
+                !self.queue.contains(&id) && (self.is_primary() || (id.session == Session::REJOIN && is_own()))
+            }),
             // What claims nothing is left to the check, so that it is known who sends such.
-            Message::ViewChange(signed) => signed.claimed().is_none_or(|(replica, view)| {
+            Message::ViewChange(signed) => signed.claimed().is_none_or(|(replica, _, view)| {
                 self.refuse_claimed_view_change(replica, view).is_none() || self.is_view_change_awaited(signed)
             }),
             Message::NewView(signed) => {
-                signed.claimed_view().is_none_or(|view| self.refuse_claimed_new_view(from, view).is_none())
+                signed.claimed().is_none_or(|(_, view)| self.refuse_claimed_new_view(from, view).is_none())
             }
+            Message::Statements(said) => self.is_account_wanted(from, said.token),
             Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
                 true
             }

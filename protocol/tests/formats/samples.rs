@@ -6,11 +6,12 @@ use quorate_protocol::batch::{SignedRequest, batch_digest};
 use quorate_protocol::certificate::{Certificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::evidence::Evidence;
+use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
     ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReplicaMessage,
-    Reply, SignedNewView, SignedViewChange, StateRoot, Status,
+    Reply, SignedNewView, SignedViewChange, StateRoot, Statements, Status,
 };
-use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
+use quorate_protocol::number::{Epoch, Incarnation, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{NewViewRecord, Record};
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Vote};
 
@@ -53,6 +54,19 @@ fn part() -> Part {
     }
 }
 
+fn statements(group: &Group) -> Statements {
+    let root = Checkpoint { epoch: Epoch::ZERO, sequence: slot(4), root: digest(4) };
+    Statements {
+        token: 77,
+        epoch: Epoch::ZERO,
+        prepares: List::new(vec![group.vote(2, prepare(2, 5, digest(5)))]).expect("one"),
+        commits: List::new(vec![group.vote(2, commit(2, 5, digest(5)))]).expect("one"),
+        checkpoints: List::new(vec![group.vote(2, root)]).expect("one"),
+        view_change: Some(view_change(group)),
+        new_view: None,
+    }
+}
+
 fn view_change(group: &Group) -> SignedViewChange {
     let prepared = vec![group.prepared(1, 5, digest(5), &[0, 1, 2])];
     group.view_change(2, 3, Some(group.stable(4, digest(4), &[0, 1, 2])), prepared)
@@ -89,6 +103,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("decided", Message::Decided(decided)),
         ("part", Message::Part(part())),
         ("part-last", Message::Part(Part { next: None, cursor: Blob::EMPTY, ..part() })),
+        ("statements", Message::Statements(statements(&group))),
+        ("fetch-statements", Message::Fetch(Fetch::Statements { token: 77 })),
     ]
 }
 
@@ -168,8 +184,10 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("committed", Record::Committed(committed.clone())),
         ("learned", Record::Learned(committed, batch)),
         ("stable", Record::Stable(group.stable(4, digest(4), &[0, 1, 2]))),
-        ("view-change", Record::ViewChange(view(3), view_change(&group))),
-        ("new-view", Record::NewView(view(3), NewViewRecord { new_view, view_changes })),
+        ("view-change", Record::ViewChange(Epoch::ZERO, view(3), view_change(&group))),
+        ("new-view", Record::NewView(Epoch::ZERO, view(3), NewViewRecord { new_view, view_changes })),
+        ("epoch", Record::Epoch(Membership::first(4), group.stable(4, digest(4), &[0, 1, 2]))),
+        ("incarnation", Record::Incarnation(Incarnation::new(77))),
     ]
 }
 
@@ -285,11 +303,12 @@ impl<'a> Entropy<'a> {
     }
 
     fn fetch(&mut self) -> Fetch {
-        match self.below(5) {
+        match self.below(6) {
             0 => Fetch::Batch { sequence: self.sequence(), digest: self.digest() },
             1 => Fetch::Decided { after: self.sequence() },
             2 => Fetch::ViewChange { digest: self.digest() },
             3 => Fetch::NewView { view: View::new(self.number()) },
+            4 => Fetch::Statements { token: self.number() },
             _ => Fetch::Part { sequence: self.sequence(), cursor: self.blob() },
         }
     }
@@ -305,7 +324,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn message(&mut self) -> Message {
-        match self.below(13) {
+        match self.below(14) {
             0 => Message::Request(self.request()),
             1 => {
                 let statement = self.prepare();
@@ -336,6 +355,25 @@ impl<'a> Entropy<'a> {
                 let statement = self.commit();
                 Message::Decided(Decided { certificate: self.certificate(statement), batch: self.blob() })
             }
+            12 => Message::Statements(Statements {
+                token: self.number(),
+                epoch: Epoch::new(self.number()),
+                prepares: self.list(|entropy| {
+                    let statement = entropy.prepare();
+                    entropy.vote(statement)
+                }),
+                commits: self.list(|entropy| {
+                    let statement = entropy.commit();
+                    entropy.vote(statement)
+                }),
+                checkpoints: self.list(|entropy| {
+                    let statement = entropy.checkpoint();
+                    entropy.vote(statement)
+                }),
+                view_change: self
+                    .option(|entropy| SignedViewChange { body: entropy.blob(), signature: entropy.signature() }),
+                new_view: self.option(|entropy| SignedNewView { body: entropy.blob(), signature: entropy.signature() }),
+            }),
             _ => Message::Part(self.part()),
         }
     }

@@ -2,8 +2,9 @@
 
 use quorate_crypto::Digest;
 use quorate_protocol::evidence::Evidence;
+use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{Message, StateRoot};
-use quorate_protocol::number::{Epoch, RecordNumber};
+use quorate_protocol::number::{Epoch, Incarnation, RecordNumber};
 use quorate_protocol::output::Notice;
 use quorate_protocol::record::Record;
 use quorate_protocol::refusal::Refusal;
@@ -113,7 +114,7 @@ fn a_durable_checkpoint_without_a_root_is_not_voted_for() {
 }
 
 /// "Every K slots a replica computes the root of its state: the application's Merkle root, and a digest of the sessions
-/// with their windows and replies, the configuration, and the time of the last slot." (§5)
+/// with their windows and replies, the configuration, the time of the last slot, and the epoch with its incarnations." (§5)
 #[test]
 fn the_root_covers_sessions_configuration_and_time() {
     let root_of = |group: &Group, stamp_ms: i64, number: u64| {
@@ -243,8 +244,8 @@ fn a_vote_whose_record_was_cut_is_not_said() {
     assert_eq!(slots, [5, 6, 7, 8]);
 }
 
-/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. ... The records of the
-/// view and the latest stable certificate are written again above the cut." (§5)
+/// "The log on disk is cut up to the stable checkpoint, as far as the own durable state has got. ... The incarnation, the
+/// epoch with the latest stable certificate, and the records of the view are written again above the cut." (§5)
 #[test]
 fn the_log_is_cut_only_when_the_own_state_is_durable() {
     let mut backup = Subject::of_four(1);
@@ -268,7 +269,8 @@ fn the_log_is_cut_only_when_the_own_state_is_durable() {
     assert_eq!(backup.replica.stable(), slot(4));
     let certificate = group.stable(4, root, &[0, 2, 3]);
     let outputs = backup.checkpoint_durable();
-    assert_eq!(appended(&outputs), [Record::Stable(certificate.clone())]);
+    let epoch = Record::Epoch(Membership::first(4), certificate.clone());
+    assert_eq!(appended(&outputs), [Record::Incarnation(Incarnation::ZERO), epoch]);
     let before = first_of_five.expect("slot 5 was accepted");
     assert_eq!(outputs.iter().filter(|output| is_cut(output)).collect::<Vec<_>>(), [&Output::Cut { before }]);
     let state = StateRoot { application: application_root(slot(4)), protocol: protocol_digest(&backup) };
@@ -305,7 +307,8 @@ fn a_replica_that_lags_cuts_its_log_below_its_own_durable_state_and_starts_from_
     assert_eq!(again.replica.stable(), slot(8));
 }
 
-/// "The records of the view and the latest stable certificate are written again above the cut." (§5)
+/// "The incarnation, the epoch with the latest stable certificate, and the records of the view are written again above the
+/// cut." (§5)
 #[test]
 fn what_a_cut_leaves_holds_the_view() {
     let mut backup = Subject::of_four(2);

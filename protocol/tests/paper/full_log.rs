@@ -57,7 +57,7 @@ fn what_is_appended_without_room_is_bounded_however_long_it_lasts() {
     let mut backup = full();
     let mut outputs = follow(&mut backup, 1, 4);
     outputs.extend(make_stable(&mut backup, 4));
-    assert_eq!((appended(&outputs).len(), cuts(&outputs)), (1, 1));
+    assert_eq!((appended(&outputs).len(), cuts(&outputs)), (2, 1), "the life of the log, and the epoch");
     // Nothing becomes durable from here on.
     let waiting = RecordNumber::ZERO;
     for last in [8, 12, 16] {

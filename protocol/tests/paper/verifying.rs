@@ -7,7 +7,6 @@ use quorate_protocol::Input;
 use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
 use quorate_protocol::codec::{Blob, CodecError, List, encode};
-use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
     CURSOR_BYTES_MAX, Cast, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
@@ -18,7 +17,7 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
 use quorate_protocol::verify::{Invalid, Payload, Verified, Verifier, verify, verify_requests};
 
-use crate::support::subject::{Subject, idle_status};
+use crate::support::subject::Subject;
 use crate::support::{Group, StandInVerifier, client, digest, prepare, replica, slot, view};
 
 fn check(group: &Group, from: u8, message: Message) -> Result<Verified<Payload>, Invalid> {
@@ -120,10 +119,6 @@ fn what_belongs_to_another_epoch_is_refused() {
     assert_eq!(check(&group, 2, Message::Commit(group.vote(2, statement.commit()))), refused);
     let checkpoint = Checkpoint { epoch, sequence: slot(4), root: digest(1) };
     assert_eq!(check(&group, 2, Message::Checkpoint(group.vote(2, checkpoint))), refused);
-    assert_eq!(check(&group, 2, Message::Stable(group.certificate(checkpoint, &[0, 1, 2]))), refused);
-    let mut status = idle_status(0);
-    status.epoch = epoch;
-    assert_eq!(check(&group, 2, Message::Status(status)), refused);
     let batch = group.batch(0);
     let vote = group.vote(0, Prepare { epoch, ..prepare(0, 1, batch.digest()) });
     let message = Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() });
@@ -137,10 +132,7 @@ fn what_belongs_to_another_epoch_is_refused() {
 #[test]
 fn what_was_checked_with_the_keys_of_another_epoch_is_refused() {
     let mut backup = Subject::of_four(1);
-    let old = &backup.group.0;
-    let members = List::new(old.members().to_vec()).expect("four");
-    let later = Configuration::new(*old.cluster(), Epoch::new(1), members, old.parameters().clone());
-    let later = Group(Arc::new(later.expect("the same members")));
+    let later = Group(Arc::new(backup.group.0.in_epoch(Epoch::new(1), slot(4))));
     let vote = later.vote(2, Prepare { epoch: Epoch::new(1), ..prepare(0, 1, digest(1)) });
     let message = later.check(2, Message::Prepare(vote));
     assert_eq!(backup.step(Input::Message { from: replica(2), message }), []);

@@ -7,6 +7,7 @@ use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{
     Cast, Fetch, FetchedBatch, Message, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
 };
+use quorate_protocol::number::Epoch;
 use quorate_protocol::output::{Notice, Suspicion};
 use quorate_protocol::record::{NewViewRecord, Record};
 use quorate_protocol::refusal::Refusal;
@@ -20,7 +21,7 @@ use crate::support::{Group, StandInVerifier, client, commit, digest, prepare, re
 fn recorded(outputs: &[Output]) -> ViewChange {
     let records = appended(outputs).into_iter();
     let mut contents = records.filter_map(|record| match record {
-        Record::ViewChange(_, signed) => Some(decode(signed.body.bytes()).expect("its own encoding")),
+        Record::ViewChange(_, _, signed) => Some(decode(signed.body.bytes()).expect("its own encoding")),
         _ => None,
     });
     let content = contents.next().expect("a view change was recorded");
@@ -52,7 +53,7 @@ fn hear_view_changes(subject: &mut Subject, view_changes: &[(u8, SignedViewChang
 fn a_view_change_is_sent_only_when_it_is_durable() {
     let mut backup = Subject::of_four(1);
     let outputs = backup.leave();
-    let [Output::Notice(_), Output::Append { record: Record::ViewChange(to, signed), .. }, Output::Notice(_)] =
+    let [Output::Notice(_), Output::Append { record: Record::ViewChange(_, to, signed), .. }, Output::Notice(_)] =
         &outputs[..]
     else {
         panic!("{outputs:?}")
@@ -207,7 +208,7 @@ fn a_new_primary_records_and_sends_the_new_view_before_it_votes_in_it() {
     };
     let vote = group.vote(1, prepare(1, 1, batch.digest()));
     // The batch is in the log already, so the record of the vote names it only.
-    assert_eq!(appended(&outputs), [Record::NewView(view(1), record), Record::Accepted(vote, None)]);
+    assert_eq!(appended(&outputs), [Record::NewView(Epoch::ZERO, view(1), record), Record::Accepted(vote, None)]);
     assert_eq!(said(&outputs), []);
     assert_eq!(said(&primary.sync()), [Message::NewView(new_view), Message::Prepare(vote)]);
 }
@@ -252,7 +253,7 @@ fn a_backup_enters_by_a_new_view_that_it_agrees_with_and_votes_for_its_proposals
     assert_eq!(notices(&outputs), [Notice::ViewEntered { view: view(1) }]);
     let vote = group.vote(2, prepare(1, 1, empty.digest()));
     let records = appended(&outputs);
-    assert!(matches!(&records[0], Record::NewView(to, record) if *to == view(1) && record.view_changes.len() == 3));
+    assert!(matches!(&records[0], Record::NewView(_, to, record) if *to == view(1) && record.view_changes.len() == 3));
     assert_eq!(records[1..], [Record::Accepted(vote, Some(empty))], "the other batch is not here");
     // "Who lacks a batch fetches it by its digest and votes after that." (§7.4): its stamp is long past, and stands.
     let fetch = Message::Fetch(Fetch::Batch { sequence: slot(2), digest: batch.digest() });

@@ -12,7 +12,7 @@ use quorate_protocol::certificate::{Certificate, CommittedCertificate, PreparedC
 use quorate_protocol::codec::{Blob, List, encode};
 use quorate_protocol::configuration::{ClusterId, Configuration, Member, Parameters};
 use quorate_protocol::message::{
-    Message, NamedViewChange, NewView, PrePrepare, Proposal, SignedNewView, SignedViewChange, ViewChange,
+    Message, NamedViewChange, NewView, PrePrepare, Proposal, SignedNewView, SignedViewChange, Statements, ViewChange,
     new_view_digest, view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
@@ -22,6 +22,9 @@ use quorate_protocol::verify::{Payload, Verified, Verifier, verify, verify_reque
 
 /// Milliseconds at which every test begins, on both clocks.
 pub(crate) const START_MS: u64 = 1_000_000;
+
+/// What names the question of a start.
+pub(crate) const TOKEN: u64 = 7;
 
 /// A signer whose signatures are digests under its public key.
 #[derive(Debug, Clone, Copy)]
@@ -101,12 +104,17 @@ impl Group {
         };
         let members = List::new((0..size).map(member).collect()).expect("few members");
         let cluster = ClusterId::new(Digest::from_bytes([9; 32]));
-        Self(Arc::new(Configuration::new(cluster, Epoch::ZERO, members, parameters).expect("a valid configuration")))
+        Self(Arc::new(Configuration::new(cluster, members, parameters).expect("a valid configuration")))
     }
 
     /// Four members and [`small`] parameters.
     pub(crate) fn of_four() -> Self {
         Self::new(4, small())
+    }
+
+    /// The same members in an epoch that began at the checkpoint `began`.
+    pub(crate) fn in_epoch(&self, epoch: u64, began: u64) -> Self {
+        Self(Arc::new(self.0.in_epoch(Epoch::new(epoch), slot(began))))
     }
 
     pub(crate) fn cluster(&self) -> &ClusterId {
@@ -156,6 +164,36 @@ impl Group {
 
     pub(crate) fn checkpoint(&self, id: u8, sequence: u64, root: Digest) -> Message {
         Message::Checkpoint(self.vote(id, Checkpoint { epoch: Epoch::ZERO, sequence: slot(sequence), root }))
+    }
+
+    /// What a peer answers that knows nothing that the asking replica has said.
+    pub(crate) fn nothing_said(&self) -> Message {
+        Message::Statements(self.no_statements())
+    }
+
+    pub(crate) fn no_statements(&self) -> Statements {
+        Statements {
+            token: TOKEN,
+            epoch: self.0.epoch(),
+            prepares: List::empty(),
+            commits: List::empty(),
+            checkpoints: List::empty(),
+            view_change: None,
+            new_view: None,
+        }
+    }
+
+    /// What member `id` asks for that has lost votes.
+    pub(crate) fn rejoin(&self, id: u8, epoch: u64, incarnation: u64) -> SignedRequest {
+        let epoch = Blob::from(epoch.to_le_bytes().to_vec());
+        let client = self.0.member(replica(id)).expect("a member").key;
+        let request = Request {
+            client,
+            session: Session::REJOIN,
+            number: RequestNumber::new(incarnation),
+            operations: List::new(vec![epoch]).expect("one"),
+        };
+        request.sign(self.cluster(), &StandIn(client)).expect("short")
     }
 
     /// The view change of member `id` for `to`, with nothing in it.

@@ -6,15 +6,15 @@ use quorate_crypto::{Digest, Domain, hash};
 use quorate_protocol::application::{Change, Execution, Results};
 use quorate_protocol::batch::{Batch, SignedRequest};
 use quorate_protocol::codec::List;
-use quorate_protocol::message::{Entry, Message, Status};
-use quorate_protocol::number::{RecordNumber, Sequence};
+use quorate_protocol::message::{Entry, Fetch, Message, Status};
+use quorate_protocol::number::{Incarnation, RecordNumber, Sequence};
 use quorate_protocol::output::{Notice, Suspicion};
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::{Input, Machine, Now, Output};
 
-use super::{Group, START_MS, replica, view};
+use super::{Group, START_MS, TOKEN, replica, view};
 
 /// A replica and what surrounds it.
 #[derive(Clone)]
@@ -62,13 +62,52 @@ impl Subject {
         Self::new(&Group::of_four(), id)
     }
 
-    /// Member `id` with what is on its disk.
+    /// Member `id` with what is on its disk, once the others have told that they know of nothing that it has lost.
     pub(crate) fn start(
         group: &Group,
         id: u8,
         now_ms: u64,
         checkpoint: Option<DurableCheckpoint>,
+        mut records: Vec<(RecordNumber, Recovered)>,
+    ) -> Self {
+        if !records.iter().any(|(_, recovered)| matches!(recovered, Recovered::Whole(Record::Incarnation(_)))) {
+            records.insert(0, (RecordNumber::ZERO, Recovered::Whole(Record::Incarnation(Incarnation::ZERO))));
+        }
+        let mut subject = Self::start_asking(group, id, now_ms, checkpoint, records);
+        for from in group.0.replicas().rev().filter(|from| from.value() != id).take(group.0.quorum() - 1) {
+            subject.tell(from.value(), group.nothing_said());
+        }
+        subject
+    }
+
+    /// Hands in a message without looking at what is to be done for it yet.
+    fn tell(&mut self, from: u8, message: Message) {
+        let message = self.group.check(from, message);
+        self.replica.handle(now(self.now_ms), Input::Message { from: replica(from), message });
+    }
+
+    /// Member `id` with exactly what is on its disk, nobody having told it anything.
+    pub(crate) fn start_asking(
+        group: &Group,
+        id: u8,
+        now_ms: u64,
+        checkpoint: Option<DurableCheckpoint>,
         records: Vec<(RecordNumber, Recovered)>,
+    ) -> Self {
+        Self::boot(group, (id, now_ms), checkpoint, records, false)
+    }
+
+    /// Member `id` whose host says that its log is damaged.
+    pub(crate) fn start_damaged(group: &Group, id: u8, records: Vec<(RecordNumber, Recovered)>) -> Self {
+        Self::boot(group, (id, START_MS), None, records, true)
+    }
+
+    fn boot(
+        group: &Group,
+        (id, now_ms): (u8, u64),
+        checkpoint: Option<DurableCheckpoint>,
+        records: Vec<(RecordNumber, Recovered)>,
+        is_damaged: bool,
     ) -> Self {
         let kept = records.iter().filter_map(|(number, recovered)| match recovered {
             Recovered::Whole(record) => Some((*number, record.clone())),
@@ -83,6 +122,8 @@ impl Subject {
             checkpoint: checkpoint.clone(),
             records,
             first_record,
+            is_damaged,
+            token: TOKEN,
         };
         let replica = Replica::start(start, now(now_ms)).expect("a disk in order");
         let entries = checkpoint.iter().flat_map(|checkpoint| &checkpoint.protocol);
@@ -101,8 +142,18 @@ impl Subject {
         }
     }
 
-    /// What waits to be done, statuses left aside.
+    /// What waits to be done. Left aside are statuses, and what a start asks and is told before it votes.
     pub(crate) fn outputs(&mut self) -> Vec<Output> {
+        let is_of_start = |output: &Output| match output {
+            Output::Send { message: Message::Fetch(Fetch::Statements { .. }), .. } => true,
+            Output::Notice(notice) => matches!(notice, Notice::NotVoting { .. } | Notice::Voting { .. }),
+            _ => false,
+        };
+        self.all_outputs().into_iter().filter(|output| !is_of_start(output)).collect()
+    }
+
+    /// What waits to be done, statuses left aside.
+    pub(crate) fn all_outputs(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         while let Some(output) = self.replica.poll_output() {
             self.note(&output);
@@ -277,6 +328,12 @@ impl Subject {
         let records = self.records.iter().filter(|(number, _)| *number <= durable);
         let records = records.map(|(number, record)| (*number, Recovered::Whole(record.clone()))).collect();
         Self::start(&self.group, self.id, self.now_ms, self.durable_checkpoint.clone(), records)
+    }
+
+    /// Stops and starts again with everything that was appended, and nobody has answered yet.
+    pub(crate) fn restart_asking(&self) -> Self {
+        let records = self.records.iter().map(|(number, record)| (*number, Recovered::Whole(record.clone()))).collect();
+        Self::start_asking(&self.group, self.id, self.now_ms, self.durable_checkpoint.clone(), records)
     }
 
     /// Stops and starts again with everything that was appended.

@@ -296,6 +296,7 @@ impl Cluster {
             Message::Batch(fetched) => format!("Batch slot {}", fetched.sequence),
             Message::Decided(decided) => format!("Decided {}", self.commit(&decided.certificate.statement)),
             Message::Part(part) => format!("Part of slot {}", part.sequence),
+            Message::Statements(_) => String::from("Statements"),
         }
     }
 
@@ -346,6 +347,7 @@ impl Cluster {
             Fetch::ViewChange { .. } => String::from("Fetch view change"),
             Fetch::NewView { view } => format!("Fetch new view {view}"),
             Fetch::Part { sequence, .. } => format!("Fetch part of slot {sequence}"),
+            Fetch::Statements { .. } => String::from("Fetch statements"),
         }
     }
 
@@ -359,8 +361,10 @@ impl Cluster {
             Record::Committed(certificate) => format!("Committed {}", self.commit(&certificate.statement)),
             Record::Learned(certificate, _) => format!("Learned {}", self.commit(&certificate.statement)),
             Record::Stable(certificate) => self.stable(certificate),
-            Record::ViewChange(view, _) => format!("ViewChange for view {view}"),
-            Record::NewView(view, _) => format!("NewView {view}"),
+            Record::ViewChange(_, view, _) => format!("ViewChange for view {view}"),
+            Record::NewView(_, view, _) => format!("NewView {view}"),
+            Record::Epoch(membership, stable) => format!("Epoch {}, {}", membership.epoch(), self.stable(stable)),
+            Record::Incarnation(incarnation) => format!("Incarnation {incarnation}"),
         }
     }
 }

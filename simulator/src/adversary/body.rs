@@ -381,6 +381,8 @@ impl Body {
             checkpoint: None,
             records: Vec::new(),
             first_record: RecordNumber::new(1),
+            is_damaged: false,
+            token: 1,
         };
         (start, self.make_application)
     }
@@ -415,7 +417,8 @@ impl Body {
             | Payload::Fetch(_)
             | Payload::Batch(..)
             | Payload::Decided(..)
-            | Payload::Part(_) => {}
+            | Payload::Part(_)
+            | Payload::Statements(_) => {}
         }
     }
 
@@ -428,6 +431,7 @@ impl Body {
 
     /// Takes over how far the puppet came.
     pub(super) fn learn(&mut self, puppet: &Replica) {
+        self.configuration = Arc::clone(puppet.configuration());
         (self.view, self.is_in_view) = match puppet.mode() {
             Mode::Normal => (puppet.view(), true),
             Mode::ViewChange { to } => (to, false),

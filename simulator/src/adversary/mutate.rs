@@ -8,7 +8,7 @@
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::{Blob, List, decode};
-use quorate_protocol::message::{Fetch, Message, NewView, Part, PrePrepare, Progress, Status, ViewChange};
+use quorate_protocol::message::{Fetch, Message, NewView, Part, PrePrepare, Progress, Statements, Status, ViewChange};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::statement::{Checkpoint, Prepare};
 use quorate_protocol::time::WallTime;
@@ -130,6 +130,7 @@ fn fetch(body: &mut Body, fetch: Fetch) -> Fetch {
         Fetch::Decided { after } => Fetch::Decided { after: near_slot(body, after) },
         Fetch::ViewChange { .. } => Fetch::ViewChange { digest: old_digest(body) },
         Fetch::NewView { view } => Fetch::NewView { view: near_view(body, view) },
+        Fetch::Statements { token } => Fetch::Statements { token: token ^ 1 },
         Fetch::Part { sequence, .. } => Fetch::Part { sequence, cursor: Blob::from(vec![1, 0xff]) },
     }
 }
@@ -172,6 +173,8 @@ fn mutated(body: &mut Body, message: &Message) -> Option<Message> {
             Message::Batch(fetched)
         }
         Message::Part(part) => Message::Part(Part { next: Some(part.cursor.clone()), ..part.clone() }),
+        // What it does not tell cannot be missed.
+        Message::Statements(told) => Message::Statements(Statements { prepares: List::empty(), ..told.clone() }),
         Message::Request(_) => return None,
     })
 }

@@ -16,7 +16,7 @@ use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Output};
 
-use super::{Body, MakeApplication};
+use super::{Body, MakeApplication, start_voting};
 
 type Entries = BTreeMap<Bytes, Bytes>;
 
@@ -78,7 +78,7 @@ impl Understudy {
             first_record: next.unwrap_or(fresh.first_record),
             ..fresh
         };
-        let replica = Replica::start(start, body.now()).ok()?;
+        let replica = start_voting(start, body.now()).ok()?;
         let staged = (Sequence::ZERO, Vec::new(), Vec::new());
         Some(Self { replica, memory, application, make_application, staged })
     }

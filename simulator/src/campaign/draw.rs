@@ -91,7 +91,9 @@ impl Drawing {
             self.scenario.title = format!("{}, {replica}={attack}", self.scenario.title);
             self.scenario.attackers.push(Attacker::named(replica, attack));
         }
-        self.victim = if self.faulty.is_empty() { self.replica() } else { self.faulty[0] };
+        let correct: Vec<u8> = (0..self.replicas).filter(|replica| !self.faulty.contains(replica)).collect();
+        let is_room = (self.faulty.len() as u64) < most;
+        self.victim = if is_room { *self.random.choose(&correct) } else { self.faulty[0] };
     }
 
     /// One attack, or two, each with or without a moment of its own.
@@ -127,6 +129,8 @@ impl Drawing {
             _ => &[],
         };
         self.scenario.parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        // Who loses its votes again and again is to vote again within the time of a run.
+        self.scenario.parameters.insert("rejoin_interval_ms".to_owned(), 8_000);
         self.scenario.machines = Machines {
             work: span_pair(5, *random.choose(&[20, 500, 5_000])),
             clock_drift_ppm: *random.choose(&[0, 200, 20_000]),
@@ -310,6 +314,7 @@ impl Drawing {
                 self.step(back, Action::RestartAll);
             }
             Schedule::DiskFaults => self.disk_fault(at, until),
+            Schedule::LostVotes => self.lose_votes(at, until),
             Schedule::Clog => self.clog(at, until),
             Schedule::Phases => self.lose_a_phase(at, until),
             Schedule::Clean
@@ -421,6 +426,21 @@ impl Drawing {
         }
     }
 
+    /// The victim's alone: it counts among the faulty.
+    fn lose_votes(&mut self, at: Span, until: Span) {
+        let victim = self.victim;
+        let down = self.later(at, 2_000);
+        self.step(down, Action::Crash(victim));
+        if self.random.below(3) == 0 {
+            self.step(at, Action::KeepDisk(victim));
+            self.step(down, Action::RollBackDisk(victim));
+        } else {
+            self.step(down, Action::LoseDisk(victim));
+        }
+        let back = Span(down.0.max(until.0));
+        self.step(back, Action::Restart(victim));
+    }
+
     fn rule(&mut self, at: Span, until: Span, messages: Pattern, then: Fate) {
         self.scenario.rules.push(Rule {
             messages,
@@ -463,8 +483,8 @@ impl Drawing {
         let mut core = Vec::new();
         // A victim that is not the adversary's counts among the faulty: nobody may need what it lost.
         let may_be_left = |replica: &u8, schedule| {
-            !(matches!(schedule, Schedule::DiskFaults | Schedule::Mixed)
-                && self.faulty.is_empty()
+            !(matches!(schedule, Schedule::DiskFaults | Schedule::LostVotes | Schedule::Mixed)
+                && !self.faulty.contains(replica)
                 && *replica == self.victim)
         };
         if self.random.below(2) == 0 {

@@ -38,6 +38,8 @@ pub enum Schedule {
     CrashAll,
     /// Disks tear, rot, stall and refuse.
     DiskFaults,
+    /// A replica loses its disk, or gets an old copy of it.
+    LostVotes,
     /// Messages of one kind, view or phase are lost.
     Phases,
     /// Anything of all these.
@@ -51,7 +53,7 @@ pub struct UnknownSchedule(String);
 
 impl Schedule {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Clean,
         Self::Loss10,
         Self::Loss30,
@@ -68,6 +70,7 @@ impl Schedule {
         Self::Pause,
         Self::CrashAll,
         Self::DiskFaults,
+        Self::LostVotes,
         Self::Phases,
         Self::Mixed,
     ];
@@ -91,6 +94,7 @@ impl Schedule {
             Self::Pause => "pause",
             Self::CrashAll => "crash-all",
             Self::DiskFaults => "disk-faults",
+            Self::LostVotes => "lost-votes",
             Self::Phases => "phases",
             Self::Mixed => "mixed",
         }

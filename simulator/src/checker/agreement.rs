@@ -6,7 +6,7 @@ use quorate_crypto::Digest;
 use quorate_protocol::Output;
 use quorate_protocol::application::{Execution, Results};
 use quorate_protocol::message::Message;
-use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::number::{Epoch, ReplicaId, Sequence};
 use quorate_protocol::record::Record;
 use quorate_protocol::statement::Commit;
 
@@ -15,7 +15,8 @@ use super::{Checker, Invariant, Moment, Observation};
 /// Compares what is decided, what is executed and what comes of it, slot by slot.
 #[derive(Debug, Default)]
 pub struct Agreement {
-    decided: BTreeMap<Sequence, (ReplicaId, Digest)>,
+    /// By epoch: what an epoch decides above the checkpoint that ends it is void, and executes nowhere. (PROTOCOL §11)
+    decided: BTreeMap<(Epoch, Sequence), (ReplicaId, Digest)>,
     executed: BTreeMap<Sequence, (ReplicaId, Execution)>,
     results: BTreeMap<Sequence, (ReplicaId, Vec<Results>)>,
     rotten: Vec<ReplicaId>,
@@ -23,7 +24,7 @@ pub struct Agreement {
 
 impl Agreement {
     fn decide(&mut self, replica: ReplicaId, commit: &Commit) -> Result<(), String> {
-        let (first, digest) = *self.decided.entry(commit.sequence).or_insert((replica, commit.digest));
+        let (first, digest) = *self.decided.entry((commit.epoch, commit.sequence)).or_insert((replica, commit.digest));
         if digest == commit.digest {
             return Ok(());
         }

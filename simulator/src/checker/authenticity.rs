@@ -35,10 +35,10 @@ impl Authenticity {
         match record {
             Record::Prepared(certificate, _) => self.check_certificate(certificate),
             Record::Committed(certificate) | Record::Learned(certificate, _) => self.check_certificate(certificate),
-            Record::Stable(certificate) => self.check_certificate(certificate),
-            Record::NewView(_, record) => self.check_new_view(keeper, record),
+            Record::Stable(certificate) | Record::Epoch(_, certificate) => self.check_certificate(certificate),
+            Record::NewView(_, _, record) => self.check_new_view(keeper, record),
             // Its own.
-            Record::Accepted(..) | Record::ViewChange(..) => Ok(()),
+            Record::Accepted(..) | Record::ViewChange(..) | Record::Incarnation(_) => Ok(()),
         }
     }
 
@@ -83,8 +83,13 @@ fn own(record: &Record) -> Option<Said> {
     match record {
         Record::Accepted(vote, _) => Some(said(vote.voter, &vote.statement)),
         Record::Prepared(_, vote) => Some(said(vote.voter, &vote.statement)),
-        Record::ViewChange(_, signed) => Some(of_view_change(signed, &view_change(signed)?)),
-        Record::Committed(_) | Record::Learned(..) | Record::Stable(_) | Record::NewView(..) => None,
+        Record::ViewChange(_, _, signed) => Some(of_view_change(signed, &view_change(signed)?)),
+        Record::Committed(_)
+        | Record::Learned(..)
+        | Record::Stable(_)
+        | Record::NewView(..)
+        | Record::Epoch(..)
+        | Record::Incarnation(_) => None,
     }
 }
 

@@ -61,7 +61,6 @@ mod tests {
     use super::*;
     use crate::checker::show;
     use crate::disk::DiskOptions;
-    use crate::disk::log::FIRST;
     use crate::fabricate::Fabricated;
 
     #[test]
@@ -71,7 +70,7 @@ mod tests {
         let output = Output::Broadcast(fabricated.prepare(1, 1, 1));
         let mut checker = DurableBeforeSent;
         let mut disk = Disk::new(DiskOptions::default());
-        disk.log.append(FIRST, &fabricated.accepted(1, 1), replica, 4).expect("the first record");
+        disk.log.append(disk.log.end(), &fabricated.accepted(1, 1), replica, 4).expect("the first record");
         show(&mut checker, &Observation::Did { replica, output: &output, disk: &disk }).expect_err("not durable");
         disk.log.begin_sync();
         disk.log.end_sync();

@@ -10,7 +10,7 @@ use quorate_crypto::Digest;
 use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::message::{Message, NewView, Proposal, ViewChange};
-use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::number::{Epoch, ReplicaId, Sequence, View};
 use quorate_protocol::record::{NewViewRecord, Record};
 use quorate_protocol::statement::{Commit, Vote};
 
@@ -21,9 +21,9 @@ use crate::statement::{new_view, view_change};
 #[derive(Debug)]
 pub struct NewViews {
     quorums: Quorums,
-    commits: BTreeMap<(Sequence, View, Digest), BTreeSet<ReplicaId>>,
-    /// What a quorum committed.
-    decided: BTreeMap<Sequence, (View, Digest)>,
+    commits: BTreeMap<(Epoch, Sequence, View, Digest), BTreeSet<ReplicaId>>,
+    /// What a quorum committed, by epoch: each begins with nothing.
+    decided: BTreeMap<(Epoch, Sequence), (View, Digest)>,
     /// Whoever may have committed anything.
     faulty: BTreeSet<ReplicaId>,
 }
@@ -35,11 +35,11 @@ impl NewViews {
     }
 
     fn note_commit(&mut self, vote: &Vote<Commit>) {
-        let Commit { view, sequence, digest, .. } = vote.statement;
-        let voters = self.commits.entry((sequence, view, digest)).or_default();
+        let Commit { epoch, view, sequence, digest } = vote.statement;
+        let voters = self.commits.entry((epoch, sequence, view, digest)).or_default();
         voters.insert(vote.voter);
         if voters.union(&self.faulty).count() >= self.quorums.quorum {
-            self.decided.entry(sequence).or_insert((view, digest));
+            self.decided.entry((epoch, sequence)).or_insert((view, digest));
         }
     }
 
@@ -61,8 +61,9 @@ impl NewViews {
 
     /// Whatever a quorum committed in an earlier view above `low` is proposed again.
     fn check_decided(&self, low: Sequence, content: &NewView) -> Result<(), String> {
-        let from = low.saturating_add(1);
-        for (sequence, (view, digest)) in self.decided.range(from..).filter(|(_, (view, _))| *view < content.view) {
+        let (from, to) = ((content.epoch, low.saturating_add(1)), (content.epoch, Sequence::new(u64::MAX)));
+        let below = |(_, (view, _)): &(_, &(View, Digest))| *view < content.view;
+        for ((_, sequence), (view, digest)) in self.decided.range(from..=to).filter(below) {
             let proposed = content.proposals.iter().find(|proposal| proposal.sequence == *sequence);
             if proposed.is_none_or(|proposal| proposal.digest != *digest) {
                 return Err(format!("view {} that drops slot {sequence}, decided in view {view}", content.view));
@@ -110,7 +111,7 @@ impl Checker for NewViews {
             Output::Broadcast(Message::Commit(vote)) | Output::Send { message: Message::Commit(vote), .. } => {
                 self.note_commit(vote);
             }
-            Output::Append { record: Record::NewView(_, record), .. } => {
+            Output::Append { record: Record::NewView(_, _, record), .. } => {
                 return self.check(record).map_err(|message| format!("replica {replica} enters {message}"));
             }
             _ => {}

@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 
 use quorate_protocol::Output;
 use quorate_protocol::message::{Cast, SignedViewChange, ViewChange};
-use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::number::{Epoch, ReplicaId, Sequence, View};
 use quorate_protocol::record::{Record, Recovered};
-use quorate_protocol::statement::Prepare;
+use quorate_protocol::statement::{Prepare, Vote};
 
 use super::{Checker, Invariant, Moment, Observation};
 use crate::statement::view_change;
 
+/// A view of an epoch.
+type Term = (Epoch, View);
+
 /// What one replica handed to its disk.
 #[derive(Debug, Default)]
 struct Votes {
-    /// The highest view that it asked for.
-    asked: View,
-    /// The highest view whose new view it has on record.
-    entered: View,
+    /// The highest view that it asked for, epochs first.
+    asked: Term,
+    /// The highest view whose new view it has on record, epochs first.
+    entered: Term,
     /// By slot: the prepared certificate of the highest view.
     prepared: BTreeMap<Sequence, Prepare>,
     /// By slot: the vote of the highest view.
@@ -37,9 +40,11 @@ impl Votes {
         match record {
             Record::Accepted(vote, _) => keep_highest(&mut self.accepted, vote.statement),
             Record::Prepared(certificate, _) => keep_highest(&mut self.prepared, certificate.statement),
-            Record::ViewChange(view, _) => self.asked = self.asked.max(*view),
-            Record::NewView(view, _) => self.entered = self.entered.max(*view),
-            Record::Committed(_) | Record::Learned(..) | Record::Stable(_) => {}
+            Record::ViewChange(epoch, view, _) => self.asked = self.asked.max((*epoch, *view)),
+            Record::NewView(epoch, view, _) => self.entered = self.entered.max((*epoch, *view)),
+            // What was said in the epoch before binds no more.
+            Record::Epoch(membership, _) => self.begin(membership.epoch()),
+            Record::Committed(_) | Record::Learned(..) | Record::Stable(_) | Record::Incarnation(_) => {}
         }
     }
 
@@ -47,28 +52,41 @@ impl Votes {
         match recovered {
             Recovered::Whole(record) => self.note(record),
             Recovered::AcceptedWithoutBatch(vote) => keep_highest(&mut self.accepted, vote.statement),
-            Recovered::ViewChangeLost(view) => self.asked = self.asked.max(*view),
-            Recovered::LearnedWithoutBatch(_) | Recovered::NewViewLost(_) => {}
+            Recovered::ViewChangeLost(epoch, view) => self.asked = self.asked.max((*epoch, *view)),
+            Recovered::LearnedWithoutBatch(_) | Recovered::NewViewLost(..) => {}
         }
+    }
+
+    /// Every epoch begins in view 0, with nothing said in it.
+    fn begin(&mut self, epoch: Epoch) {
+        self.entered = self.entered.max((epoch, View::ZERO));
+        self.asked = self.asked.max((epoch, View::ZERO));
+        self.prepared.retain(|_, prepare| prepare.epoch >= epoch);
+        self.accepted.retain(|_, prepare| prepare.epoch >= epoch);
     }
 
     /// Whether a vote is cast in a view that was left before, or never entered.
     fn refuse_vote(&self, record: &Record) -> Result<(), String> {
-        let (kind, view, sequence) = match record {
-            Record::Accepted(vote, _) => ("accepts", vote.statement.view, vote.statement.sequence),
-            Record::Prepared(_, vote) => ("commits", vote.statement.view, vote.statement.sequence),
+        let (kind, term, sequence) = match record {
+            Record::Accepted(Vote { statement, .. }, _) => {
+                ("accepts", (statement.epoch, statement.view), statement.sequence)
+            }
+            Record::Prepared(_, Vote { statement, .. }) => {
+                ("commits", (statement.epoch, statement.view), statement.sequence)
+            }
             _ => return Ok(()),
         };
-        if view != self.entered {
+        let (epoch, view) = term;
+        if term != self.entered {
             return Err(format!(
-                "{kind} slot {sequence} in view {view}, and has the new view of {} on record",
+                "{kind} slot {sequence} in view {view} of epoch {epoch}, and has the new view of {:?} on record",
                 self.entered
             ));
         }
-        if view >= self.asked {
+        if term >= self.asked {
             return Ok(());
         }
-        Err(format!("{kind} slot {sequence} in view {view} after it asked for view {}", self.asked))
+        Err(format!("{kind} slot {sequence} in view {view} of epoch {epoch} after it asked for view {:?}", self.asked))
     }
 
     fn refuse_view_change(&self, content: &ViewChange, window: u64) -> Result<(), String> {
@@ -98,7 +116,7 @@ impl Votes {
 
 fn keep_highest(votes: &mut BTreeMap<Sequence, Prepare>, prepare: Prepare) {
     let kept = votes.entry(prepare.sequence).or_insert(prepare);
-    if prepare.view > kept.view {
+    if (prepare.epoch, prepare.view) > (kept.epoch, kept.view) {
         *kept = prepare;
     }
 }
@@ -112,7 +130,7 @@ impl ViewChanges {
     fn append(&mut self, replica: ReplicaId, record: &Record) -> Result<(), String> {
         let votes = self.replicas.entry(replica).or_default();
         votes.refuse_vote(record)?;
-        if let Record::ViewChange(_, signed) = record {
+        if let Record::ViewChange(_, _, signed) = record {
             let content = content(signed)?;
             votes.refuse_view_change(&content, self.window)?;
         }

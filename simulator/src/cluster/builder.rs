@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_protocol::codec::List;
 use quorate_protocol::configuration::{Configuration, ConfigurationError, Member, Parameters};
 use quorate_protocol::kv::Store;
-use quorate_protocol::number::{Epoch, ReplicaId};
+use quorate_protocol::number::ReplicaId;
 
 use super::Cluster;
 use crate::adversary::{Attacks, Elsewhere};
@@ -151,5 +151,5 @@ pub(crate) fn configuration(
         client_address: format!("replica-{id}:2"),
     });
     let members = List::new(members.collect()).expect("a test asks for at most 31 members");
-    Configuration::new(cluster_id(), Epoch::ZERO, members, parameters)
+    Configuration::new(cluster_id(), members, parameters)
 }

@@ -93,6 +93,11 @@ impl CheckpointStore {
         Some(if is_installed { Stored::Installed(sequence) } else { Stored::Taken(sequence) })
     }
 
+    /// A store with what is durable, and nothing under way.
+    pub(super) fn durable_only(&self) -> Self {
+        Self { durable: self.durable.clone(), ..Self::default() }
+    }
+
     /// Loses the durable state: somebody moved it away, or it cannot be read.
     pub fn lose(&mut self) {
         self.durable = None;

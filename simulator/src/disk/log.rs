@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, View};
+use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, View};
 use quorate_protocol::record::{Record, Recovered};
 
 use crate::random::{Chance, Random};
 use crate::statement::{Said, Subject, in_record};
 
-/// The number of the first record of an empty log.
+/// The number of the first record of a log: the one that names its life.
 pub const FIRST: RecordNumber = RecordNumber::ZERO;
 
 /// A record on disk.
@@ -23,7 +23,7 @@ struct Frame {
 }
 
 /// A replica's log.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     /// Consecutive; the first has the number `first`.
     frames: VecDeque<Frame>,
@@ -55,10 +55,13 @@ pub struct Gap {
 
 impl Log {
     pub(super) fn new(segment_records: u64) -> Self {
+        // What `init` writes.
+        let first = Record::Incarnation(Incarnation::ZERO).encode();
+        let frame = Frame { head: first.head, body: Some(first.body), said: Vec::new() };
         Self {
-            frames: VecDeque::new(),
+            frames: VecDeque::from([frame]),
             first: FIRST,
-            durable_end: FIRST,
+            durable_end: FIRST.saturating_add(1),
             syncing_end: None,
             cuts: VecDeque::new(),
             durable_said: BTreeMap::new(),
@@ -67,6 +70,23 @@ impl Log {
             appended: 0,
             syncs: 0,
         }
+    }
+
+    /// A log of which nothing is left, not even its first record.
+    pub(super) fn gone(segment_records: u64) -> Self {
+        let mut log = Self::new(segment_records);
+        log.frames.clear();
+        log.durable_end = log.first;
+        log
+    }
+
+    /// A log with what is durable, and nothing under way.
+    pub(super) fn durable(&self) -> Self {
+        let mut copy = self.clone();
+        copy.frames.truncate(copy.index(copy.durable_end));
+        copy.syncing_end = None;
+        copy.cuts.clear();
+        copy
     }
 
     /// The number that the next record gets.
@@ -288,6 +308,7 @@ mod tests {
     fn disk_with(records: u64, synced: u64) -> Disk {
         let fabricated = Fabricated::new();
         let mut disk = Disk::new(DiskOptions { segment_records: 4, ..DiskOptions::default() });
+        disk.lose();
         for number in 0..records {
             let record = fabricated.accepted(0, number + 1);
             disk.log.append(RecordNumber::new(number), &record, ReplicaId::new(0), 4).expect("the next number");

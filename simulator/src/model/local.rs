@@ -21,6 +21,7 @@ use quorate_protocol::{Machine, Now, Output};
 
 use super::letter::{Letter, print_of};
 use super::setting::Setting;
+use crate::adversary::start_voting;
 use crate::checker::{Amnesia, Checker, NewViews, Observation, Quorums, ViewChanges, show_in};
 use crate::disk::{Disk, DiskOptions};
 use crate::play::reason;
@@ -259,8 +260,10 @@ fn start(setting: &Setting, id: ReplicaId, did: &[Arc<Output>], now: Time) -> Re
         checkpoint: None,
         records,
         first_record,
+        is_damaged: false,
+        token: 1,
     };
-    Replica::start(start, Now { monotonic: now, wall: WALL }).expect("a replica starts on what it wrote itself")
+    start_voting(start, Now { monotonic: now, wall: WALL }).expect("a replica starts on what it wrote itself")
 }
 
 impl Work<'_> {
@@ -332,7 +335,7 @@ impl Work<'_> {
             Record::Committed(certificate) | Record::Learned(certificate, _) => {
                 self.history_mut().decided.insert(place(&certificate.statement));
             }
-            Record::NewView(view, written) => {
+            Record::NewView(_, view, written) => {
                 let content = new_view(&written.new_view).expect("a replica enters by a new view that it has read");
                 let proposals = content.proposals.iter().map(|proposal| (proposal.sequence, proposal.digest));
                 self.history_mut().entered.insert(*view, proposals.collect());
@@ -341,7 +344,7 @@ impl Work<'_> {
                 let Prepare { view, sequence, digest, .. } = vote.statement;
                 self.history_mut().accepted.insert((view, sequence, digest));
             }
-            Record::Stable(_) | Record::ViewChange(..) => {}
+            Record::Stable(_) | Record::ViewChange(..) | Record::Epoch(..) | Record::Incarnation(_) => {}
         }
     }
 

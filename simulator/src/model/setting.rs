@@ -124,7 +124,7 @@ impl Setting {
     /// The view changes that a new view names, which its sender wrote down with it.
     pub(super) fn named_by(&self, did: &[Arc<Output>], new_view: &SignedNewView) -> Vec<Arc<Letter>> {
         let written = did.iter().find_map(|output| match &**output {
-            Output::Append { record: Record::NewView(_, written), .. } if written.new_view == *new_view => {
+            Output::Append { record: Record::NewView(_, _, written), .. } if written.new_view == *new_view => {
                 Some(&written.view_changes)
             }
             _ => None,

@@ -117,6 +117,9 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::RotRecord(index, _)
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
+        | Action::LoseDisk(index)
+        | Action::KeepDisk(index)
+        | Action::RollBackDisk(index)
         | Action::SetClock(index, _) => replica(index),
         Action::CutLink(from, to) => replica(from).and_then(|()| replica(to)),
         Action::Partition(groups) => groups.iter().flatten().try_for_each(replica),
@@ -209,6 +212,9 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::RotRecord(..) => "rot-record",
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
+        Action::LoseDisk(_) => "lose-disk",
+        Action::KeepDisk(_) => "keep-disk",
+        Action::RollBackDisk(_) => "roll-back-disk",
         Action::SetClock(..) => "set-clock",
         Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
         Action::Abuse(_) => "abuse",
@@ -255,6 +261,9 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
         Action::LoseCheckpoint(replica) if !is_running(cluster, *replica) => {
             cluster.disk(usize::from(*replica)).checkpoints.lose();
         }
+        Action::LoseDisk(replica) if !is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).lose(),
+        Action::KeepDisk(replica) => cluster.disk(usize::from(*replica)).keep(),
+        Action::RollBackDisk(replica) if !is_running(cluster, *replica) => cluster.roll_back(usize::from(*replica)),
         Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
         Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
         Action::Put(client, key, value) => return Ok(Some(cluster.client(usize::from(*client)).put(key, value))),

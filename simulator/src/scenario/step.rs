@@ -145,6 +145,13 @@ pub enum Action {
     RotState(u8),
     /// A replica that is down loses its durable checkpoint, but not its log.
     LoseCheckpoint(u8),
+    /// A replica that is down loses its whole disk: log, votes and checkpoints.
+    LoseDisk(u8),
+    /// A copy is made of a replica's disk, with what is durable by then.
+    KeepDisk(u8),
+    /// A replica that is down gets the copy of its disk in the place of the disk. It may have said by then what the copy
+    /// does not know, and to liars alone: it counts among the faulty from then on.
+    RollBackDisk(u8),
     /// A replica's wall clock is set wrong by so many milliseconds, or right again by none.
     SetClock(u8, i64),
     /// A client calls: it puts a value under a key of the store.

@@ -16,6 +16,7 @@ use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::{Machine, Now, Output};
 
 use super::Split;
+use crate::adversary::start_voting;
 use crate::clock::{Clock, ClockOptions};
 use crate::disk::checkpoints::Stored;
 use crate::disk::{Disk, DiskOptions};
@@ -63,9 +64,11 @@ impl Pair {
                 signer: boot.signer.clone(),
                 checkpoint: None,
                 records: Vec::new(),
-                first_record: RecordNumber::ZERO,
+                first_record: RecordNumber::new(1),
+                is_damaged: false,
+                token: 1,
             };
-            let replica = Replica::start(start, shifted(now, index)).map_err(|error| error.to_string())?;
+            let replica = start_voting(start, shifted(now, index)).map_err(|error| error.to_string())?;
             let clock = Clock::draw(ClockOptions::default(), &mut Random::new(0, Stream::Clock));
             let host = Host::new(boot.id, clock, Disk::new(DiskOptions::default()), make_application, PART_ENTRIES);
             Ok(Copy { index, replica, host, split: Rc::clone(split) })

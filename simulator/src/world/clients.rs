@@ -97,7 +97,8 @@ impl World {
             other => return self.report(Invariant::Understanding, format!("client {from} sent {other:?}")),
         };
         let is_rogue = from >= self.clients.len();
-        for result in verify_requests(vec![request], &self.configuration, &mut self.notary) {
+        let configuration = self.configuration_of(to);
+        for result in verify_requests(vec![request], &configuration, &mut self.notary) {
             match result {
                 Ok(request) => {
                     self.note(|| format!("client {from} -> {to}: request {}", request.request.number));
