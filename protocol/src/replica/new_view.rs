@@ -99,7 +99,7 @@ impl Replica {
 
     /// Why a new view of that view counts for nothing if `from` sends it, whatever else it says.
     pub(super) fn refuse_claimed_new_view(&self, from: ReplicaId, view: View) -> Option<Refusal> {
-        if view < self.wanted_view() || view <= self.view {
+        if view < self.wanted_view() || view <= self.view || Some(view) <= self.view_changes.forsaken {
             return Some(Refusal::OldView);
         }
         let held = self.view_changes.incomplete.get(from.index()).and_then(Option::as_ref);
@@ -220,6 +220,7 @@ impl Replica {
         self.view = view;
         self.mode = Mode::Normal;
         self.view_changes.own = None;
+        self.view_changes.forsaken = None;
         self.view_changes.entered = Some((new_view, view_changes));
         self.view_changes.incomplete.iter_mut().for_each(|incomplete| {
             *incomplete = incomplete.take().filter(|incomplete| incomplete.new_view.content.view > view);

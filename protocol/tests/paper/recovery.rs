@@ -5,7 +5,7 @@ use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::decode;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Message, Progress, ViewChange};
-use quorate_protocol::number::{RecordNumber, Sequence};
+use quorate_protocol::number::{Incarnation, RecordNumber, Sequence};
 use quorate_protocol::output::Suspicion;
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::Mode;
@@ -265,6 +265,56 @@ fn a_view_whose_new_view_is_lost_is_left_for_the_next() {
     let outputs = again.outputs();
     assert_eq!(wanted(&outputs), [(2, Suspicion::Restart)]);
     assert_eq!(view_change(&outputs).cast[0].view, view(1), "its vote in the lost view is listed");
+}
+
+/// Member 2 starts again, and the new view by which it entered view 1 is lost. Nobody has told it yet what it has said.
+fn asking_without_its_new_view() -> Subject {
+    let before = entered();
+    let damage = |record: &Record| match record {
+        Record::NewView(epoch, view, _) => Recovered::NewViewLost(*epoch, *view),
+        other => Recovered::Whole(other.clone()),
+    };
+    let first = (RecordNumber::ZERO, Recovered::Whole(Record::Incarnation(Incarnation::ZERO)));
+    let records = before.records.iter().map(|(number, record)| (*number, damage(record)));
+    let records = core::iter::once(first).chain(records).collect();
+    Subject::start_asking(&before.group, 2, before.now_ms, None, records)
+}
+
+/// What lets a replica enter `view`, which begins with nothing: view changes of the others, and the new view.
+fn way_into(subject: &Subject, view: u64) -> Vec<(u8, Message)> {
+    let group = &subject.group;
+    let rests_on: Vec<_> = [0, 1, 3].map(|id| (id, group.empty_view_change(id, view))).into();
+    let named: Vec<_> = rests_on.iter().map(|(id, signed)| (*id, signed)).collect();
+    let primary = u8::try_from(view % 4).expect("small");
+    let new_view = group.new_view(primary, view, &named, &[]);
+    let changes = rests_on.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone())));
+    changes.chain([(primary, Message::NewView(new_view))]).collect()
+}
+
+/// The same while it asks what it has said: it does not enter that view again, by whatever new view.
+#[test]
+fn a_view_whose_new_view_is_lost_is_not_entered_again() {
+    let mut again = asking_without_its_new_view();
+    let way = way_into(&again, 1);
+    let outputs = again.hear_all(way);
+    assert_eq!(appended(&outputs), []);
+    assert_ne!((again.replica.view(), again.replica.mode()), (view(1), Mode::Normal));
+}
+
+/// The same, and a later view begins before it votes again: it has left the lost one then, and asks for nothing more.
+#[test]
+fn who_enters_a_later_view_than_the_lost_one_stays_in_it() {
+    let mut again = asking_without_its_new_view();
+    let way = way_into(&again, 3);
+    again.hear_all(way);
+    assert_eq!((again.replica.view(), again.replica.mode()), (view(3), Mode::Normal));
+    let nothing = again.group.nothing_said();
+    let outputs = again.hear_all([0, 1].map(|id| (id, nothing.clone())));
+    assert_eq!(again.replica.not_voting(), None);
+    assert_eq!(wanted(&outputs), []);
+    let batch = again.group.batch(0);
+    let proposal = again.group.pre_prepare(3, 3, 1, &batch);
+    assert!(matches!(appended(&again.hear(3, proposal))[..], [Record::Accepted(..)]), "it votes there");
 }
 
 /// The same, of a view change that may have been sent.
