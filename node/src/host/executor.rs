@@ -184,7 +184,9 @@ impl Executing {
                 self.report(Event::Executed { sequence: execution.sequence, results });
             }
             Command::TakeCheckpoint { sequence, protocol } => {
+                let begin = std::time::Instant::now();
                 let image = self.application.checkpoint();
+                tracing::debug!(%sequence, took = ?begin.elapsed(), changes = image.changes.len(), "checkpoint taken");
                 self.taken = sequence;
                 self.report(Event::CheckpointTaken { sequence, application_root: image.root });
                 self.keeper.send(Keep::Apply { sequence, application: image.changes, protocol })?;

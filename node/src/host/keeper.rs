@@ -98,10 +98,12 @@ impl Keeping {
     fn on_command(&mut self, command: Keep) -> anyhow::Result<()> {
         match command {
             Keep::Apply { sequence, application, protocol } => {
+                let begin = Instant::now();
                 self.store
                     .apply(sequence.value(), &[], application, protocol)
                     .with_context(|| format!("writing the checkpoint at slot {sequence}"))?;
                 self.keep_snapshot(sequence)?;
+                tracing::debug!(%sequence, took = ?begin.elapsed(), "checkpoint durable");
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
             Keep::Stable(sequence) => self.keep_from(sequence),

@@ -1,9 +1,11 @@
 //! One database of the store: how it is opened, and how much memory and disk it may take beside the state itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
 
@@ -18,6 +20,11 @@ const MEMTABLE_BYTES: u64 = LARGE_BYTES as u64;
 
 /// From so many bytes on a checkpoint goes into tables at once: it would fill what is kept in memory anyway.
 pub(super) const LARGE_BYTES: usize = 8 << 20;
+
+/// Checkpoints are merged with what lies below them once there are so many: together they are about as large as a state of
+/// some hundred megabytes, so that each changed byte is written about three times. Bound: the store slows writers down at
+/// twenty.
+const MERGED_TABLES: u8 = 12;
 
 /// The store's own journal may grow to this before tables are written, in bytes. The least it takes, and what it is
 /// allocated with.
@@ -58,6 +65,7 @@ impl State {
         let options = || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(MEMTABLE_BYTES)
+                .compaction_strategy(Arc::new(Leveled::default().with_l0_threshold(MERGED_TABLES)))
                 .data_block_size_policy(BlockSizePolicy::all(16 << 10))
                 .data_block_compression_policy(CompressionPolicy::disabled())
         };
