@@ -12,27 +12,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use quorate_crypto::Digest;
 use quorate_node::client::{Connection, ConnectionOptions};
 use quorate_node::configuration::ClientConfiguration;
 use quorate_node::configuration::network::{Addresses, Network, Plan};
 use quorate_node::host::{self, Build, ReplicaOptions};
-use quorate_protocol::application::{Application, Image, NotAState, Surroundings};
+use quorate_protocol::application::{Application, Changes, NotAState, Surroundings};
 use quorate_protocol::codec::Blob;
 use quorate_protocol::message::Entry;
-use quorate_protocol::state::StateMap;
+use quorate_protocol::state::Entries;
 use tokio::sync::oneshot;
 
-/// Counters by name, under a Merkle root.
+/// Counters by name.
+#[derive(Default)]
 struct Counters {
-    state: StateMap,
+    state: Entries,
 }
 
 impl Counters {
-    fn new() -> Self {
-        Self { state: StateMap::new(8) }
-    }
-
     /// Adds, and gives the sum; bytes that are no operation change nothing, on every replica alike.
     fn add(&mut self, operation: &[u8]) -> Option<i64> {
         let (name, amount) = std::str::from_utf8(operation).ok()?.rsplit_once(':')?;
@@ -50,11 +46,11 @@ impl Application for Counters {
         Blob::from(answer.into_bytes())
     }
 
-    fn checkpoint(&mut self) -> Image {
-        self.state.checkpoint()
+    fn changes(&mut self) -> Changes {
+        self.state.changes()
     }
 
-    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
         self.state.restore(entries)
     }
 }
@@ -75,7 +71,7 @@ async fn count(folder: &Path) -> anyhow::Result<String> {
     plan.addresses = free_addresses(4)?;
     let network = Network::create(&folder.join("net"), plan)?;
 
-    let build: Build = Arc::new(|| Box::new(Counters::new()));
+    let build: Build = Arc::new(|| Box::new(Counters::default()));
     let mut replicas = Vec::new();
     for configuration in network.replicas()? {
         let (stop, stopped) = oneshot::channel::<()>();

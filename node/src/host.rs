@@ -44,14 +44,15 @@ use crate::storage::log;
 use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
 
 pub use report::{LinkReport, Report};
-pub use start::{Build, ReplicaOptions, Replicated, run};
+pub use start::{Build, ReplicaOptions, run};
 
 use backlog::Backlog;
 use clients::Clients;
 use conduct::Conduct;
 use evidence::EvidenceFolder;
-use executor::{Executor, Question};
+use executor::Executor;
 use inbox::{Frame, Inbox};
+use keeper::Question;
 use report::{Counters, LastReport};
 use staging::Staging;
 use start::PEER_EVENTS_MAX;

@@ -5,6 +5,7 @@
 //! order of iteration that depends on memory. Its state is a map from byte keys to byte values as far as checkpoints and
 //! state transfer are concerned; what it looks like in memory is its own business.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::batch::OPERATIONS_MAX;
 use crate::codec::{Blob, List};
 use crate::message::Entry;
 use crate::number::{RequestNumber, Sequence, Session};
+use crate::state::Index;
 use crate::time::WallTime;
 
 /// Most bytes that the results of one request take together.
@@ -40,12 +42,16 @@ pub struct Surroundings {
 /// when the checkpoint is to be stored, since it could be transferred to nobody.
 pub type Change = (Bytes, Option<Bytes>);
 
+/// What was written since this was last asked, each key once: what it holds now. It stays what it is while the application
+/// goes on, and is gone through on another thread.
+pub type Changes = Box<dyn Iterator<Item = Change> + Send>;
+
 /// The state at a checkpoint: its root, and what differs from the checkpoint before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     /// The Merkle root of the whole state.
     pub root: Digest,
-    /// The entries that differ, each key once.
+    /// The entries that differ, in ascending order of their keys.
     pub changes: Vec<Change>,
 }
 
@@ -65,21 +71,73 @@ pub trait Application {
     /// result, the same on every replica. Must not panic.
     fn execute(&mut self, surroundings: &Surroundings, operation: &Blob) -> Blob;
 
-    /// The state as it is now. The next image's changes count from here.
-    fn checkpoint(&mut self) -> Image;
+    /// The entries of the state that were written or removed since this was last called, for a checkpoint; those that are
+    /// again what they were may be among them. Slots wait for this call, and not for what comes of it: it should take note
+    /// of what there is, and leave the work to the iterator. [`Entries`](crate::state::Entries) does.
+    fn changes(&mut self) -> Changes;
 
-    /// Replaces the whole state by `entries`, in ascending order of their keys, and gives its root. The next image's
-    /// changes count from here.
+    /// Replaces the whole state by `entries`, in ascending order of their keys. The next changes count from here.
     ///
     /// # Errors
     /// [`NotAState`]: the state is then undefined until the next successful call.
-    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState>;
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState>;
+}
 
-    /// The answer to `query` as of the last checkpoint, with a proof that leads to its root; `None` if the application
-    /// proves nothing, or the query means nothing. (PROTOCOL §8, proved reads)
-    fn prove(&self, query: &Blob) -> Option<Blob> {
-        let _ = query;
-        None
+/// An application with the index of its state, which gives its checkpoints their roots, on one thread.
+pub struct Replicated {
+    application: Box<dyn Application + Send>,
+    index: Index,
+}
+
+impl Replicated {
+    /// An application that has executed nothing, and whose tree has so many levels.
+    ///
+    /// # Panics
+    /// If `depth` is greater than [`quorate_crypto::merkle::DEPTH_MAX`].
+    pub fn new(application: impl Application + Send + 'static, depth: u8) -> Self {
+        Self { application: Box::new(application), index: Index::new(depth) }
+    }
+
+    /// Runs a slot's requests in order.
+    pub fn execute(&mut self, execution: &Execution) -> Vec<Results> {
+        execute(&mut *self.application, execution)
+    }
+
+    /// The state as it is now. The next image's changes count from here.
+    pub fn checkpoint(&mut self) -> Image {
+        let changes = self.index.apply(self.application.changes());
+        Image { root: self.index.root(), changes }
+    }
+
+    /// Replaces the whole state, and gives its root.
+    ///
+    /// # Errors
+    /// As [`Application::restore`].
+    pub fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+        let (index, root) = restore(&mut *self.application, self.index.depth(), entries)?;
+        self.index = index;
+        Ok(root)
+    }
+}
+
+/// Replaces the whole state of an application, and gives its index, of `depth` levels, with the root.
+///
+/// # Errors
+/// As [`Application::restore`].
+pub fn restore<A: Application + ?Sized>(
+    application: &mut A,
+    depth: u8,
+    entries: &mut dyn Iterator<Item = Entry>,
+) -> Result<(Index, Digest), NotAState> {
+    let mut index = Index::new(depth);
+    application.restore(&mut entries.inspect(|entry| index.add(&entry.key, &entry.value)))?;
+    let root = index.finish();
+    Ok((index, root))
+}
+
+impl core::fmt::Debug for Replicated {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.debug_struct("Replicated").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
@@ -158,12 +216,12 @@ mod tests {
             Blob::from(alloc::vec![7; RESULT_BYTES_MAX - 1])
         }
 
-        fn checkpoint(&mut self) -> Image {
-            Image { root: Digest::ZERO, changes: Vec::new() }
+        fn changes(&mut self) -> Changes {
+            Box::new(core::iter::empty())
         }
 
-        fn restore(&mut self, _: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
-            Ok(Digest::ZERO)
+        fn restore(&mut self, _: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
+            Ok(())
         }
     }
 
@@ -187,10 +245,5 @@ mod tests {
         let (within, beyond) = lengths.split_at(full as usize);
         assert!(within.iter().all(|lengths| lengths[..] == [RESULT_BYTES_MAX - 1, 0]), "one fills its request");
         assert!(beyond.iter().all(|lengths| lengths[..] == [0, 0]), "and so many fill the slot");
-    }
-
-    #[test]
-    fn who_proves_nothing_says_so() {
-        assert_eq!(Verbose.prove(&Blob::EMPTY), None);
     }
 }

@@ -12,4 +12,4 @@ pub use operation::{
     VALUE_BYTES_MAX,
 };
 pub use output::{Output, StepOutput};
-pub use store::{DEPTH, ENTRY_OVERHEAD_BYTES, LIMIT_BYTES_DEFAULT, Store};
+pub use store::{ENTRY_OVERHEAD_BYTES, LIMIT_BYTES_DEFAULT, Store};

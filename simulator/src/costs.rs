@@ -56,7 +56,7 @@ impl Totals {
 
 /// What one operation costs all replicas and clients together, in hundredths.
 fn measure(size: usize, load: Load) -> Result<[u64; 6], Failure> {
-    let mut cluster = Cluster::builder(size, 1).application(crate::ledger::Ledger::boxed).build();
+    let mut cluster = Cluster::builder(size, 1).application(crate::ledger::Ledger::replicated).build();
     let bound = Duration::from_mins(1);
     let ask = |cluster: &mut Cluster, round: usize| {
         for client in 0..load.clients {

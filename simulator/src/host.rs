@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_crypto::Digest;
-use quorate_protocol::application::{Application, Change, Execution, Results, execute};
+use quorate_protocol::application::{Change, Execution, Replicated, Results};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::{Input, StagedState};
 use quorate_protocol::message::{Entry, Message, Part};
@@ -111,13 +111,18 @@ pub trait Subject: Machine {
 pub type Builder = Box<dyn FnMut(Boot, Now) -> Result<Box<dyn Subject>, String>>;
 
 /// Makes an application in its initial state.
-pub type ApplicationMaker = fn() -> Box<dyn Application + Send>;
+pub type ApplicationMaker = fn() -> Replicated;
 
 /// Work for the application, done one after the other.
 #[derive(Debug)]
 pub(crate) enum Work {
     Execute(Execution),
-    TakeCheckpoint { sequence: Sequence, protocol: Vec<Change> },
+    TakeCheckpoint {
+        sequence: Sequence,
+        protocol: Vec<Change>,
+    },
+    /// The checkpoint is hashed.
+    Taken(Arc<State>),
     EndStaging,
     Install,
 }
@@ -160,7 +165,7 @@ pub(crate) struct Host {
     /// While it is paused: what happens to it, to be handled when it is resumed.
     pub(crate) held: Option<Vec<Event>>,
     pub(crate) work: VecDeque<Work>,
-    application: Box<dyn Application + Send>,
+    application: Replicated,
     make_application: ApplicationMaker,
     /// The application's entries as of the last checkpoint taken or installed.
     entries: BTreeMap<Bytes, Bytes>,
@@ -172,7 +177,7 @@ pub(crate) struct Host {
     stable: Option<Arc<State>>,
     /// The state that a peer read last, and when.
     read: Option<(Arc<State>, Time)>,
-    staging: Option<(Staging, Box<dyn Application + Send>)>,
+    staging: Option<(Staging, Replicated)>,
     /// Whether its disk has no room, but for records that were handed over already.
     pub(crate) is_disk_full: bool,
     /// Whether the application's state rotted since it was last replaced.
@@ -276,18 +281,26 @@ impl Host {
     pub(crate) fn do_work(&mut self) -> Option<Done> {
         Some(match self.work.pop_front()? {
             Work::Execute(execution) => Done::Input(self.execute(&execution)),
-            Work::TakeCheckpoint { sequence, protocol } => self.take_checkpoint(sequence, &protocol),
+            Work::TakeCheckpoint { sequence, protocol } => {
+                self.take_checkpoint(sequence, &protocol);
+                return self.do_work();
+            }
+            Work::Taken(state) => Done::Taken {
+                input: Input::CheckpointTaken { sequence: state.sequence, application_root: state.application_root },
+                state,
+            },
             Work::EndStaging => self.end_staging(),
             Work::Install => self.install(),
         })
     }
 
     fn execute(&mut self, execution: &Execution) -> Input {
-        let results: Vec<Results> = execute(self.application.as_mut(), execution);
+        let results: Vec<Results> = self.application.execute(execution);
         Input::Executed { sequence: execution.sequence, results }
     }
 
-    fn take_checkpoint(&mut self, sequence: Sequence, protocol: &[Change]) -> Done {
+    /// Slots that wait to execute do so while the checkpoint is hashed.
+    fn take_checkpoint(&mut self, sequence: Sequence, protocol: &[Change]) {
         let image = self.application.checkpoint();
         State::apply(&mut self.entries, &image.changes);
         State::apply(&mut self.protocol_entries, protocol);
@@ -298,7 +311,9 @@ impl Host {
             protocol: self.protocol_entries.clone(),
         });
         self.taken.insert(sequence, Arc::clone(&state));
-        Done::Taken { input: Input::CheckpointTaken { sequence, application_root: image.root }, state }
+        let is_other = |work: &Work| !matches!(work, Work::Execute(_));
+        let place = self.work.iter().position(is_other).unwrap_or(self.work.len());
+        self.work.insert(place, Work::Taken(state));
     }
 
     /// A checkpoint of this host's became stable: whether it has that state.
@@ -381,7 +396,7 @@ impl Host {
 
     /// Runs an operation that nobody ordered: the application's state rots.
     pub(crate) fn rot_application(&mut self, execution: &Execution) {
-        execute(self.application.as_mut(), execution);
+        self.application.execute(execution);
         self.is_rotten = true;
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_crypto::{Digest, Domain, hash};
-use quorate_protocol::application::{Application, Image, NotAState, Surroundings};
+use quorate_crypto::{Domain, hash};
+use quorate_protocol::application::{Application, Changes, NotAState, Replicated, Surroundings};
 use quorate_protocol::codec::Blob;
+use quorate_protocol::kv::Store;
 use quorate_protocol::message::Entry;
 
 /// Counts how often each operation ran. The result of an operation is its count, and the chain over all before it.
@@ -15,29 +16,29 @@ pub struct Ledger {
     changed: BTreeMap<Bytes, Bytes>,
 }
 
+/// Few keys need few buckets.
+const TREE_DEPTH: u8 = 2;
+
+/// The same, of the key-value store.
+const STORE_TREE_DEPTH: u8 = 6;
+
+/// An empty key-value store, for a host.
+pub fn replicated_store() -> Replicated {
+    Replicated::new(Store::default(), STORE_TREE_DEPTH)
+}
+
 /// The key of the chain: no operation is empty.
 const CHAIN: Bytes = Bytes::new();
 
 impl Ledger {
     /// An empty ledger, for a host.
-    pub fn boxed() -> Box<dyn Application + Send> {
-        Box::new(Self::default())
+    pub fn replicated() -> Replicated {
+        Replicated::new(Self::default(), TREE_DEPTH)
     }
 
     fn set(&mut self, key: Bytes, value: Bytes) {
         self.entries.insert(key.clone(), value.clone());
         self.changed.insert(key, value);
-    }
-
-    fn root(&self) -> Digest {
-        let mut parts = Vec::new();
-        for (key, value) in &self.entries {
-            parts.extend_from_slice(&(key.len() as u64).to_le_bytes());
-            parts.extend_from_slice(key);
-            parts.extend_from_slice(&(value.len() as u64).to_le_bytes());
-            parts.extend_from_slice(value);
-        }
-        hash(Domain::Bucket, &[&parts])
     }
 }
 
@@ -58,14 +59,13 @@ impl Application for Ledger {
         result.into()
     }
 
-    fn checkpoint(&mut self) -> Image {
-        let changes = core::mem::take(&mut self.changed).into_iter().map(|(key, value)| (key, Some(value))).collect();
-        Image { root: self.root(), changes }
+    fn changes(&mut self) -> Changes {
+        Box::new(core::mem::take(&mut self.changed).into_iter().map(|(key, value)| (key, Some(value))))
     }
 
-    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
         self.changed.clear();
         self.entries = entries.map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect();
-        Ok(self.root())
+        Ok(())
     }
 }

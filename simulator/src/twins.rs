@@ -176,7 +176,7 @@ impl Play {
                 options.disk.sync = Delay::microseconds(50, 100);
                 options.answer_bound = ANSWER_BOUND;
             })
-            .application(Ledger::boxed)
+            .application(Ledger::replicated)
             .subjects(subjects(Rc::clone(&split)))
             .build();
         cluster.world_mut().exempt(ReplicaId::new(TWINS));
@@ -249,7 +249,7 @@ fn on_the_way(passage: &Passage<'_>, view: u64) -> Verdict {
 fn subjects(split: Rc<Cell<Split>>) -> Builder {
     Box::new(move |boot, now| {
         if boot.id.value() == TWINS {
-            return Ok(Box::new(Pair::start(&boot, now, &split, Ledger::boxed)?));
+            return Ok(Box::new(Pair::start(&boot, now, &split, Ledger::replicated)?));
         }
         let Boot { id, configuration, signer, records, next_record, token, .. } = boot;
         let (checkpoint, first_record, is_damaged) = (None, next_record, false);

@@ -36,7 +36,7 @@ impl Host {
                 self.executor.send(Command::TakeCheckpoint { sequence, protocol })?;
             }
             Output::CheckpointStable { certificate, root } => {
-                self.executor.send(Command::Stable { certificate, root })?;
+                self.executor.note_stable(certificate, root)?;
             }
             Output::SendPart { to, sequence, cursor } => {
                 self.executor.send_part(to, sequence, cursor)?;

@@ -15,7 +15,7 @@ use quorate_protocol::verify::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Host;
-use super::executor::{Command, Question};
+use super::keeper::Question;
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
 
@@ -218,7 +218,7 @@ impl Host {
             ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
                 Some(places) => {
                     let question = Question { connection, number, query, _permit: permit, _places: places };
-                    self.executor.send(Command::Prove(question))?;
+                    self.executor.prove(question)?;
                 }
                 // The client asks another replica.
                 None => self.counters.busy += 1,

@@ -4,27 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use quorate_crypto::Digest;
-use quorate_protocol::application::{Change, Execution, execute};
+use quorate_protocol::application::{Application, Change, Execution, execute, restore};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::Blob;
 use quorate_protocol::input::StagedState;
-use quorate_protocol::message::{Entry, ReplicaMessage, StateRoot};
-use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use quorate_protocol::message::{Entry, StateRoot};
+use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::state::{DEPTH, Index};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::keeper::{Keep, Keeper};
-use super::start::{Build, Replicated};
+use super::keeper::{Keep, Keeper, Question, WantedPart, keep};
+use super::start::Build;
 use super::{Event, priority};
-use crate::transport::{ConnectionId, Permit};
 
 /// Parts on their way to one peer, which asks for one after the other; what it asks for beyond that is not answered.
 const PARTS_PER_PEER_MAX: usize = 4;
-
-/// The roots in an answer before the first checkpoint, which proves nothing.
-const NOTHING_STABLE: StateRoot = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
 
 /// What the host asks of the application's thread.
 pub(super) enum Command {
@@ -33,11 +30,6 @@ pub(super) enum Command {
         sequence: Sequence,
         protocol: Vec<Change>,
     },
-    Stable {
-        certificate: StableCertificate,
-        root: StateRoot,
-    },
-    SendPart(WantedPart),
     StageBegin {
         sequence: Sequence,
     },
@@ -49,36 +41,14 @@ pub(super) enum Command {
     StageRefuse,
     StageEnd,
     StageInstall,
-    Prove(Question),
 }
 
-/// A client's question for a value with its proof.
-#[derive(Debug)]
-pub(super) struct Question {
-    pub(super) connection: ConnectionId,
-    pub(super) number: RequestNumber,
-    pub(super) query: Blob,
-    /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
-    pub(super) _permit: Permit,
-    pub(super) _places: [OwnedSemaphorePermit; 2],
-}
-
-/// A part of a checkpoint's state that a peer asked for.
-#[derive(Debug)]
-pub(super) struct WantedPart {
-    pub(super) to: ReplicaId,
-    pub(super) sequence: Sequence,
-    pub(super) cursor: Blob,
-    /// Its place among those of its peer, until the part is handed over.
-    pub(super) place: OwnedSemaphorePermit,
-}
-
-/// The application's thread, as the host sees it.
+/// The application's thread, and that of its checkpoints, as the host sees them.
 pub(super) struct Executor {
     /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, and the entries that
-    /// [`Staging`](super::staging::Staging) admits; and the places for questions and parts. So the core's commands always
-    /// have room, whatever others ask for.
+    /// [`Staging`](super::staging::Staging) admits.
     commands: Sender<Command>,
+    keeper: Keeper,
     /// The places for parts. Bound: one entry a member.
     parts: BTreeMap<ReplicaId, Arc<Semaphore>>,
     thread: JoinHandle<()>,
@@ -87,15 +57,9 @@ pub(super) struct Executor {
 /// What the thread owns.
 struct Executing {
     build: Build,
-    application: Replicated,
-    keeper: Keeper,
+    application: Box<dyn Application + Send>,
+    keeper: Sender<Keep>,
     events: UnboundedSender<Event>,
-    /// The slot of the last checkpoint taken: what proofs are of.
-    taken: Sequence,
-    /// The certificate and what its root is made of, of the last stable checkpoint.
-    stable: Option<(StableCertificate, StateRoot)>,
-    /// Those that wait for the next stable checkpoint. Bound: the places for questions.
-    questions: Vec<Question>,
     staged: Option<Staged>,
 }
 
@@ -106,8 +70,8 @@ struct Staged {
     application: Vec<Entry>,
     protocol: Vec<Entry>,
     is_refused: bool,
-    /// The application rebuilt from the entries, once all are here.
-    rebuilt: Option<Replicated>,
+    /// The application rebuilt from the entries, and their index, once all are here.
+    rebuilt: Option<(Box<dyn Application + Send>, Index)>,
 }
 
 impl Staged {
@@ -119,19 +83,17 @@ impl Staged {
 impl Executor {
     pub(super) fn start(
         build: Build,
-        application: Replicated,
-        taken: Sequence,
+        application: Box<dyn Application + Send>,
         keeper: Keeper,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = channel();
-        let executing =
-            Executing { build, application, keeper, events, taken, stable: None, questions: Vec::new(), staged: None };
+        let executing = Executing { build, application, keeper: keeper.sender(), events, staged: None };
         let thread = std::thread::Builder::new().name("execute".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             executing.work(&waiting);
         })?;
-        Ok(Self { commands, parts: BTreeMap::new(), thread })
+        Ok(Self { commands, keeper, parts: BTreeMap::new(), thread })
     }
 
     /// Hands a command over.
@@ -149,7 +111,7 @@ impl Executor {
     pub(super) fn send_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) -> anyhow::Result<()> {
         let places = self.parts.entry(to).or_insert_with(|| Arc::new(Semaphore::new(PARTS_PER_PEER_MAX)));
         match Arc::clone(places).try_acquire_owned() {
-            Ok(place) => self.send(Command::SendPart(WantedPart { to, sequence, cursor, place })),
+            Ok(place) => self.keeper.send(Keep::SendPart(WantedPart { to, sequence, cursor, place })),
             Err(_none_is_free) => {
                 tracing::debug!(%to, "asks for more parts than it takes");
                 Ok(())
@@ -157,12 +119,29 @@ impl Executor {
         }
     }
 
-    /// Ends the thread after what it has begun.
+    /// Has what was asked of a checkpoint answered.
+    ///
+    /// # Errors
+    /// Its thread has ended.
+    pub(super) fn prove(&self, question: Question) -> anyhow::Result<()> {
+        self.keeper.send(Keep::Prove(question))
+    }
+
+    /// Says which checkpoint is stable.
+    ///
+    /// # Errors
+    /// Its thread has ended.
+    pub(super) fn note_stable(&self, certificate: StableCertificate, root: StateRoot) -> anyhow::Result<()> {
+        self.keeper.send(Keep::Stable { certificate, root })
+    }
+
+    /// Ends the threads after what they have begun.
     pub(super) fn close(self) {
         drop(self.commands);
         if self.thread.join().is_err() {
             tracing::error!("the application's thread panicked");
         }
+        self.keeper.close();
     }
 }
 
@@ -174,7 +153,6 @@ impl Executing {
                 break;
             }
         }
-        self.keeper.close();
     }
 
     fn on_command(&mut self, command: Command) -> anyhow::Result<()> {
@@ -184,22 +162,11 @@ impl Executing {
                 self.report(Event::Executed { sequence: execution.sequence, results });
             }
             Command::TakeCheckpoint { sequence, protocol } => {
-                let begin = std::time::Instant::now();
-                let image = self.application.checkpoint();
-                tracing::debug!(%sequence, took = ?begin.elapsed(), changes = image.changes.len(), "checkpoint taken");
-                self.taken = sequence;
-                self.report(Event::CheckpointTaken { sequence, application_root: image.root });
-                self.keeper.send(Keep::Apply { sequence, application: image.changes, protocol })?;
+                let begin = Instant::now();
+                let application = self.application.changes();
+                tracing::debug!(%sequence, stopped = ?begin.elapsed(), "execution goes on past a checkpoint");
+                keep(&self.keeper, Keep::Checkpoint { sequence, application, protocol })?;
             }
-            Command::Stable { certificate, root } => {
-                self.keeper.send(Keep::Stable(certificate.statement.sequence))?;
-                self.stable = Some((certificate, root));
-                for question in std::mem::take(&mut self.questions) {
-                    self.prove(question);
-                }
-            }
-            Command::SendPart(wanted) => self.keeper.send(Keep::SendPart(wanted))?,
-            Command::Prove(question) => self.prove(question),
             Command::StageBegin { sequence } => {
                 self.staged = Some(Staged::begin(sequence));
             }
@@ -233,45 +200,25 @@ impl Executing {
             return self.report(Event::Staged(event));
         }
         let mut rebuilt = (self.build)();
-        let restored = rebuilt.restore(&mut staged.application.iter().cloned());
-        if let Err(error) = &restored {
-            tracing::warn!(%error, "the transferred state is not one of this application");
+        let mut application_root = None;
+        match restore(&mut *rebuilt, DEPTH, &mut staged.application.iter().cloned()) {
+            Ok((index, root)) => {
+                application_root = Some(root);
+                staged.rebuilt = Some((rebuilt, index));
+            }
+            Err(error) => tracing::warn!(%error, "the transferred state is not one of this application"),
         }
-        staged.rebuilt = Some(rebuilt);
-        let event = StagedState {
-            sequence: staged.sequence,
-            application_root: restored.ok(),
-            protocol: staged.protocol.clone(),
-        };
+        let event = StagedState { sequence: staged.sequence, application_root, protocol: staged.protocol.clone() };
         self.report(Event::Staged(event));
     }
 
     fn stage_install(&mut self) -> anyhow::Result<()> {
-        let Some(Staged { sequence, application, protocol, rebuilt: Some(rebuilt), .. }) = self.staged.take() else {
+        let Some(Staged { sequence, application, protocol, rebuilt: Some((rebuilt, index)), .. }) = self.staged.take()
+        else {
             return Ok(());
         };
         self.application = rebuilt;
-        self.taken = sequence;
-        self.keeper.send(Keep::Install { sequence, application, protocol })
-    }
-
-    /// Answers with a proof if the last checkpoint is the stable one, and without one before the first; otherwise the
-    /// question waits for it.
-    fn prove(&mut self, question: Question) {
-        if self.taken == Sequence::ZERO {
-            return self.answer(question, None, NOTHING_STABLE, Blob::EMPTY);
-        }
-        let stable = self.stable.as_ref().filter(|(certificate, _)| certificate.statement.sequence == self.taken);
-        let Some((certificate, state)) = stable else {
-            return self.questions.push(question);
-        };
-        let Some(proof) = self.application.prove(&question.query) else { return };
-        self.answer(question, Some(certificate.clone()), *state, proof);
-    }
-
-    fn answer(&self, question: Question, certificate: Option<StableCertificate>, state: StateRoot, proof: Blob) {
-        let message = ReplicaMessage::Proved { number: question.number, certificate, state, proof };
-        self.report(Event::Proved { question, message: message.into() });
+        keep(&self.keeper, Keep::Install { sequence, index, application, protocol })
     }
 }
 
@@ -280,11 +227,10 @@ mod tests {
     use std::sync::Mutex;
 
     use quorate_crypto::SigningKey;
-    use quorate_protocol::application::{Application, Executable, Image, NotAState, Surroundings};
+    use quorate_protocol::application::{Changes, Executable, NotAState, Surroundings};
     use quorate_protocol::codec::List;
     use quorate_protocol::kv::Store;
-    use quorate_protocol::number::{Epoch, Session};
-    use quorate_protocol::statement::Checkpoint;
+    use quorate_protocol::number::{RequestNumber, Session};
     use quorate_protocol::time::WallTime;
     use tempfile::TempDir;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -310,8 +256,8 @@ mod tests {
             let (sender, events) = unbounded_channel();
             let mut store = CheckpointStore::open(folder.path()).unwrap();
             store.apply(taken.value(), &[], vec![], vec![]).unwrap();
-            let keeper = Keeper::start(store, 512, sender.clone()).unwrap();
-            let executor = Executor::start(Arc::clone(&build), build(), taken, keeper, sender).unwrap();
+            let keeper = Keeper::start(store, Index::new(DEPTH), 512, sender.clone()).unwrap();
+            let executor = Executor::start(Arc::clone(&build), build(), keeper, sender).unwrap();
             Self { executor, events, _folder: folder }
         }
 
@@ -325,57 +271,6 @@ mod tests {
             executor.close();
             std::iter::from_fn(|| events.try_recv().ok()).collect()
         }
-    }
-
-    fn question() -> Command {
-        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Command::Prove(Question {
-            connection: ConnectionId(1),
-            number: RequestNumber::new(7),
-            query: Blob::from(&b"key"[..]),
-            _permit: Permit::of_a_test(),
-            _places: [place(), place()],
-        })
-    }
-
-    fn stable(sequence: Sequence) -> Command {
-        let statement = Checkpoint { epoch: Epoch::ZERO, sequence, root: Digest::ZERO };
-        Command::Stable { certificate: StableCertificate { statement, votes: List::empty() }, root: NOTHING_STABLE }
-    }
-
-    /// The slots of the certificates in the answers to questions.
-    fn proved(events: Vec<Event>) -> Vec<Option<Sequence>> {
-        let certificate = |event| match event {
-            Event::Proved { message, .. } => match *message {
-                ReplicaMessage::Proved { certificate, .. } => Some(certificate.map(|found| found.statement.sequence)),
-                _ => None,
-            },
-            _ => None,
-        };
-        events.into_iter().filter_map(certificate).collect()
-    }
-
-    #[test]
-    fn before_the_first_checkpoint_a_question_is_answered_without_a_proof() {
-        let bench = Bench::start(Sequence::ZERO);
-        bench.send([question()]);
-        assert_eq!(proved(bench.end()), [None]);
-    }
-
-    #[test]
-    fn a_question_is_answered_from_the_state_on_disk_as_soon_as_that_is_known_to_be_stable() {
-        let taken = Sequence::new(128);
-        let bench = Bench::start(taken);
-        bench.send([question(), stable(taken), question()]);
-        assert_eq!(proved(bench.end()), [Some(taken), Some(taken)]);
-    }
-
-    #[test]
-    fn a_question_waits_while_the_last_checkpoint_is_not_the_stable_one() {
-        let (before, last) = (Sequence::new(128), Sequence::new(256));
-        let bench = Bench::start(last);
-        bench.send([stable(before), question()]);
-        assert_eq!(proved(bench.end()), []);
     }
 
     #[test]
@@ -414,12 +309,12 @@ mod tests {
             Blob::EMPTY
         }
 
-        fn checkpoint(&mut self) -> Image {
-            Image { root: Digest::ZERO, changes: Vec::new() }
+        fn changes(&mut self) -> Changes {
+            Box::new(std::iter::empty())
         }
 
-        fn restore(&mut self, _entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
-            Ok(Digest::ZERO)
+        fn restore(&mut self, _entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
+            Ok(())
         }
     }
 

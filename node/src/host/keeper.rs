@@ -1,4 +1,4 @@
-//! The checkpoint store's own thread: what it writes never holds up execution.
+//! The checkpoints' own thread: what it hashes and writes never holds up execution.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -6,17 +6,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use quorate_protocol::application::Change;
-use quorate_protocol::codec::{Blob, List};
-use quorate_protocol::message::{CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part};
-use quorate_protocol::number::Sequence;
+use quorate_crypto::Digest;
+use quorate_protocol::application::{Change, Changes};
+use quorate_protocol::certificate::StableCertificate;
+use quorate_protocol::codec::{Blob, List, encode};
+use quorate_protocol::message::{
+    CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part, ReplicaMessage, StateRoot,
+};
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use quorate_protocol::state::Index;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::damage::advise;
-use super::executor::WantedPart;
 use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map, Snapshot};
+use crate::transport::{ConnectionId, Permit};
 
 // What the store keeps can be transferred, and no more.
 const _: () = assert!(KEY_BYTES_MAX == ENTRY_KEY_BYTES_MAX);
@@ -27,23 +33,56 @@ const PART_BYTES: usize = 256 << 10;
 /// How long a checkpoint below the stable one stays readable after a peer last read a part of it.
 const READ_LATELY: Duration = Duration::from_secs(5);
 
-/// What the store is asked to do.
+/// The roots in an answer before the first checkpoint, which proves nothing.
+const NOTHING_STABLE: StateRoot = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
+
+/// What the thread is asked to do.
 pub(super) enum Keep {
-    Apply { sequence: Sequence, application: Vec<Change>, protocol: Vec<Change> },
-    Stable(Sequence),
+    Checkpoint { sequence: Sequence, application: Changes, protocol: Vec<Change> },
+    Stable { certificate: StableCertificate, root: StateRoot },
     SendPart(WantedPart),
-    Install { sequence: Sequence, application: Vec<Entry>, protocol: Vec<Entry> },
+    Prove(Question),
+    Install { sequence: Sequence, index: Index, application: Vec<Entry>, protocol: Vec<Entry> },
 }
 
-/// The store's thread, as the application's sees it.
+/// A client's question for a value with its proof.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) connection: ConnectionId,
+    pub(super) number: RequestNumber,
+    /// The key.
+    pub(super) query: Blob,
+    /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
+    pub(super) _permit: Permit,
+    pub(super) _places: [OwnedSemaphorePermit; 2],
+}
+
+/// A part of a checkpoint's state that a peer asked for.
+#[derive(Debug)]
+pub(super) struct WantedPart {
+    pub(super) to: ReplicaId,
+    pub(super) sequence: Sequence,
+    pub(super) cursor: Blob,
+    /// Its place among those of its peer, until the part is handed over.
+    pub(super) place: OwnedSemaphorePermit,
+}
+
+/// The thread, as others see it.
 pub(super) struct Keeper {
-    /// Bound: a checkpoint an interval of the window, and the places for parts.
+    /// Bound: a checkpoint an interval of the window, and the places for questions and parts. So the core's commands always
+    /// have room, whatever others ask for.
     commands: Sender<Keep>,
     thread: JoinHandle<()>,
 }
 
 struct Keeping {
     store: CheckpointStore,
+    /// That of the application's entries at the store's checkpoint.
+    index: Index,
+    /// The certificate and what its root is made of, of the last stable checkpoint.
+    stable: Option<(StableCertificate, StateRoot)>,
+    /// Those that wait for the next stable checkpoint. Bound: the places for questions.
+    questions: Vec<Question>,
     events: UnboundedSender<Event>,
     /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
     /// Bound: one an interval in the window below the last, the last, and one.
@@ -60,10 +99,16 @@ struct Kept {
 }
 
 impl Keeper {
-    pub(super) fn start(store: CheckpointStore, window: u64, events: UnboundedSender<Event>) -> anyhow::Result<Self> {
-        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window };
-        if let Some(sequence) = keeping.store.latest().map(|latest| Sequence::new(latest.sequence)) {
-            keeping.keep_snapshot(sequence)?;
+    /// Starts on a store, and the index of what the application has in there.
+    pub(super) fn start(
+        store: CheckpointStore,
+        index: Index,
+        window: u64,
+        events: UnboundedSender<Event>,
+    ) -> anyhow::Result<Self> {
+        let mut keeping = Keeping::new(store, index, window, events);
+        if keeping.taken() > Sequence::ZERO {
+            keeping.keep_snapshot(keeping.taken())?;
         }
         let (commands, waiting) = channel();
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
@@ -74,18 +119,40 @@ impl Keeper {
     }
 
     pub(super) fn send(&self, command: Keep) -> anyhow::Result<()> {
-        self.commands.send(command).map_err(|_ended| anyhow::anyhow!("the checkpoint store's thread has ended"))
+        keep(&self.commands, command)
+    }
+
+    /// For another thread. It must end before this is closed.
+    pub(super) fn sender(&self) -> Sender<Keep> {
+        self.commands.clone()
     }
 
     pub(super) fn close(self) {
         drop(self.commands);
         if self.thread.join().is_err() {
-            tracing::error!("the checkpoint store's thread panicked");
+            tracing::error!("the checkpoints' thread panicked");
         }
     }
 }
 
+/// Hands a command over.
+///
+/// # Errors
+/// The thread has ended.
+pub(super) fn keep(keeper: &Sender<Keep>, command: Keep) -> anyhow::Result<()> {
+    keeper.send(command).map_err(|_ended| anyhow::anyhow!("the checkpoints' thread has ended"))
+}
+
 impl Keeping {
+    const fn new(store: CheckpointStore, index: Index, window: u64, events: UnboundedSender<Event>) -> Self {
+        Self { store, index, stable: None, questions: Vec::new(), events, snapshots: Vec::new(), window }
+    }
+
+    /// The slot of the last checkpoint: what proofs are of.
+    fn taken(&self) -> Sequence {
+        self.store.latest().map_or(Sequence::ZERO, |latest| Sequence::new(latest.sequence))
+    }
+
     fn work(mut self, waiting: &Receiver<Keep>) {
         while let Ok(command) = waiting.recv() {
             if let Err(error) = self.on_command(command) {
@@ -97,16 +164,27 @@ impl Keeping {
 
     fn on_command(&mut self, command: Keep) -> anyhow::Result<()> {
         match command {
-            Keep::Apply { sequence, application, protocol } => {
+            Keep::Checkpoint { sequence, application, protocol } => {
                 let begin = Instant::now();
+                let application = self.index.apply(application);
+                let (count, hashed) = (application.len(), Instant::now());
+                self.events.send(Event::CheckpointTaken { sequence, application_root: self.index.root() }).ok();
                 self.store
                     .apply(sequence.value(), &[], application, protocol)
                     .with_context(|| format!("writing the checkpoint at slot {sequence}"))?;
                 self.keep_snapshot(sequence)?;
-                tracing::debug!(%sequence, took = ?begin.elapsed(), "checkpoint durable");
+                let (hashing, writing) = (hashed.duration_since(begin), hashed.elapsed());
+                tracing::debug!(%sequence, entries = count, ?hashing, ?writing, "checkpoint");
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
-            Keep::Stable(sequence) => self.keep_from(sequence),
+            Keep::Stable { certificate, root } => {
+                self.keep_from(certificate.statement.sequence);
+                self.stable = Some((certificate, root));
+                for question in std::mem::take(&mut self.questions) {
+                    self.prove(question)?;
+                }
+            }
+            Keep::Prove(question) => self.prove(question)?,
             Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
                 let part = self.part(sequence, cursor);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
@@ -114,7 +192,8 @@ impl Keeping {
                     self.events.send(Event::Part { to, message, place }).ok();
                 }
             }
-            Keep::Install { sequence, application, protocol } => {
+            Keep::Install { sequence, index, application, protocol } => {
+                self.index = index;
                 let mut reception = self.store.receive()?;
                 reception.put(Map::Application, entries(application))?;
                 reception.put(Map::Protocol, entries(protocol))?;
@@ -141,6 +220,38 @@ impl Keeping {
     fn keep_from(&mut self, sequence: Sequence) {
         let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
         self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
+    }
+
+    /// Answers with a proof if the last checkpoint is the stable one, and without one before the first; otherwise the
+    /// question waits for it.
+    fn prove(&mut self, question: Question) -> anyhow::Result<()> {
+        if self.taken() == Sequence::ZERO {
+            self.answer(question, None, NOTHING_STABLE, Blob::EMPTY);
+            return Ok(());
+        }
+        let stable = self.stable.as_ref().filter(|(certificate, _)| certificate.statement.sequence == self.taken());
+        let Some((certificate, root)) = stable.cloned() else {
+            self.questions.push(question);
+            return Ok(());
+        };
+        // The store asserts that no key is longer than it takes.
+        let value = match self.snapshots.last() {
+            Some(kept) if (1..=KEY_BYTES_MAX).contains(&question.query.len()) => {
+                let value = kept.snapshot.get(Map::Application, &question.query);
+                value.map_err(|error| advise(error.into(), self.store.folder()))?
+            }
+            Some(_) | None => None,
+        };
+        let Ok(proof) = self.index.prove(&question.query, value) else { return Ok(()) };
+        let proof = encode(&proof).context("a proof is below the bound of an encoding")?;
+        self.answer(question, Some(certificate), root, proof.into());
+        Ok(())
+    }
+
+    fn answer(&self, question: Question, certificate: Option<StableCertificate>, state: StateRoot, proof: Blob) {
+        let message = ReplicaMessage::Proved { number: question.number, certificate, state, proof };
+        // The host ends before its threads do: what it no longer hears is of no use.
+        self.events.send(Event::Proved { question, message: message.into() }).ok();
     }
 
     /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
@@ -192,7 +303,14 @@ fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc::unbounded_channel;
+    use std::sync::Arc;
+
+    use quorate_protocol::codec::decode;
+    use quorate_protocol::number::Epoch;
+    use quorate_protocol::state::{DEPTH, Proof};
+    use quorate_protocol::statement::Checkpoint;
+    use tokio::sync::Semaphore;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
 
@@ -203,7 +321,10 @@ mod tests {
     fn keeping(folder: &std::path::Path) -> Keeping {
         let mut store = CheckpointStore::open(folder).unwrap();
         store.apply(128, &[], vec![(KEY.into(), Some(Bytes::new()))], vec![]).unwrap();
-        let mut keeping = Keeping { store, events: unbounded_channel().0, snapshots: Vec::new(), window: 512 };
+        let mut index = Index::new(DEPTH);
+        index.add(KEY, b"");
+        index.finish();
+        let mut keeping = Keeping::new(store, index, 512, unbounded_channel().0);
         keeping.keep_snapshot(Sequence::new(128)).unwrap();
         keeping
     }
@@ -229,11 +350,92 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (events, _said) = unbounded_channel();
         let store = CheckpointStore::open(folder.path()).unwrap();
-        let mut keeping = Keeping { store, events, snapshots: Vec::new(), window: 8 };
-        for sequence in (4..=40).step_by(4).map(Sequence::new) {
-            keeping.on_command(Keep::Apply { sequence, application: Vec::new(), protocol: Vec::new() }).unwrap();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, events);
+        for sequence in (4..=40).step_by(4) {
+            keeping.on_command(checkpoint(sequence, Vec::new())).unwrap();
         }
         let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect();
         assert_eq!(kept, [32, 36, 40]);
+    }
+
+    fn checkpoint(sequence: u64, application: Vec<Change>) -> Keep {
+        let (sequence, application) = (Sequence::new(sequence), Box::new(application.into_iter()));
+        Keep::Checkpoint { sequence, application, protocol: Vec::new() }
+    }
+
+    fn stable(sequence: u64) -> Keep {
+        let statement = Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(sequence), root: Digest::ZERO };
+        Keep::Stable { certificate: StableCertificate { statement, votes: List::empty() }, root: NOTHING_STABLE }
+    }
+
+    fn question(key: &[u8]) -> Keep {
+        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Keep::Prove(Question {
+            connection: ConnectionId(1),
+            number: RequestNumber::new(7),
+            query: Blob::from(key),
+            _permit: Permit::of_a_test(),
+            _places: [place(), place()],
+        })
+    }
+
+    /// What came of commands to a keeper of a store with nothing in it.
+    fn answers(commands: impl IntoIterator<Item = Keep>) -> Vec<ReplicaMessage> {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut said): (_, UnboundedReceiver<Event>) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 512, events);
+        commands.into_iter().for_each(|command| keeping.on_command(command).unwrap());
+        let answer = |event| match event {
+            Event::Proved { message, .. } => Some(*message),
+            _ => None,
+        };
+        std::iter::from_fn(|| said.try_recv().ok()).filter_map(answer).collect()
+    }
+
+    /// The slots of the certificates in answers to questions.
+    fn proved(commands: impl IntoIterator<Item = Keep>) -> Vec<Option<u64>> {
+        let certificate = |message| match message {
+            ReplicaMessage::Proved { certificate, .. } => certificate.map(|found| found.statement.sequence.value()),
+            other => panic!("{other:?}"),
+        };
+        answers(commands).into_iter().map(certificate).collect()
+    }
+
+    #[test]
+    fn before_the_first_checkpoint_a_question_is_answered_without_a_proof() {
+        assert_eq!(proved([question(KEY)]), [None]);
+    }
+
+    #[test]
+    fn a_question_is_answered_as_soon_as_the_last_checkpoint_is_known_to_be_stable() {
+        let commands = [checkpoint(128, vec![]), question(KEY), stable(128), question(KEY)];
+        assert_eq!(proved(commands), [Some(128), Some(128)]);
+    }
+
+    #[test]
+    fn a_question_waits_while_the_last_checkpoint_is_not_the_stable_one() {
+        let before = [checkpoint(128, vec![]), checkpoint(256, vec![]), stable(128), question(KEY)];
+        assert_eq!(proved(before), []);
+    }
+
+    /// What is proved is the value under the root of the checkpoint, or that there is none.
+    #[test]
+    fn an_answer_proves_what_the_checkpoint_holds() {
+        let set = |value: &[u8]| (KEY.into(), Some(Bytes::copy_from_slice(value)));
+        let mut index = Index::new(DEPTH);
+        index.apply([set(b"new")]);
+        let asked = [question(KEY), question(b"absent"), question(&[]), question(&vec![b'a'; KEY_BYTES_MAX + 1])];
+        let commands = [checkpoint(128, vec![set(b"old")]), checkpoint(256, vec![set(b"new")]), stable(256)];
+        let shown = answers(commands.into_iter().chain(asked)).into_iter().map(|message| match message {
+            ReplicaMessage::Proved { proof, .. } => decode::<Proof>(proof.bytes()).unwrap(),
+            other => panic!("{other:?}"),
+        });
+        let shown: Vec<Proof> = shown.collect();
+        let value = |place: usize, key: &[u8]| shown[place].verify(&index.root(), key).map(Option::<&Blob>::cloned);
+        assert_eq!(value(0, KEY), Ok(Some(Blob::from(&b"new"[..]))));
+        assert_eq!(value(1, b"absent"), Ok(None));
+        assert_eq!(value(2, &[]), Ok(None));
+        assert_eq!(value(3, &vec![b'a'; KEY_BYTES_MAX + 1]), Ok(None));
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use quorate_crypto::Digest;
-use quorate_protocol::application::Application;
+use quorate_protocol::application::{Application, restore};
 use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
+use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
@@ -45,11 +45,8 @@ pub(super) const PEER_EVENTS_MAX: usize = 16_384;
 /// Events of clients that wait for the host.
 const CLIENT_EVENTS_MAX: usize = 65_536;
 
-/// An application as the host runs it.
-pub type Replicated = Box<dyn Application + Send>;
-
 /// Makes an application without any state: once at the start, and for each transferred state.
-pub type Build = Arc<dyn Fn() -> Replicated + Send + Sync>;
+pub type Build = Arc<dyn Fn() -> Box<dyn Application + Send> + Send + Sync>;
 
 /// What a replica is started with.
 pub struct ReplicaOptions {
@@ -69,7 +66,8 @@ impl std::fmt::Debug for ReplicaOptions {
 struct Opened {
     log: Log,
     store: CheckpointStore,
-    application: Replicated,
+    application: Box<dyn Application + Send>,
+    index: Index,
     checkpoint: Option<DurableCheckpoint>,
     records: Vec<(RecordNumber, Recovered)>,
     first_record: RecordNumber,
@@ -114,12 +112,12 @@ fn open(
     events: &mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<Opened> {
     let folder = state_folder(configuration);
-    let (store, application, checkpoint) = open_state(&folder, build).map_err(|error| advise(error, &folder))?;
+    let (store, index, application, checkpoint) = open_state(&folder, build).map_err(|error| advise(error, &folder))?;
     let (log, records, next, is_damaged) = open_log(configuration, events)?;
     let first_record = RecordNumber::new(next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
-    Ok(Opened { log, store, application, checkpoint, records, first_record, is_damaged })
+    Ok(Opened { log, store, application, index, checkpoint, records, first_record, is_damaged })
 }
 
 /// The store's own threads inherit the priority of the one that opens it.
@@ -139,14 +137,14 @@ fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
     configuration.data.join("state")
 }
 
-fn open_state(
-    folder: &Path,
-    build: &Build,
-) -> anyhow::Result<(CheckpointStore, Replicated, Option<DurableCheckpoint>)> {
+type OpenedState = (CheckpointStore, Index, Box<dyn Application + Send>, Option<DurableCheckpoint>);
+
+fn open_state(folder: &Path, build: &Build) -> anyhow::Result<OpenedState> {
     let store = open_store(folder).with_context(|| format!("opening the state in {}", folder.display()))?;
     let mut application = build();
-    let checkpoint = load(&store, &mut application).with_context(|| format!("reading {}", folder.display()))?;
-    Ok((store, application, checkpoint))
+    let loaded = load(&store, &mut *application).with_context(|| format!("reading {}", folder.display()))?;
+    let (index, checkpoint) = loaded.map_or((Index::new(DEPTH), None), |(index, found)| (index, Some(found)));
+    Ok((store, index, application, checkpoint))
 }
 
 type Records = Vec<(RecordNumber, Recovered)>;
@@ -219,11 +217,14 @@ fn set_aside(folder: &Path) -> io::Result<PathBuf> {
 }
 
 /// Rebuilds the application and the protocol's entries from the store.
-fn load(store: &CheckpointStore, application: &mut Replicated) -> anyhow::Result<Option<DurableCheckpoint>> {
+fn load(
+    store: &CheckpointStore,
+    application: &mut (dyn Application + Send),
+) -> anyhow::Result<Option<(Index, DurableCheckpoint)>> {
     let Some(latest) = store.latest() else { return Ok(None) };
     let snapshot = store.snapshot()?;
     let mut failed = None;
-    let application_root = {
+    let restored = {
         let mut entries = snapshot.entries(Map::Application, None).map_while(|entry| match entry {
             Ok((key, value)) => Some(Entry { key: key.into(), value: value.into() }),
             Err(error) => {
@@ -231,17 +232,18 @@ fn load(store: &CheckpointStore, application: &mut Replicated) -> anyhow::Result
                 None
             }
         });
-        application.restore(&mut entries)
+        restore(application, DEPTH, &mut entries)
     };
     if let Some(error) = failed {
         return Err(error.into());
     }
-    let application_root: Digest = application_root?;
+    let (index, application_root) = restored?;
     let protocol = snapshot
         .entries(Map::Protocol, None)
         .map(|entry| entry.map(|(key, value)| Entry { key: key.into(), value: value.into() }))
         .collect::<Result<_, _>>()?;
-    Ok(Some(DurableCheckpoint { sequence: Sequence::new(latest.sequence), application_root, protocol }))
+    let sequence = Sequence::new(latest.sequence);
+    Ok(Some((index, DurableCheckpoint { sequence, application_root, protocol })))
 }
 
 /// Puts the parts together.
@@ -252,13 +254,12 @@ fn assemble(
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<(Host, Sources)> {
-    let Opened { log, store, application, checkpoint, records, first_record, is_damaged } = opened;
+    let Opened { log, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
-    let taken = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
-    let keeper = Keeper::start(store, configuration.parameters().window, events.clone())?;
-    let executor = Executor::start(build, application, taken, keeper, events.clone())?;
+    let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
+    let executor = Executor::start(build, application, keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");

@@ -1,16 +1,11 @@
 //! The key-value store as a replicated application: deterministic, bounded, and without a panic that a client can reach.
 
-use quorate_crypto::Digest;
-
 use super::operation::{Condition, Operation, Range, Step, Transaction, check_entry};
 use super::output::{self, Output, StepOutput};
-use crate::application::{Application, Image, NotAState, Surroundings};
-use crate::codec::{Blob, CodecError, List, encode};
+use crate::application::{Application, Changes, NotAState, Surroundings};
+use crate::codec::{Blob, CodecError, List};
 use crate::message::Entry;
-use crate::state::{BucketTooFull, Proof, StateMap};
-
-/// The depth of the Merkle tree: 65,536 buckets, some 15 entries each at a million. Part of what the root means.
-pub const DEPTH: u8 = 16;
+use crate::state::Entries;
 
 /// What an entry counts for besides the bytes of its key and value: about what it costs in memory.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 256;
@@ -21,28 +16,20 @@ pub const LIMIT_BYTES_DEFAULT: u64 = 8 << 30;
 /// The key-value store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Store {
-    state: StateMap,
+    state: Entries,
     limit_bytes: u64,
 }
 
 impl Store {
     /// An empty store that holds up to `limit_bytes`, [`ENTRY_OVERHEAD_BYTES`] counted for each entry. The limit decides
     /// results, so it must be the same on all replicas: it belongs to what the cluster agrees on, not to a machine.
-    pub fn new(limit_bytes: u64) -> Self {
-        Self { state: StateMap::new(DEPTH), limit_bytes }
+    pub const fn new(limit_bytes: u64) -> Self {
+        Self { state: Entries::new(), limit_bytes }
     }
 
-    /// The entries, and their root at the last checkpoint.
-    pub const fn state(&self) -> &StateMap {
+    /// The entries.
+    pub const fn state(&self) -> &Entries {
         &self.state
-    }
-
-    /// Shows what `key` held at the last checkpoint. (PROTOCOL §8, proved reads)
-    ///
-    /// # Errors
-    /// [`BucketTooFull`].
-    pub fn prove(&self, key: &[u8]) -> Result<Proof, BucketTooFull> {
-        self.state.prove(key)
     }
 
     pub(super) fn run(&mut self, operation: &Operation, bytes_max: usize) -> Output {
@@ -186,11 +173,11 @@ impl Application for Store {
         output.encode(bytes_max)
     }
 
-    fn checkpoint(&mut self) -> Image {
-        self.state.checkpoint()
+    fn changes(&mut self) -> Changes {
+        self.state.changes()
     }
 
-    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
+    fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
         let mut room = self.limit_bytes;
         self.state.restore_checked(entries, |entry| {
             check_entry(&entry.key, &entry.value).map_err(|error| match error {
@@ -200,12 +187,6 @@ impl Application for Store {
             room = room.checked_sub(charge(&entry.key, &entry.value)).ok_or("more bytes than the limit")?;
             Ok(())
         })
-    }
-
-    /// The query is a key, the answer the encoding of a [`Proof`].
-    fn prove(&self, query: &Blob) -> Option<Blob> {
-        let proof = self.state.prove(query).ok()?;
-        encode(&proof).ok().map(Blob::from)
     }
 }
 
@@ -220,9 +201,10 @@ mod tests {
     use quorate_crypto::SigningKey;
 
     use super::*;
-    use crate::application::RESULT_BYTES_MAX;
+    use crate::application::{RESULT_BYTES_MAX, Replicated};
     use crate::kv::{RANGE_ENTRIES_MAX, STEPS_MAX, VALUE_BYTES_MAX};
     use crate::number::Sequence;
+    use crate::state::DEPTH;
     use crate::time::WallTime;
 
     pub(super) fn run_bytes(store: &mut Store, operation: &Blob, result_bytes_max: usize) -> Output {
@@ -241,13 +223,8 @@ mod tests {
         run_within(store, operation, RESULT_BYTES_MAX)
     }
 
-    /// An empty store with a small tree, so that it is quickly made and compared.
-    fn small_store(limit_bytes: u64) -> Store {
-        Store { state: StateMap::new(4), limit_bytes }
-    }
-
     pub(super) fn store_of(entries: &[(&[u8], &[u8])]) -> Store {
-        let mut store = small_store(LIMIT_BYTES_DEFAULT);
+        let mut store = Store::default();
         for (key, value) in entries {
             assert_eq!(run(&mut store, &Operation::put(key, value)), done(false));
         }
@@ -305,14 +282,13 @@ mod tests {
 
     #[test]
     fn the_root_of_a_small_store_never_changes() {
-        let mut store = Store::default();
-        for (key, value) in [(&b"apple"[..], &b"red"[..]), (b"banana", b"yellow"), (b"cherry", b"")] {
-            run(&mut store, &Operation::put(key, value));
-        }
-        let expected = "fb40ebb65436031f6255c4b5fade7f391c11e2ac4aee2d920a88b25a6684027d";
-        assert_eq!(store.checkpoint().root.to_string(), expected);
+        let mut store = Replicated::new(Store::default(), DEPTH);
         let empty = "6914bdc5f6daaf0a5b6ff04e3e994a6d3042f54a37514755b4bcbb5037d33d1b";
-        assert_eq!(Store::default().state().root().to_string(), empty);
+        assert_eq!(store.checkpoint().root.to_string(), empty);
+        let entries = [(&b"apple"[..], &b"red"[..]), (b"banana", b"yellow"), (b"cherry", b"")];
+        let mut entries = entries.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() });
+        let expected = "fb40ebb65436031f6255c4b5fade7f391c11e2ac4aee2d920a88b25a6684027d";
+        assert_eq!(store.restore(&mut entries).expect("in order").to_string(), expected);
     }
 
     #[test]
@@ -425,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_full_store_takes_nothing_more_until_something_goes() {
-        let mut store = small_store(2 * (ENTRY_OVERHEAD_BYTES + 4));
+        let mut store = Store::new(2 * (ENTRY_OVERHEAD_BYTES + 4));
         assert_eq!(run(&mut store, &Operation::put(b"a", b"123")), done(false));
         assert_eq!(run(&mut store, &Operation::put(b"b", b"123")), done(false));
         let full = store.clone();
@@ -448,7 +424,7 @@ mod tests {
     #[test]
     fn entries_that_no_operation_could_have_written_are_no_state() {
         let entry = |key: usize, value: usize| Entry { key: vec![1; key].into(), value: vec![1; value].into() };
-        let mut store = small_store(1 << 20);
+        let mut store = Store::new(1 << 20);
         for (wrong, reason) in [
             (entry(0, 0), "a key of no bytes or of too many"),
             (entry(1025, 0), "a key of no bytes or of too many"),
@@ -459,15 +435,5 @@ mod tests {
         let mut many = (1..20).map(|length| entry(length, 100 << 10));
         let error = NotAState { index: 10, reason: "more bytes than the limit" };
         assert_eq!(store.restore(&mut many), Err(error));
-    }
-
-    /// A proved read is as old as the checkpoint. (PROTOCOL §8)
-    #[test]
-    fn a_value_is_proved_as_it_was_at_the_checkpoint() {
-        let mut store = store_of(&[(b"k", b"old")]);
-        let root = store.checkpoint().root;
-        run(&mut store, &Operation::put(b"k", b"new"));
-        let proof = store.prove(b"k").expect("a small bucket");
-        assert_eq!(proof.verify(&root, b"k"), Ok(Some(&b"old"[..].into())));
     }
 }

@@ -6,7 +6,6 @@
 use quorate_crypto::merkle;
 use quorate_crypto::{Digest, Domain, Hasher, hash};
 
-use super::StateMap;
 use crate::codec::{Blob, BorrowDecode, Decode, Encode, Frame, List};
 
 /// Most entries of a bucket whose entries can be proved: 64 bytes each. Who wants a fuller one computes 2^depth digests
@@ -39,23 +38,15 @@ pub enum InvalidProof {
     Value,
 }
 
-impl StateMap {
-    /// Shows what `key` held at the last checkpoint, whose root is [`StateMap::root`].
-    ///
-    /// # Errors
-    /// [`BucketTooFull`].
-    pub fn prove(&self, key: &[u8]) -> Result<Proof, BucketTooFull> {
-        let value = self.get_at_checkpoint(key);
-        let index = bucket_index(&key_digest(key), self.tree.depth());
-        Ok(Proof {
-            value: value.map(Blob::from),
-            bucket: List::new(self.buckets.get(index).clone()).ok_or(BucketTooFull)?,
-            path: List::new(self.tree.path(index)).expect("a tree is no deeper than the bound"),
-        })
-    }
-}
-
 impl Proof {
+    pub(super) fn new(
+        value: Option<Blob>,
+        bucket: List<Fingerprint, PROVABLE_ENTRIES_MAX>,
+        path: alloc::vec::Vec<Digest>,
+    ) -> Self {
+        Self { value, bucket, path: List::new(path).expect("a tree is no deeper than the bound") }
+    }
+
     /// What `key` holds in the state with this root: `None` if nothing.
     ///
     /// The depth of the tree need not be known: node, leaf and empty leaf cannot pass for each other, so a path of another
@@ -117,8 +108,11 @@ pub(super) fn bucket_index(key_digest: &Digest, depth: u8) -> u32 {
 mod tests {
     use alloc::vec::Vec;
 
+    use bytes::Bytes;
+
     use super::*;
     use crate::codec::{CodecError, decode, encode};
+    use crate::state::StateMap;
 
     fn number(number: u32) -> [u8; 4] {
         number.to_le_bytes()
@@ -222,25 +216,26 @@ mod tests {
         }
     }
 
+    /// A proved read is as old as the checkpoint. (PROTOCOL §8)
     #[test]
     fn what_is_proved_is_the_last_checkpoint_while_writing_goes_on() {
         let mut map = map_of(3, 12);
-        let root = map.root();
+        let before = map.clone();
         map.insert(&number(3), b"overwritten");
-        map.insert(&number(3), b"again");
         map.remove(&number(4));
         map.insert(b"new", b"entry");
-        let proved = |map: &StateMap, root: &Digest, key: &[u8]| {
-            let proof = map.prove(key).expect("a small bucket");
-            proof.verify(root, key).expect("a proof under the root").map(|value| value.to_vec())
-        };
-        assert_eq!(proved(&map, &root, &number(3)), Some(number(4).to_vec()));
-        assert_eq!(proved(&map, &root, &number(4)), Some(number(5).to_vec()));
-        assert_eq!(proved(&map, &root, b"new"), None);
+        assert_eq!(map.root(), before.root());
+        for (key, held) in [(&number(3)[..], Some(number(4))), (&number(4), Some(number(5))), (b"new", None)] {
+            assert!(map.prove(key).expect("small").verify(&map.root(), key).is_err(), "what it holds now");
+            let held = held.map(|held| Bytes::copy_from_slice(&held));
+            let proof = map.index.prove(key, held.clone()).expect("a small bucket");
+            assert_eq!(proof.verify(&map.root(), key), Ok(held.map(Blob::from).as_ref()));
+        }
         let root = map.checkpoint().root;
-        assert_eq!(proved(&map, &root, &number(3)), Some(b"again".to_vec()));
-        assert_eq!(proved(&map, &root, &number(4)), None);
-        assert_eq!(proved(&map, &root, b"new"), Some(b"entry".to_vec()));
+        for (key, held) in [(&number(3)[..], Some(&b"overwritten"[..])), (&number(4), None), (b"new", Some(b"entry"))] {
+            let proof = map.prove(key).expect("a small bucket");
+            assert_eq!(proof.verify(&root, key), Ok(held.map(Blob::from).as_ref()));
+        }
     }
 
     #[test]

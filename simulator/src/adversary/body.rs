@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_crypto::{Digest, PublicKey};
-use quorate_protocol::application::Application;
+use quorate_protocol::application::Replicated;
 use quorate_protocol::batch::{Batch, ParsedRequest};
 use quorate_protocol::certificate::{Certificate, PreparedCertificate, StableCertificate, VoteSignature};
 use quorate_protocol::codec::{List, encode};
@@ -36,7 +36,7 @@ const REMEMBERED_MAX: usize = 256;
 const TOLD_MAX: usize = 4_096;
 
 /// Makes an application in its initial state, for a second puppet.
-pub type MakeApplication = fn() -> Box<dyn Application + Send>;
+pub type MakeApplication = fn() -> Replicated;
 
 /// What all adversaries of a cluster know together: each other's keys, what they made each replica believe, and
 /// whom they are set against.

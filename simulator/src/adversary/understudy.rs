@@ -7,7 +7,7 @@ use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_protocol::application::{Application, Change, execute};
+use quorate_protocol::application::{Change, Replicated};
 use quorate_protocol::input::{Input, StagedState};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
@@ -33,7 +33,7 @@ pub(super) struct Memory {
 pub(super) struct Understudy {
     replica: Replica,
     memory: Memory,
-    application: Box<dyn Application + Send>,
+    application: Replicated,
     make_application: MakeApplication,
     /// A transferred state: the protocol's entries and the application's.
     staged: (Sequence, Vec<Entry>, Vec<Entry>),
@@ -117,7 +117,7 @@ impl Understudy {
             }
             Output::Cut { before } => self.memory.records.retain(|(number, _)| *number >= before),
             Output::Execute(execution) => {
-                let results = execute(self.application.as_mut(), &execution);
+                let results = self.application.execute(&execution);
                 done.push_back(Input::Executed { sequence: execution.sequence, results });
             }
             Output::TakeCheckpoint { sequence, protocol } => {

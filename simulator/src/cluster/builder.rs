@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::codec::List;
 use quorate_protocol::configuration::{Configuration, ConfigurationError, Member, Parameters};
-use quorate_protocol::kv::Store;
 use quorate_protocol::number::ReplicaId;
 
 use super::Cluster;
 use crate::adversary::{Attacks, Elsewhere};
 use crate::host::{ApplicationMaker, Builder};
+use crate::ledger::replicated_store;
 use crate::signature::{Holder, Notary, Scheme};
 use crate::world::{World, WorldOptions, cluster_id};
 
@@ -47,7 +47,7 @@ impl ClusterBuilder {
             parameters: Parameters { checkpoint_interval: 8, window: 32, ..Parameters::default() },
             builder: None,
             attackers: BTreeMap::new(),
-            make_application: || Box::new(Store::default()),
+            make_application: replicated_store,
             is_started: true,
         }
     }

@@ -2,7 +2,7 @@
 
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::ConfigurationError;
-use quorate_protocol::kv::{Operation, Store};
+use quorate_protocol::kv::Operation;
 use quorate_protocol::number::RecordNumber;
 
 use super::Watch;
@@ -11,7 +11,7 @@ use crate::client::Ticket;
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
 use crate::disk::DiskOptions;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, replicated_store};
 use crate::network::LinkOptions;
 use crate::random::{Chance, Delay};
 use crate::scenario::{Action, ApplicationKind, Attacker, Disk, Links, Scenario, ScenarioError, Span, Step, When};
@@ -30,8 +30,8 @@ pub(super) fn cluster(scenario: &Scenario, watch: Watch) -> Result<Cluster, Scen
         .options(|options| *options = world_options(scenario, watch))
         .attackers(attacks);
     builder = match scenario.application {
-        ApplicationKind::Store => builder.application(|| Box::new(Store::default())),
-        ApplicationKind::Ledger => builder.application(Ledger::boxed),
+        ApplicationKind::Store => builder.application(replicated_store),
+        ApplicationKind::Ledger => builder.application(Ledger::replicated),
     };
     let built = builder.try_build();
     let mut cluster = built.map_err(|error: ConfigurationError| ScenarioError::Configuration(error.to_string()))?;

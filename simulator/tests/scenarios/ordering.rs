@@ -63,7 +63,7 @@ fn a_read_gets_what_was_put_before() -> Result<(), Failure> {
 
 #[test]
 fn several_operations_of_one_call_run_together() -> Result<(), Failure> {
-    let mut cluster = Cluster::builder(4, 4).application(Ledger::boxed).build();
+    let mut cluster = Cluster::builder(4, 4).application(Ledger::replicated).build();
     let ticket = cluster.client(0).submit_all(&[b"a", b"a", b"b"]);
     cluster.run_until_answered(MINUTE)?;
     let counts: Vec<u8> = cluster.results_of(ticket).expect("answered").iter().map(|result| result[0]).collect();

@@ -104,15 +104,15 @@ proptest! {
                 prop_assert_eq!(run(&mut store, &operation), model_run(&mut model, &operation));
                 prop_assert!(!operation.is_read() || store == before);
             }
-            let image = store.checkpoint();
-            for (key, value) in image.changes {
+            for (key, value) in store.changes() {
                 replayed.remove(&key[..]);
                 replayed.extend(value.map(|value| (key.to_vec(), value.to_vec())));
             }
             prop_assert_eq!(&replayed, &model);
             let mut restored = store_of(&[]);
             let mut entries = replayed.iter().map(|(key, value)| Entry { key: key[..].into(), value: value[..].into() });
-            prop_assert_eq!(restored.restore(&mut entries), Ok(image.root));
+            prop_assert_eq!(restored.restore(&mut entries), Ok(()));
+            prop_assert_eq!(&restored, &store);
         }
     }
 

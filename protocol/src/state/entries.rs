@@ -1,0 +1,245 @@
+//! What a map holds: byte keys and values in memory, and which of them were written since they were last asked for.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry as MapEntry;
+use alloc::sync::Arc;
+use alloc::vec::{self, Vec};
+use core::fmt;
+use core::hash::{Hash, Hasher as StdHasher};
+use core::ops::Bound;
+
+use bytes::Bytes;
+
+use super::key::Key;
+use crate::application::{Change, Changes, NotAState};
+use crate::message::Entry;
+
+/// The entries of an application, ordered by key. Taking what changed costs nothing, however much that is: the work is
+/// done by whoever goes through it.
+///
+/// Maps of equal entries are equal, whatever was written since their changes were last taken.
+#[derive(Clone)]
+pub struct Entries {
+    /// All entries. The owner bounds their number and bytes.
+    all: BTreeMap<Key, Held>,
+    /// The bytes of all keys and values.
+    raw_bytes: u64,
+    /// The keys written since the changes were last taken, in the order in which they first were, with what they hold now.
+    /// One for each key written.
+    touched: Vec<Touched>,
+    /// Keys in `touched` that are no entries now, with their places there.
+    removed: BTreeMap<Key, u32>,
+    /// How often changes were taken, before it begins anew: places of another time mean nothing.
+    era: u32,
+}
+
+/// A value, shared with whoever goes through the changes.
+type Value = Arc<[u8]>;
+
+/// What is known of an entry, so that a write searches for it once.
+#[derive(Debug, Clone)]
+struct Held {
+    value: Value,
+    /// When it was last written.
+    era: u32,
+    /// Its place in `touched`, if that was since the changes were last taken.
+    place: u32,
+}
+
+/// A key that was written, and what it holds now.
+type Touched = (Key, Option<Value>);
+
+/// What was written, on its way out. What was kept with it is freed where that is gone through.
+struct Taken {
+    touched: vec::IntoIter<Touched>,
+    _removed: BTreeMap<Key, u32>,
+}
+
+impl Iterator for Taken {
+    type Item = Change;
+
+    fn next(&mut self) -> Option<Change> {
+        let (key, value) = self.touched.next()?;
+        Some((Bytes::copy_from_slice(key.as_slice()), value.map(|value| shared(&value))))
+    }
+}
+
+impl Entries {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { all: BTreeMap::new(), raw_bytes: 0, touched: Vec::new(), removed: BTreeMap::new(), era: 0 }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The bytes of all keys and values.
+    pub const fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// The value of `key`, shared.
+    pub fn get(&self, key: &[u8]) -> Option<Bytes> {
+        self.all.get(key).map(|held| shared(&held.value))
+    }
+
+    /// The bytes of the value of `key`.
+    pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
+        self.all.get(key).map(|held| &held.value[..])
+    }
+
+    /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
+    /// batch in memory for as long as the entry lives.
+    pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
+        let value = Value::from(value);
+        let era = self.era;
+        match self.all.entry(Key::from(key)) {
+            MapEntry::Occupied(mut entry) => {
+                let held = entry.get_mut();
+                let before = core::mem::replace(&mut held.value, Value::clone(&value));
+                self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
+                let place = Some(held.place).filter(|_| held.era == era);
+                held.place = touch(&mut self.touched, place, key, Some(value));
+                held.era = era;
+                true
+            }
+            MapEntry::Vacant(entry) => {
+                let place = self.removed.remove(key);
+                let place = touch(&mut self.touched, place, key, Some(Value::clone(&value)));
+                entry.insert(Held { value, era, place });
+                false
+            }
+        }
+    }
+
+    /// Removes `key` and its value, and says whether there was one.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let Some(Held { value: before, era, place }) = self.all.remove(key) else { return false };
+        self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
+        let place = touch(&mut self.touched, Some(place).filter(|_| era == self.era), key, None);
+        self.removed.insert(Key::from(key), place);
+        true
+    }
+
+    /// All entries in ascending order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.all.iter().map(|(key, held)| (key.as_slice(), &held.value[..]))
+    }
+
+    /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
+    pub fn range(&self, prefix: &[u8], after: Option<&[u8]>) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let candidates = self.all.range::<[u8], _>((start, Bound::Unbounded));
+        let pairs = candidates.map(|(key, held)| (key.as_slice(), &held.value[..]));
+        pairs.take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// What was written since this was last asked, each key once. Costs nothing yet.
+    pub fn changes(&mut self) -> Changes {
+        self.era = self.era.wrapping_add(1);
+        let touched = core::mem::take(&mut self.touched).into_iter();
+        Box::new(Taken { touched, _removed: core::mem::take(&mut self.removed) })
+    }
+
+    /// Replaces all entries by `entries`, in ascending order of their keys. No change is left to be told.
+    ///
+    /// # Errors
+    /// [`NotAState`] if the order is not ascending: there are no entries then.
+    pub fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState> {
+        self.restore_checked(entries, |_| Ok(()))
+    }
+
+    /// The same, of entries that `check` must approve one by one before they are kept.
+    ///
+    /// # Errors
+    /// [`NotAState`] with the reason that `check` gave too.
+    pub fn restore_checked(
+        &mut self,
+        entries: &mut dyn Iterator<Item = Entry>,
+        mut check: impl FnMut(&Entry) -> Result<(), &'static str>,
+    ) -> Result<(), NotAState> {
+        *self = Self::new();
+        let mut raw = 0_u64;
+        let mut previous: Option<Bytes> = None;
+        let entries = (0..).zip(entries).map(|(index, entry)| {
+            check(&entry).map_err(|reason| NotAState { index, reason })?;
+            if previous.as_ref().is_some_and(|previous| previous[..] >= entry.key[..]) {
+                return Err(NotAState { index, reason: "its key is not greater than the one before" });
+            }
+            raw = raw.saturating_add(raw_bytes(&entry.key, &entry.value));
+            let held = Held { value: Value::from(&entry.value[..]), era: 0, place: 0 };
+            let copy = (Key::from(&entry.key[..]), held);
+            previous = Some(entry.key.into_bytes());
+            Ok(copy)
+        });
+        self.all = entries.collect::<Result<_, _>>()?;
+        self.raw_bytes = raw;
+        self.era = 1;
+        Ok(())
+    }
+}
+
+/// Remembers what a write to `key` left there. Gives its place, which is a new one if it has none yet.
+fn touch(touched: &mut Vec<Touched>, place: Option<u32>, key: &[u8], now: Option<Value>) -> u32 {
+    if let Some(place) = place
+        && let Some((_, known)) = touched.get_mut(place as usize).filter(|(known, _)| known.as_slice() == key)
+    {
+        *known = now;
+        return place;
+    }
+    let place = u32::try_from(touched.len()).expect("an interval writes fewer keys");
+    touched.push((Key::from(key), now));
+    place
+}
+
+/// The same bytes, not copied.
+fn shared(value: &Value) -> Bytes {
+    Bytes::from_owner(Value::clone(value))
+}
+
+const fn raw_bytes(key: &[u8], value: &[u8]) -> u64 {
+    key.len() as u64 + value.len() as u64
+}
+
+impl Default for Entries {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Entries {
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Entries {}
+
+impl Hash for Entries {
+    fn hash<H: StdHasher>(&self, state: &mut H) {
+        self.len().hash(state);
+        self.iter().for_each(|entry| entry.hash(state));
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Entries")
+            .field("entries", &self.len())
+            .field("raw_bytes", &self.raw_bytes)
+            .finish_non_exhaustive()
+    }
+}
