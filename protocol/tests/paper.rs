@@ -12,6 +12,8 @@ mod full_log;
 mod loss_of_votes;
 #[path = "paper/machine.rs"]
 mod machine;
+#[path = "paper/new_view.rs"]
+mod new_view;
 #[path = "paper/normal_case.rs"]
 mod normal_case;
 #[path = "paper/omission.rs"]
@@ -27,3 +29,5 @@ mod suspicion;
 mod verifying;
 #[path = "paper/view_change.rs"]
 mod view_change;
+#[path = "paper/waiting.rs"]
+mod waiting;

@@ -74,6 +74,22 @@ fn a_checkpoint_is_voted_for_when_it_is_taken_and_durable() {
     assert_eq!(backup.checkpoint_durable(), [], "once is enough");
 }
 
+/// The same, should slots above it have executed while its root was computed: what is voted for is the state after its slot.
+#[test]
+fn a_root_may_come_after_the_results_of_later_slots() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    for sequence in 1..=7 {
+        backup.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        backup.execute();
+    }
+    let early = at_slot(4);
+    assert_eq!(said(&backup.take_checkpoint()), []);
+    assert_eq!(root(&backup, 4), root(&early, 4));
+    let outputs = backup.checkpoint_durable();
+    assert_eq!(said(&outputs), [group.checkpoint(1, 4, root(&early, 4))]);
+}
+
 /// The same for the next one, though the one before is not stable yet.
 #[test]
 fn a_checkpoint_is_voted_for_while_the_one_before_waits_for_others() {
