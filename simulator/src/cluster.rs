@@ -134,9 +134,18 @@ impl Cluster {
     /// Lets time pass until every call is answered.
     ///
     /// # Errors
-    /// As [`Cluster::run_until`].
+    /// [`Failure`], as soon as an invariant is violated, or if no call is answered within `bound`.
     pub fn run_until_answered(&mut self, bound: Duration) -> Result<(), Failure> {
-        self.run_until(|cluster| cluster.world.is_all_answered(), bound)
+        loop {
+            let before = self.world.unanswered().len();
+            let end = self.world.time().after(bound);
+            if self.run_to(end, |cluster| cluster.world.is_all_answered())? {
+                return Ok(());
+            }
+            if self.world.unanswered().len() >= before {
+                return Err(self.failure(Trouble::Waited(bound)));
+            }
+        }
     }
 
     /// Lets time pass until all running replicas executed the same slots, at least `sequence`, and nothing is unanswered.

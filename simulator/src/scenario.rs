@@ -153,7 +153,7 @@ pub struct Ending {
     pub links: Links,
     /// Calls that are made after that, one after the other.
     pub calls: u32,
-    /// How long a call may take, and agreement, once everything is mended.
+    /// How long a client may wait for its next answer, and agreement take, once everything is mended.
     pub bound: Span,
 }
 

@@ -1,4 +1,6 @@
 //! Liveness: once faults have stopped, every call is answered within a bound. (PROTOCOL §2.8)
+//!
+//! A client makes a few calls at a time, and keeps the others back: a call is waited for from its client's last answer on.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -14,6 +16,8 @@ pub struct Liveness {
     bound: Duration,
     healed: Option<Time>,
     unanswered: BTreeMap<Ticket, Time>,
+    /// When each client was answered last.
+    answered: BTreeMap<usize, Time>,
     /// When the next call is overdue; spares looking at all of them after every step.
     look_at: Option<Time>,
 }
@@ -21,7 +25,7 @@ pub struct Liveness {
 impl Liveness {
     /// A checker that allows so much time.
     pub const fn new(bound: Duration) -> Self {
-        Self { bound, healed: None, unanswered: BTreeMap::new(), look_at: None }
+        Self { bound, healed: None, unanswered: BTreeMap::new(), answered: BTreeMap::new(), look_at: None }
     }
 
     fn look(&mut self, now: Time) -> Result<(), String> {
@@ -31,12 +35,16 @@ impl Liveness {
         if self.look_at.is_some_and(|at| now < at) {
             return Ok(());
         }
-        let overdue_at = |since: Time| since.max(healed).after(self.bound);
-        if let Some((ticket, since)) = self.unanswered.iter().find(|(_, since)| overdue_at(**since) < now) {
-            let waited = now.since((*since).max(healed));
-            return Err(format!("call {} of client {} is unanswered for {waited:?}", ticket.call, ticket.client));
+        let waits_since = |(ticket, called): (&Ticket, &Time)| {
+            let answered = self.answered.get(&ticket.client).copied().unwrap_or_default();
+            (*called).max(healed).max(answered)
+        };
+        let is_overdue = |call: &(&Ticket, &Time)| waits_since(*call).after(self.bound) < now;
+        if let Some(call) = self.unanswered.iter().find(is_overdue) {
+            let waited = now.since(waits_since(call));
+            return Err(format!("call {} of client {} is unanswered for {waited:?}", call.0.call, call.0.client));
         }
-        let first = self.unanswered.values().map(|since| overdue_at(*since)).min();
+        let first = self.unanswered.iter().map(|call| waits_since(call).after(self.bound)).min();
         self.look_at = Some(first.unwrap_or_else(|| now.after(self.bound)));
         Ok(())
     }
@@ -54,6 +62,7 @@ impl Checker for Liveness {
             }
             Observation::Answered(ticket, _) => {
                 self.unanswered.remove(ticket);
+                self.answered.insert(ticket.client, moment.time);
             }
             Observation::Healed => {
                 self.healed = Some(moment.time);
@@ -88,6 +97,21 @@ mod tests {
         checker.observe(at(100), &Observation::Healed).expect("a note");
         checker.observe(at(105), &Observation::Tick).expect("there is time");
         checker.observe(at(111), &Observation::Tick).expect_err("overdue");
+    }
+
+    #[test]
+    fn a_call_is_waited_for_from_the_last_answer_of_its_own_client_on() {
+        let answer = Answer { outcome: Err(ClientError::OutcomeUnknown), at: Time::ZERO };
+        let other = |client| Ticket { client, call: 1 };
+        for (client, is_overdue) in [(0, false), (1, true)] {
+            let mut checker = Liveness::new(Duration::from_secs(10));
+            checker.observe(at(0), &Observation::Healed).expect("a note");
+            checker.observe(at(0), &Observation::Called(TICKET)).expect("a note");
+            checker.observe(at(0), &Observation::Called(other(client))).expect("a note");
+            checker.observe(at(5), &Observation::Answered(other(client), &answer)).expect("a note");
+            assert_eq!(checker.observe(at(11), &Observation::Tick).is_err(), is_overdue, "answered: client {client}");
+            checker.observe(at(16), &Observation::Tick).expect_err("overdue");
+        }
     }
 
     #[test]
