@@ -239,7 +239,7 @@ fn a_replica_that_had_left_its_view_asks_again_with_the_very_message() {
     assert_eq!(resent(&mut again)[..], sent[..]);
 }
 
-/// "It takes up the view with the very new view that it entered by; if that is damaged it asks for the next." (§9)
+/// "It takes up the view with the very new view that it entered by; if that is damaged it asks for the next" (§9)
 #[test]
 fn a_view_whose_new_view_is_whole_is_taken_up() {
     let backup = entered();
@@ -291,7 +291,7 @@ fn way_into(subject: &Subject, view: u64) -> Vec<(u8, Message)> {
     changes.chain([(primary, Message::NewView(new_view))]).collect()
 }
 
-/// The same while it asks what it has said: it does not enter that view again, by whatever new view.
+/// "the lost one it enters by no other new view" (§9), while it asks what it has said either.
 #[test]
 fn a_view_whose_new_view_is_lost_is_not_entered_again() {
     let mut again = asking_without_its_new_view();
@@ -301,7 +301,7 @@ fn a_view_whose_new_view_is_lost_is_not_entered_again() {
     assert_ne!((again.replica.view(), again.replica.mode()), (view(1), Mode::Normal));
 }
 
-/// The same, and a later view begins before it votes again: it has left the lost one then, and asks for nothing more.
+/// "unless a later view has begun by then" (§9): it has left the lost one, and asks for nothing more.
 #[test]
 fn who_enters_a_later_view_than_the_lost_one_stays_in_it() {
     let mut again = asking_without_its_new_view();
