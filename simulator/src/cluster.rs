@@ -193,7 +193,7 @@ impl Cluster {
     /// Whether the state of a replica that somebody waits for rotted, and was not replaced since.
     pub(crate) fn has_rotten_state(&self) -> bool {
         let counts = |host: &Host| !self.is_attacker(host.id.index()) && !self.given_up.contains(&host.id.index());
-        self.world.hosts.iter().any(|host| host.is_running() && counts(host) && host.is_rotten)
+        self.world.hosts.iter().any(|host| host.is_running() && counts(host) && host.is_rotten())
     }
 
     /// Checks that correct running replicas with a durable checkpoint of the same slot have the same there, entry by entry.
@@ -203,7 +203,7 @@ impl Cluster {
     /// [`Failure`], if they do not.
     pub fn assert_same_states(&self) -> Result<(), Failure> {
         let is_correct = |id: ReplicaId| !self.is_attacker(id.index());
-        let is_left_rotten = |host: &Host| host.is_rotten && self.given_up.contains(&host.id.index());
+        let is_left_rotten = |host: &Host| host.is_rotten() && self.given_up.contains(&host.id.index());
         let running = self.world.hosts.iter().filter(|host| host.is_running() && is_correct(host.id));
         let running = running.filter(|host| !is_left_rotten(host));
         let mut states: BTreeMap<Sequence, &State> = BTreeMap::new();

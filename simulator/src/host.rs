@@ -149,6 +149,16 @@ struct Staging {
     application_root: Option<Digest>,
 }
 
+/// What became of rot in the application's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rot {
+    /// There is none.
+    None,
+    Present,
+    /// The state that replaces it is not durable yet: a crash brings it back.
+    BeingReplaced,
+}
+
 /// One machine of the cluster.
 pub(crate) struct Host {
     pub(crate) id: ReplicaId,
@@ -180,8 +190,7 @@ pub(crate) struct Host {
     staging: Option<(Staging, Replicated)>,
     /// Whether its disk has no room, but for records that were handed over already.
     pub(crate) is_disk_full: bool,
-    /// Whether the application's state rotted since it was last replaced.
-    pub(crate) is_rotten: bool,
+    rot: Rot,
     pub(crate) part_entries_max: usize,
 }
 
@@ -223,9 +232,14 @@ impl Host {
             read: None,
             staging: None,
             is_disk_full: false,
-            is_rotten: false,
+            rot: Rot::None,
             part_entries_max,
         }
+    }
+
+    /// Whether the application's state rotted since it was last replaced.
+    pub(crate) fn is_rotten(&self) -> bool {
+        self.rot == Rot::Present
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -241,6 +255,9 @@ impl Host {
     /// Forgets all that is not on disk.
     pub(crate) fn lose_memory(&mut self) {
         self.subject = None;
+        if self.rot == Rot::BeingReplaced {
+            self.rot = Rot::Present;
+        }
         self.incarnation += 1;
         self.wake_at = None;
         self.idle_wakes = 0;
@@ -381,7 +398,7 @@ impl Host {
             entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
         };
         self.application = restored;
-        self.is_rotten = false;
+        self.rot = if self.rot == Rot::None { Rot::None } else { Rot::BeingReplaced };
         self.entries = collect(application);
         self.protocol_entries = collect(protocol);
         let state = Arc::new(State {
@@ -394,10 +411,17 @@ impl Host {
         Done::Installed(state)
     }
 
+    /// The state that was being put in place is durable.
+    pub(crate) fn end_install(&mut self) {
+        if self.rot == Rot::BeingReplaced {
+            self.rot = Rot::None;
+        }
+    }
+
     /// Runs an operation that nobody ordered: the application's state rots.
     pub(crate) fn rot_application(&mut self, execution: &Execution) {
         self.application.execute(execution);
-        self.is_rotten = true;
+        self.rot = Rot::Present;
     }
 
     /// How long the next wake-up is away, if one is needed before those under way.

@@ -207,6 +207,7 @@ fn look_into(scenario: &Scenario, outcome: &Outcome, folder: &Path) -> anyhow::R
     tracing::info!("seed {} fails ({name}): making it smaller", scenario.seed);
     let small = shrink(scenario, &name, SHRINK_PLAYS).scenario;
     let file = folder.join(format!("seed-{}-{}.json", scenario.seed, name.to_lowercase()));
+    fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
     fs::write(&file, small.to_json()).with_context(|| format!("writing {}", file.display()))?;
     let again = play(&small, Watch { history: HISTORY, ..Watch::default() })?;
     let account = again.failure.as_ref().unwrap_or(complaint).to_string();

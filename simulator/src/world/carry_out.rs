@@ -239,13 +239,14 @@ impl World {
         match stored {
             Stored::Taken(sequence) => self.feed(id, Input::CheckpointDurable { sequence }),
             Stored::Installed(sequence) => {
+                self.hosts[id.index()].end_install();
                 self.counts.transfers += 1;
                 self.took_over_state.insert(id);
                 let root = self.hosts[id.index()].disk.checkpoints.durable().map(|state| state.application_root);
                 if let Some(root) = root {
                     self.observe(&Observation::Installed { replica: id, sequence, root });
                 }
-                if self.hosts[id.index()].is_rotten {
+                if self.hosts[id.index()].is_rotten() {
                     self.observe(&Observation::Rotted(id));
                 }
                 self.feed(id, Input::StateInstalled { sequence });
