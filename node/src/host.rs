@@ -30,7 +30,7 @@ mod verification;
 use std::time::{Duration, Instant, SystemTime};
 
 use quorate_crypto::Digest;
-use quorate_protocol::application::Results;
+use quorate_protocol::application::{Reading, Results};
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
@@ -50,7 +50,7 @@ use backlog::Backlog;
 use clients::Clients;
 use conduct::Conduct;
 use evidence::EvidenceFolder;
-use executor::Executor;
+use executor::{Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
 use report::{Counters, LastReport};
@@ -86,6 +86,8 @@ enum Event {
     Staged(StagedState),
     /// A staged state is installed.
     Installed { sequence: Sequence },
+    /// What a client asked of the executed state; nothing if it cannot be read without being ordered.
+    Read { wanted: WantedReading, reading: Option<Reading> },
     /// The answer to a question for a proof.
     Proved { question: Question, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
@@ -328,6 +330,10 @@ impl Host {
             }
             Event::Staged(staged) => self.handle(Input::StateStaged(staged)),
             Event::Installed { sequence } => self.handle(Input::StateInstalled { sequence }),
+            Event::Read { wanted, reading } => {
+                self.answer_read(&wanted, reading);
+                Ok(())
+            }
             Event::Proved { question, message } => {
                 self.clients.answer(question.connection, &*message);
                 Ok(())

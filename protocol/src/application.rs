@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quorate_crypto::{Digest, PublicKey};
 
 use crate::batch::OPERATIONS_MAX;
-use crate::codec::{Blob, List};
+use crate::codec::{Blob, BorrowDecode, Encode, Frame, List};
 use crate::message::Entry;
 use crate::number::{RequestNumber, Sequence, Session};
 use crate::state::Index;
@@ -65,6 +65,16 @@ pub struct NotAState {
     pub reason: &'static str,
 }
 
+/// What an operation that only reads gives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Reading {
+    /// The result.
+    pub result: Blob,
+    /// A slot after which nothing was written that the result depends on: it was the same after each slot from this one on.
+    pub since: Sequence,
+}
+
 /// A deterministic state machine that is replicated.
 pub trait Application {
     /// Runs one operation and gives its result. Bytes that mean nothing are an operation that fails: they too have a
@@ -81,6 +91,21 @@ pub trait Application {
     /// # Errors
     /// [`NotAState`]: the state is then undefined until the next successful call.
     fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<(), NotAState>;
+
+    /// What `operation` gives on the state as it is, without being ordered (PROTOCOL §8, fast reads); none if it does more
+    /// than read. The slot in it depends on what was executed since [`Self::restore`] alone, which counts as slot zero: the
+    /// same on every replica. Its result takes at most `result_bytes_max` bytes. An application that does not offer this has
+    /// all its reads ordered.
+    fn read(&self, _operation: &Blob, _result_bytes_max: usize) -> Option<Reading> {
+        None
+    }
+}
+
+/// Reads from an application whose last checkpoint was at the slot `base`: what was written up to there counts as written
+/// there, since not every replica has seen when.
+pub fn read<A: Application + ?Sized>(application: &A, operation: &Blob, base: Sequence) -> Option<Reading> {
+    let Reading { result, since } = application.read(operation, RESULT_BYTES_MAX)?;
+    (result.len() <= RESULT_BYTES_MAX).then(|| Reading { result, since: since.max(base) })
 }
 
 /// An application with the index of its state, which gives its checkpoints their roots, on one thread.
@@ -101,6 +126,11 @@ impl Replicated {
     /// Runs a slot's requests in order.
     pub fn execute(&mut self, execution: &Execution) -> Vec<Results> {
         execute(&mut *self.application, execution)
+    }
+
+    /// See [`read`].
+    pub fn read(&self, operation: &Blob, base: Sequence) -> Option<Reading> {
+        read(&*self.application, operation, base)
     }
 
     /// The state as it is now. The next image's changes count from here.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use quorate_crypto::{Digest, Domain, Hasher, Item, PublicKey, Signature, hash};
 
 use crate::codec::{Blob, BorrowDecode, CodecError, Encode, Frame, List, decode, decode_head, encode, encode_about};
-use crate::configuration::{ClientPolicy, ClusterId, Configuration};
+use crate::configuration::{ClusterId, Configuration};
 use crate::membership::Rejoin;
 use crate::number::{RequestNumber, Session};
 use crate::time::WallTime;
@@ -201,10 +201,10 @@ impl ParsedRequest {
             let is_rejoin = is_of_member && Rejoin::of(&request).is_some();
             return if is_rejoin { Ok(Self { request, signed, body_digest }) } else { Err(InvalidBatch::Rejoin) };
         }
-        match &parameters.clients {
-            ClientPolicy::Listed(keys) if keys.binary_search(&request.client).is_err() => Err(InvalidBatch::Client),
-            ClientPolicy::Any | ClientPolicy::Listed(_) => Ok(Self { request, signed, body_digest }),
+        if !parameters.clients.takes(&request.client) {
+            return Err(InvalidBatch::Client);
         }
+        Ok(Self { request, signed, body_digest })
     }
 
     /// What the client's signature must be valid for.

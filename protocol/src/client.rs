@@ -7,6 +7,7 @@
 //! | `client/sending.rs` | the window of numbers; to whom a request goes, and when again | §4.1, §4.6 |
 //! | `client/replies.rs` | what replicas answer, and what follows from it | §4.6, §12 |
 //! | `client/answers.rs` | counting equal answers | §4.6 |
+//! | `client/reads.rs` | reads that nobody orders | §8 |
 //! | `client/primary_tracking.rs` | which replica is taken for the primary | §4.1 |
 //! | `client/patience.rs` | the adaptive time-out | §4.6, §14 |
 //!
@@ -17,6 +18,7 @@ mod answers;
 mod member_set;
 mod patience;
 mod primary_tracking;
+mod reads;
 mod replies;
 mod request;
 mod sending;
@@ -31,11 +33,13 @@ use quorate_crypto::PublicKey;
 use self::member_set::MemberSet;
 use self::patience::Patience;
 use self::primary_tracking::PrimaryTracking;
+use self::reads::PendingRead;
 use self::request::{Outstanding, Sending, Submission};
+use crate::application::Reading;
 use crate::batch::{OPERATIONS_MAX, SignedRequest};
 use crate::codec::{Blob, List};
 use crate::configuration::Configuration;
-use crate::message::Reply;
+use crate::message::{ReadAnswer, Reply};
 use crate::number::{ReplicaId, RequestNumber, Sequence, Session, View};
 use crate::statement::Signer;
 use crate::time::{Now, Time};
@@ -71,6 +75,23 @@ pub enum ClientInput {
         ticket: Ticket,
         /// At least one.
         operations: List<Blob, OPERATIONS_MAX>,
+    },
+    /// An operation that only reads: answered from what the replicas executed, if the configuration allows that and enough of
+    /// them agree, and else ordered. (PROTOCOL §8)
+    Read {
+        /// Comes back with the result; given once.
+        ticket: Ticket,
+        /// The operation.
+        operation: Blob,
+    },
+    /// A replica's answer to a read that nobody ordered.
+    ReadAnswer {
+        /// Who the channel says sent it.
+        from: ReplicaId,
+        /// The read's number.
+        number: RequestNumber,
+        /// What was read; nothing if the replica may not tell.
+        answer: Option<ReadAnswer>,
     },
     /// A replica's answer.
     Reply {
@@ -115,6 +136,22 @@ pub enum ClientOutput {
     },
     /// Send to all replicas.
     SendAll(SignedRequest),
+    /// Ask all replicas that are reached to read from what they executed.
+    Ask {
+        /// Names the read in the answers.
+        number: RequestNumber,
+        /// The operation.
+        operation: Blob,
+    },
+    /// A read was answered without being ordered.
+    Read {
+        /// The read.
+        ticket: Ticket,
+        /// The result, and a slot since which it has been so.
+        reading: Reading,
+        /// When it was submitted; its latency counts from here.
+        submitted_at: Time,
+    },
     /// A submission executed.
     Completed {
         /// The submission.
@@ -182,6 +219,10 @@ pub struct ClientStatistics {
     pub completed: u64,
     /// Submissions that failed.
     pub failed: u64,
+    /// Reads that were answered without being ordered.
+    pub fast_reads: u64,
+    /// Reads that had to be ordered.
+    pub ordered_reads: u64,
     /// Requests sent to all after a time-out, each time counted.
     pub retries: u64,
     /// Requests sent to another replica, since the primary changed or a link broke or came up.
@@ -244,6 +285,10 @@ pub struct Client {
     waiting: VecDeque<Submission>,
     /// Bound: `outstanding_max` of the configuration.
     outstanding: BTreeMap<RequestNumber, Outstanding>,
+    /// Reads that all were asked for. Bounded in their file.
+    reads: BTreeMap<RequestNumber, PendingRead>,
+    /// The number of the next of them.
+    next_read: RequestNumber,
     links_down: MemberSet,
     tracking: PrimaryTracking,
     patience: Patience,
@@ -269,6 +314,8 @@ impl Client {
             next_number: FIRST_NUMBER,
             waiting: VecDeque::new(),
             outstanding: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            next_read: FIRST_NUMBER,
             links_down: MemberSet::EMPTY,
             outputs: VecDeque::new(),
             statistics: ClientStatistics::default(),
@@ -284,6 +331,8 @@ impl Client {
             ClientInput::Submit { ticket, operations } => {
                 self.on_submit(Submission { ticket, operations, submitted_at: now });
             }
+            ClientInput::Read { ticket, operation } => self.on_read(now, ticket, operation),
+            ClientInput::ReadAnswer { from, number, answer } => self.on_read_answer(from, number, answer),
             ClientInput::Reply { from, reply } => self.on_reply(now, from, reply),
             ClientInput::Busy { from, number, retry_after_ms } => self.on_busy(now, from, number, retry_after_ms),
             ClientInput::Refused { from, number } => self.on_refused(from, number),
@@ -305,7 +354,8 @@ impl Client {
             Phase::Opening { sending, .. } => Some(sending.wake_at()),
             Phase::Closed | Phase::Open { .. } => None,
         };
-        self.outstanding.values().map(|outstanding| outstanding.sending.wake_at()).chain(opening).min()
+        let reads = self.reads.values().map(|read| read.deadline);
+        self.outstanding.values().map(|outstanding| outstanding.sending.wake_at()).chain(reads).chain(opening).min()
     }
 
     /// The replica to which requests go first, as far as is known.
@@ -359,7 +409,8 @@ impl Client {
 /// Numbers begin here: zero is none. (PROTOCOL §4.1)
 const FIRST_NUMBER: RequestNumber = RequestNumber::new(1);
 
-/// How many equal answers make a result: one of them is from a correct replica. (PROTOCOL §4.6)
+/// How many equal answers make a result: one of them is from a correct replica. Where reads are not ordered, any quorum that
+/// answers one is to have executed what was answered before. (PROTOCOL §4.6, §8)
 fn replies_needed(configuration: &Configuration) -> usize {
-    configuration.weak_quorum()
+    if configuration.parameters().fast_reads { configuration.quorum() } else { configuration.weak_quorum() }
 }

@@ -62,6 +62,16 @@ pub enum ClientPolicy {
     Listed(List<PublicKey, LISTED_CLIENTS_MAX>),
 }
 
+impl ClientPolicy {
+    /// Whether requests of this key are ordered.
+    pub fn takes(&self, client: &PublicKey) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(keys) => keys.binary_search(client).is_ok(),
+        }
+    }
+}
+
 /// What all replicas must agree on besides the members. (PROTOCOL §14)
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
@@ -98,6 +108,9 @@ pub struct Parameters {
     pub client_timeout_ms: u32,
     /// Milliseconds from one `Rejoin` of a member to its next that counts; at least the cap of the deadlines.
     pub rejoin_interval_ms: u32,
+    /// Whether reads may be answered without being ordered: clients then wait for a quorum of equal replies to whatever is
+    /// ordered, instead of a weak one. (PROTOCOL §8)
+    pub fast_reads: bool,
     /// Whose requests are ordered.
     pub clients: ClientPolicy,
 }
@@ -121,6 +134,7 @@ impl Default for Parameters {
             clock_bound_ms: 2_000,
             client_timeout_ms: 250,
             rejoin_interval_ms: 60_000,
+            fast_reads: false,
             clients: ClientPolicy::Any,
         }
     }

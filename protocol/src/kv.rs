@@ -3,6 +3,7 @@
 //! It is pure, so that the simulator runs what ships. Operations and their results are bytes to the protocol; here they
 //! are [`Operation`] and [`Output`], each with one encoding. The store is [`Store`].
 
+mod changed;
 mod operation;
 mod output;
 mod store;

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use quorate_crypto::{Digest, Domain, PublicKey, Signature, hash};
 
+use crate::application::Reading;
 use crate::batch::{OPERATIONS_MAX, SignedRequest};
 use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertificate};
 use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, decode_head, encode};
@@ -87,6 +88,9 @@ pub struct Statements {
     pub view_change: Option<SignedViewChange>,
     /// The new view of the sender's view, if the receiver signed it.
     pub new_view: Option<SignedNewView>,
+    /// How far the sender came: the highest slot that it executed, or in which something is prepared. No statement of the
+    /// receiver's. (PROTOCOL §8, fast reads)
+    pub reached: Sequence,
 }
 
 /// The primary's own [`Prepare`] vote, with the batch. (PROTOCOL §3)
@@ -393,6 +397,16 @@ pub enum ClientMessage {
         /// The application's query, of at most [`QUERY_BYTES_MAX`] bytes.
         query: Blob,
     },
+    /// Asks for the result of an operation that only reads, from the state that the replica has executed. (PROTOCOL §8, fast
+    /// reads)
+    Read {
+        /// Who asks.
+        client: PublicKey,
+        /// Names the question in the answer.
+        number: RequestNumber,
+        /// The operation.
+        operation: Blob,
+    },
 }
 
 /// What a replica says to a client.
@@ -432,6 +446,25 @@ pub enum ReplicaMessage {
         /// The application's answer and proof.
         proof: Blob,
     },
+    /// The answer to [`ClientMessage::Read`].
+    Read {
+        /// Who asked.
+        client: PublicKey,
+        /// The question's number.
+        number: RequestNumber,
+        /// What was read; nothing if the replica may not answer now, or the operation does more than read.
+        answer: Option<ReadAnswer>,
+    },
+}
+
+/// What a replica read from its executed state. Answers count together if they are equal in all. (PROTOCOL §8)
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct ReadAnswer {
+    /// The epoch of the state, in which the replica votes.
+    pub epoch: Epoch,
+    /// What was read, and since when it is so.
+    pub reading: Reading,
 }
 
 /// What the root of a checkpoint is made of. (PROTOCOL §5)

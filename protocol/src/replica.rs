@@ -11,6 +11,7 @@ mod new_view;
 mod participation;
 mod pre_prepare;
 mod prepare;
+mod reads;
 mod recovery;
 mod request;
 mod retransmission;
@@ -53,6 +54,7 @@ use crate::timers::{Timer, Timers};
 use crate::verify::{Payload, Verified};
 
 use participation::Participation;
+use reads::Reads;
 pub use recovery::{DurableCheckpoint, Start, StartError};
 
 /// The replica's state of affairs with views.
@@ -94,6 +96,7 @@ pub struct Replica {
     /// Why the log has no room, if so: nothing is accepted until it has.
     shortage: room::Shortage,
     participation: Participation,
+    reads: Reads,
     /// How often each refusal happened. Bound: one a variant.
     refusals: BTreeMap<Refusal, u64>,
     now: Now,
@@ -299,12 +302,13 @@ impl Hash for Replica {
             first_records,
             shortage,
             participation,
+            reads,
             refusals: _,
             now,
         } = self;
         (id, configuration, view, mode, log, sessions, queue, proposer, execution).hash(state);
         (checkpoints, view_changes, suspicion, peers, catching_up, outbox).hash(state);
-        (first_records, shortage, participation, now).hash(state);
+        (first_records, shortage, participation, reads, now).hash(state);
     }
 }
 

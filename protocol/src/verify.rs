@@ -111,6 +111,8 @@ pub struct Spoken {
     pub view_change: Option<(View, Digest)>,
     /// The view that it began, and the digest of how it did.
     pub new_view: Option<(View, Digest)>,
+    /// How far the one who tells came.
+    pub reached: Sequence,
 }
 
 /// Why a message counts for nothing.
@@ -349,7 +351,7 @@ impl Check<'_> {
     /// All of one epoch and one member. Only the signatures are checked of a view change or new view: who signed it knows
     /// what it says.
     fn statements(&mut self, said: Statements) -> Result<Spoken, Invalid> {
-        let Statements { token, epoch, prepares, commits, checkpoints, view_change, new_view } = said;
+        let Statements { token, epoch, prepares, commits, checkpoints, view_change, new_view, reached } = said;
         let mut spoken = Spoken {
             token,
             epoch,
@@ -359,6 +361,7 @@ impl Check<'_> {
             checkpoints: checkpoints.into_vec(),
             view_change: None,
             new_view: None,
+            reached,
         };
         let mut signers = Vec::new();
         let epochs = (spoken.prepares.iter().map(|vote| vote.statement.epoch))

@@ -6,6 +6,8 @@ mod certificates;
 mod checkpoints;
 #[path = "paper/epochs.rs"]
 mod epochs;
+#[path = "paper/fast_reads.rs"]
+mod fast_reads;
 #[path = "paper/full_log.rs"]
 mod full_log;
 #[path = "paper/loss_of_votes.rs"]

@@ -15,6 +15,7 @@ mod liveness;
 mod memory;
 mod new_view;
 mod prefix;
+mod reads;
 mod time;
 mod validity;
 mod view_change;
@@ -26,6 +27,8 @@ use quorate_crypto::{Digest, PublicKey};
 use quorate_protocol::Output;
 use quorate_protocol::application::Results;
 use quorate_protocol::batch::Request;
+use quorate_protocol::codec::Blob;
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
 use quorate_protocol::record::Recovered;
@@ -49,6 +52,7 @@ pub use liveness::Liveness;
 pub use memory::{Held, Memory};
 pub use new_view::NewViews;
 pub use prefix::Prefix;
+pub use reads::Reads;
 pub use time::Times;
 pub use validity::Validity;
 pub use view_change::ViewChanges;
@@ -84,6 +88,8 @@ pub enum Invariant {
     Memory,
     /// Answers are true, and their order agrees with real time. (PROTOCOL §2.7)
     Linearizability,
+    /// Reads that nobody ordered find what was there while they were under way, and nothing older than others. (PROTOCOL §8)
+    Reads,
     /// Requests are answered once faults have stopped. (PROTOCOL §2.8)
     Liveness,
     /// Correct replicas understand each other.
@@ -110,6 +116,8 @@ pub struct Violation {
 pub enum Observation<'a> {
     /// A client signed a request.
     Signed(&'a Request),
+    /// The next call of a client is a read that need not be ordered, by this operation.
+    Reads(Ticket, &'a Blob),
     /// A client called.
     Called(Ticket),
     /// A call was answered.
@@ -262,29 +270,33 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    /// Checkers for a cluster of `members` that takes checkpoints every `checkpoint_interval` slots and keeps `window`
-    /// slots, in which every call is answered within `bound` once nothing goes wrong any more.
-    pub fn new(members: usize, checkpoint_interval: u64, window: u64, bound: core::time::Duration) -> Self {
+    /// Checkers for a cluster of `members` with these parameters, in which every call is answered within `bound` once nothing goes wrong any more.
+    pub fn new(members: usize, parameters: &Parameters, bound: core::time::Duration) -> Self {
         let quorums = Quorums::of(members);
+        let Parameters { checkpoint_interval, window, fast_reads, .. } = *parameters;
+        let reads = fast_reads.then(|| Box::new(Reads::new()) as Box<dyn Checker>);
         Self {
-            all: vec![
-                Box::new(Agreement::default()),
-                Box::new(Validity::new(quorums)),
-                Box::new(ExactlyOnce::default()),
-                Box::new(Prefix::new(checkpoint_interval)),
-                Box::new(Checkpoints::new(quorums)),
-                Box::new(Amnesia::default()),
-                Box::new(DurableBeforeSent),
-                Box::new(ViewChanges::new(window)),
-                Box::new(NewViews::new(quorums)),
-                Box::new(Joins::default()),
-                Box::new(Times::default()),
-                Box::new(Authenticity::new(quorums)),
-                Box::new(Linearizability::default()),
-                Box::new(Memory::new(window)),
-                // The last: the one that looks at the time.
-                Box::new(Liveness::new(bound)),
-            ],
+            all: reads
+                .into_iter()
+                .chain([
+                    Box::new(Agreement::default()) as Box<dyn Checker>,
+                    Box::new(Validity::new(quorums)),
+                    Box::new(ExactlyOnce::default()),
+                    Box::new(Prefix::new(checkpoint_interval)),
+                    Box::new(Checkpoints::new(quorums)),
+                    Box::new(Amnesia::default()),
+                    Box::new(DurableBeforeSent),
+                    Box::new(ViewChanges::new(window)),
+                    Box::new(NewViews::new(quorums)),
+                    Box::new(Joins::default()),
+                    Box::new(Times::default()),
+                    Box::new(Authenticity::new(quorums)),
+                    Box::new(Linearizability::default()),
+                    Box::new(Memory::new(window)),
+                    // The last: the one that looks at the time.
+                    Box::new(Liveness::new(bound)),
+                ])
+                .collect(),
             members: members as u64,
             faulty: BTreeSet::new(),
             rotted: BTreeSet::new(),
@@ -362,6 +374,7 @@ impl Observation<'_> {
             | Self::Holds { replica, .. }
             | Self::Rotted(replica) => Some(*replica),
             Self::Signed(_)
+            | Self::Reads(..)
             | Self::Called(_)
             | Self::Answered(..)
             | Self::Exempted(_)

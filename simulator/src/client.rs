@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use quorate_crypto::PublicKey;
 use quorate_protocol::Now;
+use quorate_protocol::application::Reading;
 use quorate_protocol::batch::SignedRequest;
 use quorate_protocol::client::{ClientError, ClientInput, ClientOptions, ClientOutput};
 use quorate_protocol::codec::{Blob, List};
@@ -27,10 +28,10 @@ pub struct Ticket {
 /// How a call executed, as far as its client knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executed {
-    /// The slot.
+    /// The slot; of a read that nobody ordered, one since which it has been so.
     pub sequence: Sequence,
-    /// The request's place in the slot's batch.
-    pub index: u32,
+    /// The request's place in the slot's batch; none, if nobody ordered it.
+    pub index: Option<u32>,
     /// One result for each operation.
     pub results: Vec<Blob>,
 }
@@ -56,6 +57,8 @@ pub(crate) struct Sending {
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     pub(crate) sendings: Vec<Sending>,
+    /// Reads to ask of all.
+    pub(crate) asked: Vec<(RequestNumber, Blob)>,
     pub(crate) answered: Vec<Ticket>,
     /// A wake-up to schedule.
     pub(crate) wake_at: Option<Time>,
@@ -124,12 +127,23 @@ impl Client {
 
     /// Notes a call, whose input is then to be handed in.
     pub(crate) fn call(&mut self, now: Time, operations: Vec<Blob>) -> (Ticket, ClientInput) {
+        let ticket = self.note(now);
+        let operations = List::new(operations).expect("a test calls with fewer than 4096 operations");
+        (ticket, ClientInput::Submit { ticket: ticket.call, operations })
+    }
+
+    /// The same, of a read that need not be ordered.
+    pub(crate) fn read(&mut self, now: Time, operation: Blob) -> (Ticket, ClientInput) {
+        let ticket = self.note(now);
+        (ticket, ClientInput::Read { ticket: ticket.call, operation })
+    }
+
+    fn note(&mut self, now: Time) -> Ticket {
         let call = self.calls_made;
         self.calls_made += 1;
         self.since.insert(call, now);
         self.made.push(now);
-        let operations = List::new(operations).expect("a test calls with fewer than 4096 operations");
-        (Ticket { client: self.index, call }, ClientInput::Submit { ticket: call, operations })
+        Ticket { client: self.index, call }
     }
 
     /// What a replica's message means to the client.
@@ -142,8 +156,12 @@ impl Client {
             ReplicaMessage::Refused { client, number, .. } if client == self.key => {
                 Some(ClientInput::Refused { from, number })
             }
+            ReplicaMessage::Read { client, number, answer } if client == self.key => {
+                Some(ClientInput::ReadAnswer { from, number, answer })
+            }
             ReplicaMessage::Busy { .. }
             | ReplicaMessage::Refused { .. }
+            | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
             | ReplicaMessage::Proved { .. } => None,
         }
@@ -163,7 +181,12 @@ impl Client {
                 ClientOutput::Send { to, request } => done.sendings.push(Sending { to: Some(to), request }),
                 ClientOutput::SendAll(request) => done.sendings.push(Sending { to: None, request }),
                 ClientOutput::Completed { ticket, sequence, index, results, .. } => {
-                    let executed = Executed { sequence, index, results: results.into_vec() };
+                    let executed = Executed { sequence, index: Some(index), results: results.into_vec() };
+                    done.answered.push(self.finish(ticket, now, Ok(executed)));
+                }
+                ClientOutput::Ask { number, operation } => done.asked.push((number, operation)),
+                ClientOutput::Read { ticket, reading: Reading { result, since }, .. } => {
+                    let executed = Executed { sequence: since, index: None, results: vec![result] };
                     done.answered.push(self.finish(ticket, now, Ok(executed)));
                 }
                 ClientOutput::Failed { ticket, error } => done.answered.push(self.finish(ticket, now, Err(error))),

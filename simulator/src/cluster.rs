@@ -495,6 +495,12 @@ impl ClientHandle<'_> {
         self.run(&Operation::get(key.as_bytes()))
     }
 
+    /// Gets the value under a key of the store, by a read that need not be ordered.
+    pub fn fast_get(&mut self, key: &str) -> Ticket {
+        let operation = Operation::get(key.as_bytes()).encode().expect("a test's key is short");
+        self.world.read(self.client, operation)
+    }
+
     /// Calls for one operation on the store.
     pub fn run(&mut self, operation: &Operation) -> Ticket {
         let operation = operation.encode().expect("a test's operation is short");

@@ -2,7 +2,8 @@
 //!
 //! Every answer names its place: the slot, the request's place in it, the operation's place in the request. So nothing has to
 //! be searched: real time must agree with the places, and each result with what a map would have held there. Millions of
-//! calls take seconds. Only calls whose end nobody knows leave a choice: each of them happened once, at some place after it
+//! calls take seconds. A read that nobody ordered (PROTOCOL §8) has no place: it gets the first one that agrees with real
+//! time and with what it found, after which later ones have theirs. Only calls whose end nobody knows leave a choice: each of them happened once, at some place after it
 //! was made, or never; where a result cannot be explained otherwise, up to [`GUESSES_MAX`] of them are tried.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -81,7 +82,7 @@ pub struct Call {
     /// What it found. Absent, unless it executed; a get that found nothing may leave it out.
     #[serde(default)]
     pub result: Option<Found>,
-    /// The slot in which it executed.
+    /// The slot in which it executed; absent of a get that was not ordered.
     #[serde(default)]
     pub sequence: Option<u64>,
     /// The request's place in the slot.
@@ -137,11 +138,15 @@ pub fn read(lines: impl Iterator<Item = std::io::Result<String>>) -> Result<Vec<
 pub fn check(calls: &[Call]) -> Verdict {
     let mut checking = Checking { verdict: Verdict { calls: calls.len() as u64, ..Verdict::default() } };
     let mut placed: Vec<(Place, &Call)> = Vec::new();
+    let mut reads: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
     let mut unknown: HashMap<&str, Vec<&Call>> = HashMap::new();
     for call in calls {
         match (call.outcome, call.sequence, call.end_ns) {
             (Fate::Ok, Some(sequence), Some(end)) if end >= call.start_ns => {
                 placed.push(((sequence, call.index.unwrap_or(0), call.step), call));
+            }
+            (Fate::Ok, None, Some(end)) if end >= call.start_ns && call.operation == Kind::Get => {
+                reads.entry(&call.key).or_default().push(call);
             }
             (Fate::Ok, ..) => checking.find(format!("{} executed without a place or an end", name(call))),
             (Fate::Unknown, ..) => unknown.entry(&call.key).or_default().push(call),
@@ -149,11 +154,11 @@ pub fn check(calls: &[Call]) -> Verdict {
         }
     }
     placed.sort_by_key(|(place, _)| *place);
-    checking.verdict.executed = placed.len() as u64;
+    checking.verdict.executed = (placed.len() + reads.values().map(Vec::len).sum::<usize>()) as u64;
     checking.verdict.unknown = unknown.values().map(Vec::len).sum::<usize>() as u64;
     checking.check_places(&placed);
     checking.check_time(&placed);
-    checking.replay(&placed, unknown);
+    checking.replay(&placed, reads, unknown);
     checking.verdict
 }
 
@@ -199,23 +204,74 @@ impl Checking {
     }
 
     /// Each result is what a map would have given.
-    fn replay(&mut self, placed: &[(Place, &Call)], mut unknown: HashMap<&str, Vec<&Call>>) {
-        let mut by_key: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    fn replay<'a>(
+        &mut self,
+        placed: &[(Place, &'a Call)],
+        mut reads: BTreeMap<&'a str, Vec<&'a Call>>,
+        mut unknown: HashMap<&'a str, Vec<&'a Call>>,
+    ) {
+        let mut by_key: BTreeMap<&str, Vec<&Call>> = reads.keys().map(|key| (*key, Vec::new())).collect();
         for (_, call) in placed {
             by_key.entry(&call.key).or_default().push(call);
         }
         self.verdict.keys = by_key.len() as u64;
         for (key, calls) in by_key {
-            self.replay_key(&calls, unknown.remove(key).unwrap_or_default());
+            let mut unknown = unknown.remove(key).unwrap_or_default();
+            let values = self.replay_key(&calls, &mut unknown);
+            self.place_reads(&calls, &values, reads.remove(key).unwrap_or_default(), &unknown);
         }
     }
 
-    fn replay_key<'a>(&mut self, calls: &[&'a Call], mut maybe: Vec<&'a Call>) {
+    /// Gives each read of a key that has no place the first one that it can have: after so many of the `calls`, which left
+    /// the key with these `values`.
+    fn place_reads(&mut self, calls: &[&Call], values: &[Option<&str>], mut reads: Vec<&Call>, unknown: &[&Call]) {
+        reads.sort_by_key(|read| read.start_ns);
+        // What is over when a read begins stands before it: the calls by their ends, the reads placed so far by theirs.
+        let mut ends: Vec<(u64, usize)> =
+            (1..).zip(calls).filter_map(|(after, call)| Some((call.end_ns?, after))).collect();
+        ends.sort_unstable();
+        let mut ended = ends.into_iter().peekable();
+        let mut placed: BTreeSet<(u64, usize)> = BTreeSet::new();
+        let mut first = 0;
+        for read in reads {
+            while let Some((_, after)) = ended.next_if(|(end, _)| *end < read.start_ns) {
+                first = first.max(after);
+            }
+            while let Some((_, after)) = placed.first().copied().filter(|(end, _)| *end < read.start_ns) {
+                placed.pop_first();
+                first = first.max(after);
+            }
+            let found = match &read.result {
+                Some(Found::Value(value)) => value.as_deref(),
+                Some(Found::Flag(_)) | None => None,
+            };
+            // Beyond the first call that began after the read had ended there is no place for it.
+            let last = calls[first..].iter().position(|call| read.end_ns.is_some_and(|end| call.start_ns > end));
+            let last = last.map_or(calls.len(), |last| first + last);
+            let place = (first..=last).find(|place| place.checked_sub(1).and_then(|last| values[last]) == found);
+            match (place, read.end_ns) {
+                (Some(place), Some(end)) => {
+                    placed.insert((end, place));
+                }
+                // Of unknown outcome: it may have been there then.
+                _ if unknown.iter().any(|call| may_leave(call, found, read)) => {}
+                _ => self.find(format!(
+                    "{} found {found:?}, which the key did not hold at any time that would do",
+                    name(read)
+                )),
+            }
+        }
+    }
+
+    /// Gives what the key held after each call. Of the calls that maybe happened, it leaves those that nothing needed.
+    fn replay_key<'a>(&mut self, calls: &[&'a Call], maybe: &mut Vec<&'a Call>) -> Vec<Option<&'a str>> {
         let mut held: Option<&str> = None;
+        let mut values = Vec::with_capacity(calls.len());
         for call in calls {
-            let Some(mut used) = explain(held, call, &maybe, GUESSES_MAX) else {
+            let Some(mut used) = explain(held, call, maybe, GUESSES_MAX) else {
                 self.find(format!("{} found {}, where the key held {held:?}", name(call), found(call)));
                 held = after(held, call);
+                values.push(held);
                 continue;
             };
             for index in &used {
@@ -226,7 +282,9 @@ impl Checking {
                 maybe.remove(index);
             }
             held = after(held, call);
+            values.push(held);
         }
+        values
     }
 }
 
@@ -253,6 +311,16 @@ fn explain(held: Option<&str>, call: &Call, maybe: &[&Call], guesses: usize) -> 
         }
     }
     None
+}
+
+/// Whether a call of unknown outcome may have left what `read` found.
+fn may_leave(call: &Call, found: Option<&str>, read: &Call) -> bool {
+    let leaves = match call.operation {
+        Kind::Put | Kind::Cas => call.value.as_deref() == found,
+        Kind::Delete => found.is_none(),
+        Kind::Get => false,
+    };
+    leaves && read.end_ns.is_some_and(|end| call.start_ns <= end)
 }
 
 /// Whether `call` finds on `held` what it found.
@@ -399,6 +467,47 @@ mod tests {
         assert_eq!(violations(&[put(1, "a", false, 1, 0, 10), cas("z", false)]), Vec::<String>::new());
         assert_eq!(violations(&[put(1, "a", false, 1, 0, 10), cas("z", true)]).len(), 1);
         assert_eq!(violations(&[put(1, "a", false, 1, 0, 10), cas("a", false)]).len(), 1);
+    }
+
+    /// A read that nobody ordered.
+    fn unordered(number: u64, value: &str, start: u64, end: u64) -> Call {
+        Call { sequence: None, index: None, ..get(number, value, 0, start, end) }
+    }
+
+    #[test]
+    fn a_read_without_a_place_gets_one_that_real_time_allows() {
+        let puts = || [put(1, "a", false, 1, 0, 10), put(2, "b", true, 2, 20, 30), put(3, "a", true, 3, 40, 50)];
+        let with = |reads: &[Call]| violations(&puts().into_iter().chain(reads.iter().cloned()).collect::<Vec<_>>());
+        for right in [
+            ("null", 5, 8),
+            ("\"a\"", 5, 8),
+            ("\"a\"", 12, 25),
+            ("\"b\"", 25, 26),
+            ("\"b\"", 35, 60),
+            ("\"a\"", 51, 60),
+        ] {
+            assert_eq!(with(&[unordered(4, right.0, right.1, right.2)]), Vec::<String>::new(), "{right:?}");
+        }
+        for wrong in [("null", 12, 15), ("\"b\"", 12, 15), ("\"a\"", 31, 35), ("\"b\"", 51, 60), ("\"c\"", 0, 99)] {
+            assert_eq!(with(&[unordered(4, wrong.0, wrong.1, wrong.2)]).len(), 1, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn reads_without_a_place_stand_in_the_order_of_real_time() {
+        let puts = || [put(1, "a", false, 1, 0, 10), put(2, "b", true, 2, 20, 30), put(3, "a", true, 3, 20, 90)];
+        let with = |reads: &[Call]| violations(&puts().into_iter().chain(reads.iter().cloned()).collect::<Vec<_>>());
+        let (again, between) = (unordered(4, "\"a\"", 40, 50), |start| unordered(5, "\"b\"", start, 70));
+        assert_eq!(with(&[again.clone(), between(45)]), Vec::<String>::new(), "they overlap");
+        assert_eq!(with(&[again, between(60)]).len(), 1, "the value that came back was found already");
+    }
+
+    #[test]
+    fn a_read_without_a_place_may_find_what_nobody_knows_to_have_happened() {
+        let maybe = lost(1, r#""operation":"put","key":"k","value":"x""#, 12);
+        let calls = |start, end| [put(1, "a", false, 1, 0, 10), maybe.clone(), unordered(2, "\"x\"", start, end)];
+        assert_eq!(violations(&calls(15, 20)), Vec::<String>::new());
+        assert_eq!(violations(&calls(5, 11)).len(), 1, "it was made later");
     }
 
     #[test]

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use quorate_crypto::Digest;
-use quorate_protocol::application::{Change, Execution, Replicated, Results};
+use quorate_protocol::application::{Change, Execution, Reading, Replicated, Results};
+use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::{Input, StagedState};
 use quorate_protocol::message::{Entry, Message, Part};
-use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence, View};
+use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, Sequence, View};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
@@ -101,6 +102,11 @@ pub trait Subject: Machine {
         None
     }
 
+    /// The epoch in which it may answer reads from its executed state, if it may.
+    fn reads_in(&self) -> Option<Epoch> {
+        None
+    }
+
     /// How often it refused something for this reason since it started, if it tells.
     fn refusals(&self, _refusal: Refusal) -> u64 {
         0
@@ -177,6 +183,8 @@ pub(crate) struct Host {
     pub(crate) work: VecDeque<Work>,
     application: Replicated,
     make_application: ApplicationMaker,
+    /// The slot of the checkpoint that the application took last, or was restored from.
+    base: Sequence,
     /// The application's entries as of the last checkpoint taken or installed.
     entries: BTreeMap<Bytes, Bytes>,
     /// The protocol's entries as of the same.
@@ -225,6 +233,7 @@ impl Host {
             work: VecDeque::new(),
             application: make_application(),
             make_application,
+            base: Sequence::ZERO,
             entries: BTreeMap::new(),
             protocol_entries: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -272,6 +281,7 @@ impl Host {
     /// Reads what is durable, and brings the application to that state.
     pub(crate) fn boot(&mut self, configuration: &Arc<Configuration>, signer: SharedSigner) -> Result<Boot, String> {
         self.application = (self.make_application)();
+        self.base = Sequence::ZERO;
         self.entries.clear();
         self.protocol_entries.clear();
         let mut checkpoint = None;
@@ -280,6 +290,7 @@ impl Host {
             if root != Ok(state.application_root) {
                 return Err(format!("the state at {} has root {root:?} after a restart", state.sequence));
             }
+            self.base = state.sequence;
             self.entries.clone_from(&state.application);
             self.protocol_entries.clone_from(&state.protocol);
             self.taken.insert(state.sequence, Arc::clone(state));
@@ -316,9 +327,15 @@ impl Host {
         Input::Executed { sequence: execution.sequence, results }
     }
 
+    /// What an operation reads from the executed state, if it only reads.
+    pub(crate) fn read(&self, operation: &Blob) -> Option<Reading> {
+        self.application.read(operation, self.base)
+    }
+
     /// Slots that wait to execute do so while the checkpoint is hashed.
     fn take_checkpoint(&mut self, sequence: Sequence, protocol: &[Change]) {
         let image = self.application.checkpoint();
+        self.base = sequence;
         State::apply(&mut self.entries, &image.changes);
         State::apply(&mut self.protocol_entries, protocol);
         let state = Arc::new(State {
@@ -398,6 +415,7 @@ impl Host {
             entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
         };
         self.application = restored;
+        self.base = sequence;
         self.rot = if self.rot == Rot::None { Rot::None } else { Rot::BeingReplaced };
         self.entries = collect(application);
         self.protocol_entries = collect(protocol);

@@ -27,6 +27,11 @@ pub fn replicated_store() -> Replicated {
     Replicated::new(Store::default(), STORE_TREE_DEPTH)
 }
 
+/// The same, which answers reads that nobody ordered.
+pub fn replicated_reading_store() -> Replicated {
+    Replicated::new(Store::default().with_fast_reads(), STORE_TREE_DEPTH)
+}
+
 /// The key of the chain: no operation is empty.
 const CHAIN: Bytes = Bytes::new();
 

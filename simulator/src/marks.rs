@@ -105,6 +105,8 @@ marks! {
     EpochHigh "epoch-high" "A replica entered the second epoch or a later one."
     EpochByTransfer "epoch-by-transfer" "A replica came into an epoch by a state transfer."
     SlotVoid "slot-void" "A slot was prepared above the checkpoint that ended its epoch."
+    ReadUnordered "read-unordered" "A read was answered that nobody had ordered."
+    ReadRefused "read-refused" "A replica did not answer a read, since it was not known to be up to date."
     StartNewViewLost "start-new-view-lost" "A replica started with a new view lost that it had entered by."
 }
 

@@ -29,6 +29,8 @@ pub enum Stream {
     Garble,
     /// What clients in the adversary's hands do.
     Rogues,
+    /// Which calls are reads that nobody orders, and what attackers make of those.
+    Reads,
 }
 
 /// A seeded source of numbers.

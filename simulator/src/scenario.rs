@@ -315,7 +315,7 @@ impl Scenario {
 }
 
 /// The parameters that a scenario may set.
-const PARAMETERS: [&str; 16] = [
+const PARAMETERS: [&str; 17] = [
     "checkpoint_interval",
     "window",
     "pipeline",
@@ -332,6 +332,7 @@ const PARAMETERS: [&str; 16] = [
     "clock_bound_ms",
     "client_timeout_ms",
     "rejoin_interval_ms",
+    "fast_reads",
 ];
 
 fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), ScenarioError> {
@@ -354,6 +355,7 @@ fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), Scenar
         "clock_bound_ms" => parameters.clock_bound_ms = small()?,
         "client_timeout_ms" => parameters.client_timeout_ms = small()?,
         "rejoin_interval_ms" => parameters.rejoin_interval_ms = small()?,
+        "fast_reads" if value <= 1 => parameters.fast_reads = value == 1,
         _ => return Err(unknown()),
     }
     Ok(())

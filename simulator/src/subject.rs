@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::Message;
-use quorate_protocol::number::ReplicaId;
+use quorate_protocol::number::{Epoch, ReplicaId};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
@@ -35,6 +35,10 @@ impl Subject for Replica {
 
     fn configuration(&self) -> Option<&Arc<Configuration>> {
         Some(Self::configuration(self))
+    }
+
+    fn reads_in(&self) -> Option<Epoch> {
+        Self::reads_in(self)
     }
 
     fn refusals(&self, refusal: Refusal) -> u64 {

@@ -69,6 +69,7 @@ pub struct World {
     clock_random: Random,
     work_random: Random,
     garble_random: Random,
+    read_random: Random,
     pub(crate) traps: Traps,
     /// Replicas against which a correct one kept a proof.
     proved_faulty: BTreeSet<ReplicaId>,
@@ -129,17 +130,11 @@ impl World {
         let rogues: Vec<Rogue> = (0..ROGUES).map(rogue).collect();
         let keys = clients.iter().map(Client::key).chain(rogues.iter().map(Rogue::key));
         let clients_by_key = keys.enumerate().map(|(index, key)| (key, index)).collect();
-        let parameters = configuration.parameters();
         let mut world = Self {
             seed,
             options,
             clients_by_key,
-            checkers: Checkers::new(
-                configuration.size(),
-                parameters.checkpoint_interval,
-                parameters.window,
-                options.answer_bound,
-            ),
+            checkers: Checkers::new(configuration.size(), configuration.parameters(), options.answer_bound),
             configuration,
             notary,
             signers,
@@ -155,6 +150,7 @@ impl World {
             clock_random,
             work_random: Random::new(seed, Stream::Application),
             garble_random: Random::new(seed, Stream::Garble),
+            read_random: Random::new(seed, Stream::Reads),
             traps: Traps::default(),
             proved_faulty: BTreeSet::new(),
             took_over_state: BTreeSet::new(),

@@ -56,6 +56,8 @@ pub(super) struct Generator {
     connection: Arc<Connection>,
     clients: Vec<LoadClient>,
     workload: Workload,
+    /// Whether reads need not be ordered.
+    fast_reads: bool,
     pace: Pace,
     lines: Option<Lines>,
     /// Clients with room, once for each request that they have room for. Bound: clients times window, as the next two.
@@ -77,13 +79,14 @@ pub(super) struct GeneratorOptions {
     pub(super) clients: Vec<LoadClient>,
     pub(super) window: usize,
     pub(super) workload: Workload,
+    pub(super) fast_reads: bool,
     pub(super) pace: Pace,
     pub(super) lines: Option<Lines>,
 }
 
 impl Generator {
     pub(super) fn new(options: GeneratorOptions) -> (Self, Completions) {
-        let GeneratorOptions { shared, connection, clients, window, workload, pace, lines } = options;
+        let GeneratorOptions { shared, connection, clients, window, workload, fast_reads, pace, lines } = options;
         let (submit_to, completions) = completions();
         let free = (0..window).flat_map(|_| 0..clients.len()).collect();
         let generator = Self {
@@ -91,6 +94,7 @@ impl Generator {
             connection,
             clients,
             workload,
+            fast_reads,
             pace,
             lines,
             free,
@@ -149,6 +153,7 @@ impl Generator {
 
     async fn submit(&mut self, client: usize, due_ns: u64) -> Result<(), ClientError> {
         let mut calls = self.workload.next();
+        let read = calls.first().filter(|call| self.fast_reads && matches!(call, Call::Get { .. })).map(Call::encode);
         let operations: Vec<Blob> = calls.iter().map(Call::encode).collect();
         if self.lines.is_none() {
             calls = Vec::new();
@@ -162,7 +167,10 @@ impl Generator {
             self.outstanding.len() as u64 - 1
         });
         self.outstanding[index(tag)] = Some(outstanding);
-        load_client.session.submit_tagged(tag, operations, &self.submit_to).await
+        match read {
+            Some(read) => load_client.session.read_tagged(tag, read, &self.submit_to).await,
+            None => load_client.session.submit_tagged(tag, operations, &self.submit_to).await,
+        }
     }
 
     fn outstanding_count(&self) -> usize {
@@ -236,7 +244,7 @@ impl Generator {
         request: &Outstanding,
         end_ns: Option<u64>,
         outcome: CallOutcome,
-        executed: Option<(quorate_protocol::number::Sequence, u32, Vec<CallResult>)>,
+        executed: Option<(quorate_protocol::number::Sequence, Option<u32>, Vec<CallResult>)>,
     ) {
         let Some(lines) = &mut self.lines else { return };
         lines.add(&Ended {

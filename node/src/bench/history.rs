@@ -4,7 +4,8 @@
 //! `delete` or `cas`; then `key`, `value` (of a `put`, or what a `cas` sets), `expect` (of a `cas`; `null`: nothing); `start_ns` and `end_ns`
 //! since the start of the run, the latter absent when no answer came; `outcome` is `ok`, `error` (it never executes) or
 //! `unknown`; where it is `ok`, `result` is what a `get` found (`null`: nothing), of a `put` or `delete` whether the key held
-//! a value before, of a `cas` whether it was as expected; `sequence` and `index` are the slot and the request's place in it.
+//! a value before, of a `cas` whether it was as expected; `sequence` and `index` are the slot and the request's place in it,
+//! absent of a read that nobody ordered.
 //!
 //! Lines stand in the order of the answers. Memory is bounded: lines wait in chunks, and generators wait for the disk.
 
@@ -89,7 +90,7 @@ pub(super) struct Ended<'a> {
     pub(super) end_ns: Option<u64>,
     pub(super) outcome: CallOutcome,
     /// Slot, place and a result for each call, if it executed.
-    pub(super) executed: Option<(Sequence, u32, Vec<CallResult>)>,
+    pub(super) executed: Option<(Sequence, Option<u32>, Vec<CallResult>)>,
 }
 
 /// Writes lines to the file, on a thread of its own.
@@ -156,8 +157,12 @@ impl Lines {
                 end_ns: ended.end_ns,
                 result: ended.executed.as_ref().and_then(|(_, _, results)| results.get(step)),
                 outcome: ended.outcome,
-                sequence: ended.executed.as_ref().map(|(sequence, _, _)| sequence.value()),
-                index: ended.executed.as_ref().map(|(_, index, _)| *index),
+                sequence: ended
+                    .executed
+                    .as_ref()
+                    .filter(|(_, index, _)| index.is_some())
+                    .map(|executed| executed.0.value()),
+                index: ended.executed.as_ref().and_then(|(_, index, _)| *index),
             };
             serde_json::to_writer(&mut self.chunk, &line).expect("texts and numbers have a form in JSON");
             self.chunk.push(b'\n');
@@ -205,7 +210,7 @@ mod tests {
             start_ns: 5,
             end_ns: Some(6),
             outcome: CallOutcome::Ok,
-            executed: Some((Sequence::new(7), 8, results)),
+            executed: Some((Sequence::new(7), Some(8), results)),
         });
         lines.add(&Ended {
             client: 0,

@@ -86,6 +86,8 @@ pub struct Load {
     pub keys: u64,
     /// How many of the operations are reads.
     pub reads: Share,
+    /// Whether reads are answered without being ordered, where the cluster allows it.
+    pub fast_reads: bool,
     /// How many of them remove a key.
     pub deletes: Share,
     /// How many of them write if the key holds what this program wrote there last.
@@ -105,6 +107,7 @@ impl Default for Load {
             value_size: 256,
             keys: 100_000,
             reads: Share::NONE,
+            fast_reads: false,
             deletes: Share::NONE,
             cas: Share::NONE,
             rate: None,
@@ -132,6 +135,12 @@ pub enum LoadError {
     /// Reads, deletes and compare-and-sets are more than everything.
     #[error("reads, deletes and compare-and-sets are together more than 100% of the operations")]
     Shares,
+    /// A request of several operations is ordered whatever they are.
+    #[error("fast reads in requests of {0} operations: only a read that is alone need not be ordered")]
+    FastReads(usize),
+    /// The cluster orders every read.
+    #[error("this cluster was founded without fast reads")]
+    NoFastReads,
     /// The rate is no positive number.
     #[error("a rate of {0}: it must be above 0 and at most 10000000 a second")]
     Rate(f64),
@@ -170,6 +179,12 @@ impl Load {
         in_range("clients times window", self.clients.saturating_mul(self.window), 1, OUTSTANDING_MAX)?;
         if self.reads.fraction() + self.deletes.fraction() + self.cas.fraction() > 1.0 {
             return Err(LoadError::Shares);
+        }
+        if self.fast_reads && self.operations > 1 {
+            return Err(LoadError::FastReads(self.operations));
+        }
+        if self.fast_reads && !parameters.fast_reads {
+            return Err(LoadError::NoFastReads);
         }
         if self.keys == 0 {
             return Err(LoadError::Range { what: "the number of keys", found: 0, min: 1, max: u64::MAX });

@@ -168,6 +168,7 @@ async fn drive(
             clients,
             window: options.load.window,
             workload: workload::Workload::new(&options.load, prefix.clone(), run.wrapping_add(index as u64)),
+            fast_reads: options.load.fast_reads,
             pace: Pace::new(options.load.rate, index, connections.len()),
             lines: history.map(Writer::lines),
         });

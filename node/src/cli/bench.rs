@@ -50,6 +50,9 @@ pub(super) struct Arguments {
     /// How many of the operations are reads
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     reads: Share,
+    /// Read without ordering: of a cluster founded with fast_reads=true
+    #[arg(long)]
+    fast_reads: bool,
     /// How many of the operations remove a key
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     deletes: Share,
@@ -90,6 +93,7 @@ impl Arguments {
             value_size: usize::try_from(self.value_size.bytes()).unwrap_or(usize::MAX),
             keys: self.keys,
             reads: self.reads,
+            fast_reads: self.fast_reads,
             deletes: self.deletes,
             cas: self.cas,
             rate: self.rate,

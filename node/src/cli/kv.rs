@@ -86,7 +86,8 @@ struct PutArguments {
   quorate kv get greeting --net net/client
   quorate kv get picture --file copy.png --net net/client
 
-An ordered read sees every write that was answered before it. A proved read is answered by one replica, with a proof
+An ordered read sees every write that was answered before it, and so does a fast one: a quorum answers it alike, in a
+single round trip, if the cluster was founded with fast_reads=true; else, or where they differ, it is ordered. A proved read is answered by one replica, with a proof
 that it cannot forge, as of a checkpoint that may be some time ago. Exit status 4: there is no such key.")]
 #[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
@@ -99,7 +100,7 @@ struct GetArguments {
     /// Order the read like a write (the default)
     #[arg(long)]
     ordered: bool,
-    /// Ask all replicas without ordering the read; refused: this version cannot yet
+    /// Ask all replicas without ordering the read, where the cluster allows it; else as --ordered
     #[arg(long)]
     fast: bool,
     /// Have one replica prove the value, as of a checkpoint
@@ -172,10 +173,6 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     let Some(net) = &common.net else {
         return Err(Problem::usage("--net is missing", "name the client folder, for example --net net/client").into());
     };
-    if matches!(command, Command::Get(GetArguments { fast: true, .. })) {
-        let mend = "leave --fast out, or read with --proved";
-        return Err(Problem::failed("fast reads are not available yet", mend).into());
-    }
     let identity = Identity::take(net)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
@@ -237,6 +234,12 @@ impl Store {
             let proved = self.connection.get_proved(&key, oldest, self.timeout).await;
             let proved = proved.map_err(|error| explain(error.into()))?;
             (proved.value, proved.sequence)
+        } else if arguments.fast {
+            let read = self.ordered().await?.get_fast(&key).await.map_err(explain)?;
+            if read.index.is_some() {
+                self.say_ordered();
+            }
+            (read.value, read.sequence)
         } else {
             let read = self.ordered().await?.get(&key).await.map_err(explain)?;
             (read.value, read.sequence)
@@ -254,6 +257,17 @@ impl Store {
             output.write_bytes(&[&self.form.write(&value)[..], b"\n"].concat())?;
         }
         Ok(Exit::Done)
+    }
+
+    /// Says why a fast read was ordered.
+    fn say_ordered(&self) {
+        if self.connection.configuration().parameters().fast_reads {
+            tracing::info!("the replicas did not agree at once: the read was ordered");
+        } else {
+            tracing::warn!(
+                "this cluster has no fast reads (it was founded without fast_reads=true): the read was ordered"
+            );
+        }
     }
 
     async fn delete(&self, arguments: DeleteArguments, output: &mut Output) -> anyhow::Result<Exit> {

@@ -102,7 +102,11 @@ async fn host(configuration: ReplicaConfiguration, output: &mut Output) -> anyho
     let id = configuration.id;
     let (ready, mut is_ready) = oneshot::channel();
     let (stop_sender, stop) = oneshot::channel::<()>();
-    let build: host::Build = Arc::new(|| Box::new(Store::default()));
+    let fast_reads = configuration.genesis.configuration().parameters().fast_reads;
+    let build: host::Build = Arc::new(move || {
+        let store = Store::default();
+        Box::new(if fast_reads { store.with_fast_reads() } else { store })
+    });
     let options = ReplicaOptions { configuration, build };
     let stopped = async { stop.await.unwrap_or_default() };
     // On the runtime's own threads, beside the tasks that move bytes: handing over to another thread costs far more.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use quorate_crypto::{PublicKey, SigningKey};
-use quorate_protocol::batch::{OPERATIONS_MAX, SignedRequest};
+use quorate_protocol::application::Reading;
+use quorate_protocol::batch::OPERATIONS_MAX;
 use quorate_protocol::client::{Client, ClientInput, ClientOptions, ClientOutput, Ticket};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
@@ -44,6 +45,11 @@ pub(super) enum Command {
     Submit {
         client: usize,
         operations: List<Blob, OPERATIONS_MAX>,
+        respond: Respond,
+    },
+    Read {
+        client: usize,
+        operation: Blob,
         respond: Respond,
     },
     Status {
@@ -225,6 +231,11 @@ impl Driver {
                     self.give(now, client, ClientInput::Refused { from, number });
                 }
             }
+            ReplicaMessage::Read { client, number, answer } => {
+                if let Some(client) = self.by_key.get(&client).copied() {
+                    self.give(now, client, ClientInput::ReadAnswer { from, number, answer });
+                }
+            }
             ReplicaMessage::Status(account) => self.questions.on_account(from, &account),
             ReplicaMessage::Proved { number, .. } => self.questions.on_proof(from, number, message),
         }
@@ -236,7 +247,12 @@ impl Driver {
                 let client = self.add(now, *key);
                 added.send(client).ok();
             }
-            Command::Submit { client, operations, respond } => self.submit(now, client, operations, respond),
+            Command::Submit { client, operations, respond } => {
+                self.submit(now, client, respond, |ticket| ClientInput::Submit { ticket, operations });
+            }
+            Command::Read { client, operation, respond } => {
+                self.submit(now, client, respond, |ticket| ClientInput::Read { ticket, operation });
+            }
             Command::Status { to, answer } => {
                 let question = self.questions.ask_account(to, answer);
                 self.ask(to, question);
@@ -297,12 +313,12 @@ impl Driver {
         Driven { machine, key, public_key, attached, waiting: HashMap::new(), next_ticket: 0, is_touched: false }
     }
 
-    fn submit(&mut self, now: Time, client: usize, operations: List<Blob, OPERATIONS_MAX>, respond: Respond) {
+    fn submit(&mut self, now: Time, client: usize, respond: Respond, input: impl FnOnce(Ticket) -> ClientInput) {
         let Some(driven) = self.clients.get_mut(client) else { return respond.tell(Err(ClientError::Closed)) };
         let ticket = driven.next_ticket;
         driven.next_ticket += 1;
         driven.waiting.insert(ticket, respond);
-        self.give(now, client, ClientInput::Submit { ticket, operations });
+        self.give(now, client, input(ticket));
     }
 
     /// Hands a session an input and does what it asks for.
@@ -322,14 +338,22 @@ impl Driver {
     }
 
     fn carry_out(&mut self, client: usize, output: ClientOutput) {
+        let all = self.configuration.replicas();
         match output {
-            ClientOutput::Send { to, request } => self.send_request(client, [to], request),
+            ClientOutput::Send { to, request } => self.send_attached(client, [to], &ClientMessage::Request(request)),
             ClientOutput::SendAll(request) => {
-                let configuration = Arc::clone(&self.configuration);
-                self.send_request(client, configuration.replicas(), request);
+                self.send_attached(client, all, &ClientMessage::Request(request));
+            }
+            ClientOutput::Ask { number, operation } => {
+                let message = ClientMessage::Read { client: self.clients[client].public_key, number, operation };
+                self.send_attached(client, all, &message);
+            }
+            ClientOutput::Read { ticket, reading: Reading { result, since }, submitted_at: _ } => {
+                let results = List::new(vec![result]).unwrap_or_else(List::empty);
+                self.tell(client, ticket, Ok(Answer { sequence: since, index: None, results, retries: 0 }));
             }
             ClientOutput::Completed { ticket, sequence, index, results, retries, submitted_at: _ } => {
-                self.tell(client, ticket, Ok(Answer { sequence, index, results, retries }));
+                self.tell(client, ticket, Ok(Answer { sequence, index: Some(index), results, retries }));
             }
             ClientOutput::Failed { ticket, error } => self.tell(client, ticket, Err(error.into())),
         }
@@ -342,8 +366,8 @@ impl Driver {
     }
 
     /// Only to replicas that know the key to be here: a link may carry frames before this task knows that it is up.
-    fn send_request(&mut self, client: usize, to: impl IntoIterator<Item = ReplicaId>, request: SignedRequest) {
-        let Some(frame) = frame(&ClientMessage::Request(request)) else { return };
+    fn send_attached(&mut self, client: usize, to: impl IntoIterator<Item = ReplicaId>, message: &ClientMessage) {
+        let Some(frame) = frame(message) else { return };
         for replica in to {
             if !self.clients[client].attached[replica.index()] {
                 self.attach(client, replica);

@@ -38,10 +38,10 @@ pub enum KvError {
 pub struct Executed<T> {
     /// What it gave.
     pub value: T,
-    /// The slot.
+    /// The slot; of a read that nobody ordered, one since which it has been so.
     pub sequence: Sequence,
-    /// The request's place in the slot's batch.
-    pub index: u32,
+    /// The request's place in the slot's batch; none, if nobody ordered it.
+    pub index: Option<u32>,
 }
 
 /// A page of a range.
@@ -62,7 +62,7 @@ pub struct TransactionOutcome {
     pub outputs: Vec<StepOutput>,
 }
 
-/// The key-value store. All operations are ordered: reads, too, are linearizable.
+/// The key-value store. Operations are ordered, reads too, but for fast ones; all are linearizable.
 #[derive(Debug, Clone)]
 pub struct KeyValue {
     session: Session,
@@ -92,11 +92,17 @@ impl KeyValue {
     /// # Errors
     /// [`KvError`].
     pub async fn get(&self, key: &[u8]) -> Result<Executed<Option<Blob>>, KvError> {
-        self.execute(&Operation::get(key), |output| match output {
-            Output::Step(StepOutput::Value(value)) => Some(value),
-            _ => None,
-        })
-        .await
+        self.execute(&Operation::get(key), value).await
+    }
+
+    /// Reads a value without having the read ordered, where the cluster allows that and a quorum of replicas agrees; else as
+    /// [`KeyValue::get`]. (PROTOCOL §8, fast reads)
+    ///
+    /// # Errors
+    /// [`KvError`].
+    pub async fn get_fast(&self, key: &[u8]) -> Result<Executed<Option<Blob>>, KvError> {
+        let operation = Operation::get(key).encode().map_err(KvError::Operation)?;
+        executed(&self.session.read_within(operation, self.patience).await?, value)
     }
 
     /// Removes a key; gives whether it held a value.
@@ -162,9 +168,22 @@ impl KeyValue {
         read: impl FnOnce(Output) -> Option<T>,
     ) -> Result<Executed<T>, KvError> {
         let operation = operation.encode().map_err(KvError::Operation)?;
-        let Answer { sequence, index, results, .. } =
-            self.session.submit_within(vec![operation], self.patience).await?;
-        Ok(Executed { value: read(output(&results)?).ok_or(KvError::NotUnderstood)?, sequence, index })
+        executed(&self.session.submit_within(vec![operation], self.patience).await?, read)
+    }
+}
+
+/// What an answer says.
+fn executed<T>(answer: &Answer, read: impl FnOnce(Output) -> Option<T>) -> Result<Executed<T>, KvError> {
+    let Answer { sequence, index, results, .. } = answer;
+    let value = read(output(results)?).ok_or(KvError::NotUnderstood)?;
+    Ok(Executed { value, sequence: *sequence, index: *index })
+}
+
+/// The value that a get found.
+fn value(output: Output) -> Option<Option<Blob>> {
+    match output {
+        Output::Step(StepOutput::Value(value)) => Some(value),
+        _ => None,
     }
 }
 

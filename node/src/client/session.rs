@@ -21,10 +21,10 @@ pub const PENDING_MAX: usize = WAITING_MAX;
 /// What executing operations gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The slot in which they executed.
+    /// The slot in which they executed; of a read that nobody ordered, one since which its result has been so.
     pub sequence: Sequence,
-    /// Their request's place in the slot's batch.
-    pub index: u32,
+    /// Their request's place in the slot's batch; none, if nobody ordered it.
+    pub index: Option<u32>,
     /// One result for each operation.
     pub results: List<Blob, OPERATIONS_MAX>,
     /// How often the request had to be sent to all replicas.
@@ -97,6 +97,40 @@ impl Session {
         to: &CompletionSender,
     ) -> Result<(), ClientError> {
         self.hand_over(operations, |permit| Respond::to_queue(tag, to.clone(), permit)).await
+    }
+
+    /// Has an operation that only reads answered from what the replicas executed, where the cluster allows that and a quorum
+    /// of them agrees, and ordered where not. (PROTOCOL §8, fast reads)
+    ///
+    /// # Errors
+    /// As [`Session::submit_within`].
+    pub async fn read_within(&self, operation: Blob, patience: Duration) -> Result<Answer, ClientError> {
+        let read = async {
+            let (answer, answered) = oneshot::channel();
+            self.hand_over_read(operation, |permit| Respond::to_caller(answer, permit)).await?;
+            answered.await.map_err(|_closed| ClientError::Closed)?
+        };
+        match timeout(patience, read).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(self.handle.too_late(patience).await),
+        }
+    }
+
+    /// The same; the result goes to `to` with `tag`. Waits only while [`PENDING_MAX`] others have no result.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`].
+    pub async fn read_tagged(&self, tag: u64, operation: Blob, to: &CompletionSender) -> Result<(), ClientError> {
+        self.hand_over_read(operation, |permit| Respond::to_queue(tag, to.clone(), permit)).await
+    }
+
+    async fn hand_over_read(
+        &self,
+        operation: Blob,
+        respond: impl FnOnce(tokio::sync::OwnedSemaphorePermit) -> Respond,
+    ) -> Result<(), ClientError> {
+        let permit = Arc::clone(&self.room).acquire_owned().await.map_err(|_closed| ClientError::Closed)?;
+        self.handle.command(Command::Read { client: self.client, operation, respond: respond(permit) }).await
     }
 
     async fn hand_over(

@@ -26,6 +26,7 @@ pub(super) struct ParametersTable {
     clock_bound_ms: u32,
     client_timeout_ms: u32,
     rejoin_interval_ms: u32,
+    fast_reads: bool,
     #[serde(with = "clients")]
     clients: ClientPolicy,
 }
@@ -147,7 +148,10 @@ impl ParameterChange {
         };
         *value = match self.value.parse() {
             Ok(number) => toml::Value::Integer(number),
-            Err(_) => toml::Value::String(self.value.clone()),
+            Err(_) => match self.value.parse() {
+                Ok(truth) => toml::Value::Boolean(truth),
+                Err(_) => toml::Value::String(self.value.clone()),
+            },
         };
         file.try_into::<Table>().map(|table| table.parameters).map_err(|error| wrong(&error))
     }
@@ -173,6 +177,7 @@ mod tests {
         let expected = Parameters { window: 256, ..Parameters::default() };
         assert_eq!(change("window=256"), Ok(expected));
         assert_eq!(change("clients=any"), Ok(Parameters::default()));
+        assert_eq!(change("fast_reads=true"), Ok(Parameters { fast_reads: true, ..Parameters::default() }));
     }
 
     #[test]
@@ -182,7 +187,9 @@ mod tests {
         assert!(
             matches!(change("windows=3"), Err(ParameterChangeError::Name { names, .. }) if names.contains("window"))
         );
-        for text in ["window=many", "window=-1", "pipeline=1.5", "heartbeat_ms=4294967296", "clients=none"] {
+        for text in
+            ["window=many", "window=-1", "pipeline=1.5", "heartbeat_ms=4294967296", "clients=none", "fast_reads=1"]
+        {
             assert!(matches!(change(text), Err(ParameterChangeError::Value { .. })), "{text}");
         }
     }

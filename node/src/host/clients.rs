@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
+use quorate_protocol::application::Reading;
 use quorate_protocol::batch::RequestId;
-use quorate_protocol::codec::Encode;
+use quorate_protocol::codec::{Blob, Encode};
 use quorate_protocol::message::{
-    ClientMessage, QUERY_BYTES_MAX, ReplicaMessage, Reply, attach_digest, from_frame, to_frame,
+    ClientMessage, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame, to_frame,
 };
 use quorate_protocol::number::RequestNumber;
 use quorate_protocol::verify::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Host;
+use super::executor::{Command, WantedReading};
 use super::keeper::Question;
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
@@ -29,6 +31,11 @@ const CONNECTIONS_PER_KEY_MAX: usize = 4;
 /// answered.
 const QUESTIONS_MAX: usize = 64;
 const QUESTIONS_PER_CONNECTION_MAX: usize = 8;
+
+/// Reads of the executed state that are not answered yet: of all clients, and of one connection. What is asked beyond that is
+/// to be ordered.
+const READS_MAX: usize = 512;
+const READS_PER_CONNECTION_MAX: usize = 256;
 
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
@@ -48,6 +55,8 @@ pub(super) struct Clients {
     unchecked: Vec<Received>,
     /// The places for questions.
     questions: Arc<Semaphore>,
+    /// The places for reads.
+    reads: Arc<Semaphore>,
 }
 
 struct Connection {
@@ -56,6 +65,8 @@ struct Connection {
     attached: usize,
     /// The places for its own questions.
     questions: Arc<Semaphore>,
+    /// The places for its own reads.
+    reads: Arc<Semaphore>,
     /// Bound: [`KEYS_MAX`].
     keys: BTreeSet<PublicKey>,
 }
@@ -69,6 +80,7 @@ impl Clients {
             by_key: BTreeMap::new(),
             unchecked: Vec::new(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
         }
     }
 
@@ -103,8 +115,14 @@ impl Clients {
     }
 
     fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
-        let questions = Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX));
-        self.connections.insert(connection, Connection { binding, attached: 0, questions, keys: BTreeSet::new() });
+        let connected = Connection {
+            binding,
+            attached: 0,
+            questions: Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX)),
+            reads: Arc::new(Semaphore::new(READS_PER_CONNECTION_MAX)),
+            keys: BTreeSet::new(),
+        };
+        self.connections.insert(connection, connected);
         self.attach(connection, key);
     }
 
@@ -153,9 +171,12 @@ impl Clients {
 
     /// A place for a question, if one is free.
     fn place_for_question(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
-        let own = &self.connections.get(&connection)?.questions;
-        let [own, shared] = [own, &self.questions].map(|places| Arc::clone(places).try_acquire_owned().ok());
-        Some([own?, shared?])
+        places([&self.connections.get(&connection)?.questions, &self.questions])
+    }
+
+    /// A place for a read, if one is free.
+    fn place_for_read(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
+        places([&self.connections.get(&connection)?.reads, &self.reads])
     }
 
     fn is_connected(&self, connection: ConnectionId) -> bool {
@@ -169,6 +190,12 @@ impl Clients {
     pub(super) async fn shutdown(self) {
         self.server.shutdown().await;
     }
+}
+
+/// A place of each, if all have one free.
+fn places(of: [&Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
+    let [own, shared] = of.map(|places| Arc::clone(places).try_acquire_owned().ok());
+    Some([own?, shared?])
 }
 
 impl Host {
@@ -215,6 +242,9 @@ impl Host {
                 let text = format!("a query of more than {QUERY_BYTES_MAX} bytes");
                 self.clients.close(connection, CODE_MALFORMED, text);
             }
+            ClientMessage::Read { client, number, operation } => {
+                self.on_read(connection, (client, number), operation, permit)?;
+            }
             ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
                 Some(places) => {
                     let question = Question { connection, number, query, _permit: permit, _places: places };
@@ -225,6 +255,33 @@ impl Host {
             },
         }
         Ok(())
+    }
+
+    /// Has the executed state read, if this replica may answer from it: else the client has the read ordered, at once.
+    fn on_read(
+        &mut self,
+        connection: ConnectionId,
+        (client, number): (PublicKey, RequestNumber),
+        operation: Blob,
+        permit: Permit,
+    ) -> anyhow::Result<()> {
+        let may_read = self.machine.reads_in().is_some()
+            && self.clients.serves(connection, &client)
+            && self.machine.configuration().parameters().clients.takes(&client);
+        let places = self.clients.place_for_read(connection).filter(|_| may_read);
+        let Some(places) = places else {
+            self.clients.answer(connection, &ReplicaMessage::Read { client, number, answer: None });
+            return Ok(());
+        };
+        let wanted = WantedReading { connection, client, number, operation, _permit: permit, _places: places };
+        self.executor.send(Command::Read(wanted))
+    }
+
+    /// What was read counts if this replica may still answer: it is told what it executes before it is told what was read.
+    pub(super) fn answer_read(&self, wanted: &WantedReading, reading: Option<Reading>) {
+        let WantedReading { connection, client, number, .. } = *wanted;
+        let answer = self.machine.reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
+        self.clients.answer(connection, &ReplicaMessage::Read { client, number, answer });
     }
 
     /// Hands requests to the pool, as many at once as have come meanwhile. A small one that comes alone is checked here: that

@@ -6,19 +6,21 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use quorate_protocol::application::{Application, Change, Execution, execute, restore};
+use quorate_crypto::PublicKey;
+use quorate_protocol::application::{Application, Change, Execution, execute, read, restore};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::Blob;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Entry, StateRoot};
-use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use quorate_protocol::state::{DEPTH, Index};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keeper::{Keep, Keeper, Question, WantedPart, keep};
 use super::start::Build;
 use super::{Event, priority};
+use crate::transport::{ConnectionId, Permit};
 
 /// Parts on their way to one peer, which asks for one after the other; what it asks for beyond that is not answered.
 const PARTS_PER_PEER_MAX: usize = 4;
@@ -26,6 +28,7 @@ const PARTS_PER_PEER_MAX: usize = 4;
 /// What the host asks of the application's thread.
 pub(super) enum Command {
     Execute(Execution),
+    Read(WantedReading),
     TakeCheckpoint {
         sequence: Sequence,
         protocol: Vec<Change>,
@@ -43,10 +46,22 @@ pub(super) enum Command {
     StageInstall,
 }
 
+/// A client's question for what the executed state holds.
+#[derive(Debug)]
+pub(super) struct WantedReading {
+    pub(super) connection: ConnectionId,
+    pub(super) client: PublicKey,
+    pub(super) number: RequestNumber,
+    pub(super) operation: Blob,
+    /// Its share of the client's budget, and its place among the reads, until the answer is handed over.
+    pub(super) _permit: Permit,
+    pub(super) _places: [OwnedSemaphorePermit; 2],
+}
+
 /// The application's thread, and that of its checkpoints, as the host sees them.
 pub(super) struct Executor {
-    /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, and the entries that
-    /// [`Staging`](super::staging::Staging) admits.
+    /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, the entries that
+    /// [`Staging`](super::staging::Staging) admits, and the places for reads.
     commands: Sender<Command>,
     keeper: Keeper,
     /// The places for parts. Bound: one entry a member.
@@ -58,6 +73,8 @@ pub(super) struct Executor {
 struct Executing {
     build: Build,
     application: Box<dyn Application + Send>,
+    /// The slot of its last checkpoint.
+    base: Sequence,
     keeper: Sender<Keep>,
     events: UnboundedSender<Event>,
     staged: Option<Staged>,
@@ -81,14 +98,15 @@ impl Staged {
 }
 
 impl Executor {
+    /// Starts with an application in the state of the checkpoint at a slot.
     pub(super) fn start(
         build: Build,
-        application: Box<dyn Application + Send>,
+        (application, base): (Box<dyn Application + Send>, Sequence),
         keeper: Keeper,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = channel();
-        let executing = Executing { build, application, keeper: keeper.sender(), events, staged: None };
+        let executing = Executing { build, application, base, keeper: keeper.sender(), events, staged: None };
         let thread = std::thread::Builder::new().name("execute".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             executing.work(&waiting);
@@ -161,7 +179,12 @@ impl Executing {
                 let results = execute(&mut *self.application, &execution);
                 self.report(Event::Executed { sequence: execution.sequence, results });
             }
+            Command::Read(wanted) => {
+                let reading = read(&*self.application, &wanted.operation, self.base);
+                self.report(Event::Read { wanted, reading });
+            }
             Command::TakeCheckpoint { sequence, protocol } => {
+                self.base = sequence;
                 let begin = Instant::now();
                 let application = self.application.changes();
                 tracing::debug!(%sequence, stopped = ?begin.elapsed(), "execution goes on past a checkpoint");
@@ -218,6 +241,7 @@ impl Executing {
             return Ok(());
         };
         self.application = rebuilt;
+        self.base = sequence;
         keep(&self.keeper, Keep::Install { sequence, index, application, protocol })
     }
 }
@@ -257,7 +281,7 @@ mod tests {
             let mut store = CheckpointStore::open(folder.path()).unwrap();
             store.apply(taken.value(), &[], vec![], vec![]).unwrap();
             let keeper = Keeper::start(store, Index::new(DEPTH), 512, sender.clone()).unwrap();
-            let executor = Executor::start(Arc::clone(&build), build(), keeper, sender).unwrap();
+            let executor = Executor::start(Arc::clone(&build), (build(), taken), keeper, sender).unwrap();
             Self { executor, events, _folder: folder }
         }
 

@@ -259,7 +259,8 @@ fn assemble(
     let (peers, peer_events) = start_peers(files, &configuration)?;
     let (clients, client_events) = start_clients(files, &configuration)?;
     let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
-    let executor = Executor::start(build, application, keeper, events.clone())?;
+    let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
+    let executor = Executor::start(build, (application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");

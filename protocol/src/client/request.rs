@@ -7,7 +7,7 @@ use super::member_set::MemberSet;
 use super::{ClientError, Ticket};
 use crate::batch::{OPERATIONS_MAX, SignedRequest};
 use crate::codec::{Blob, List};
-use crate::configuration::{ClientPolicy, Parameters};
+use crate::configuration::Parameters;
 use crate::time::Time;
 
 /// What an encoded request takes besides its operations: key, session, number, count.
@@ -55,10 +55,6 @@ impl Submission {
     pub(super) fn refuse(&self, client: &PublicKey, parameters: &Parameters) -> Option<ClientError> {
         let lengths = self.operations.iter().map(|operation| OPERATION_OVERHEAD_BYTES + operation.len());
         let bytes = lengths.fold(REQUEST_OVERHEAD_BYTES, usize::saturating_add);
-        let is_listed = match &parameters.clients {
-            ClientPolicy::Any => true,
-            ClientPolicy::Listed(keys) => keys.binary_search(client).is_ok(),
-        };
         if self.operations.is_empty() {
             return Some(ClientError::NoOperations);
         }
@@ -68,7 +64,7 @@ impl Submission {
         if bytes > parameters.request_bytes_max as usize {
             return Some(ClientError::TooLarge { request_bytes_max: parameters.request_bytes_max });
         }
-        (!is_listed).then_some(ClientError::NotListed)
+        (!parameters.clients.takes(client)).then_some(ClientError::NotListed)
     }
 }
 
@@ -101,6 +97,7 @@ mod tests {
     use crate::batch::Request;
     use crate::client::tests::key;
     use crate::codec::encode;
+    use crate::configuration::ClientPolicy;
     use crate::number::{RequestNumber, Session};
 
     fn submission(operations: Vec<Blob>) -> Submission {

@@ -108,6 +108,7 @@ impl Client {
         }
         self.links_down.insert(replica);
         sendings(&mut self.phase, &mut self.outstanding).for_each(|sending| sending.handed.remove(replica));
+        self.on_reader_lost(replica);
         self.redirect();
     }
 
@@ -134,6 +135,7 @@ impl Client {
 
     pub(super) fn on_wake(&mut self, now: Time) {
         self.on_timeouts(now);
+        self.on_late_reads(now);
         let Some(target) = self.target() else { return };
         let Self { phase, outstanding, outputs, statistics, .. } = self;
         let is_due = |sending: &&mut Sending| sending.resend_at.is_some_and(|resend_at| resend_at <= now);

@@ -1,5 +1,6 @@
 //! A client driven by hand: no clock, no network, the replicas are whoever the test says.
 
+mod reads;
 mod replies;
 mod sending;
 mod session;
@@ -180,7 +181,10 @@ fn sent(outputs: &[ClientOutput]) -> Vec<(Option<ReplicaId>, u64)> {
     let sent_to = |output: &ClientOutput| match output {
         ClientOutput::Send { to, request } => Some((Some(*to), parsed(request).number.value())),
         ClientOutput::SendAll(request) => Some((None, parsed(request).number.value())),
-        ClientOutput::Completed { .. } | ClientOutput::Failed { .. } => None,
+        ClientOutput::Completed { .. }
+        | ClientOutput::Failed { .. }
+        | ClientOutput::Ask { .. }
+        | ClientOutput::Read { .. } => None,
     };
     outputs.iter().filter_map(sent_to).collect()
 }
@@ -188,7 +192,11 @@ fn sent(outputs: &[ClientOutput]) -> Vec<(Option<ReplicaId>, u64)> {
 fn completed(outputs: &[ClientOutput]) -> Vec<Ticket> {
     let ticket = |output: &ClientOutput| match output {
         ClientOutput::Completed { ticket, .. } => Some(*ticket),
-        ClientOutput::Send { .. } | ClientOutput::SendAll(_) | ClientOutput::Failed { .. } => None,
+        ClientOutput::Send { .. }
+        | ClientOutput::SendAll(_)
+        | ClientOutput::Failed { .. }
+        | ClientOutput::Ask { .. }
+        | ClientOutput::Read { .. } => None,
     };
     outputs.iter().filter_map(ticket).collect()
 }

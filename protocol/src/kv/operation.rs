@@ -197,7 +197,7 @@ impl Range {
 }
 
 impl Transaction {
-    fn steps(&self) -> impl Iterator<Item = &Step> {
+    pub(super) fn steps(&self) -> impl Iterator<Item = &Step> {
         self.then.iter().chain(self.otherwise.iter())
     }
 }

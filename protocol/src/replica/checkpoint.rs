@@ -144,6 +144,7 @@ impl Replica {
         self.proposer.next = self.proposer.next.max(sequence.saturating_add(1));
         self.proposer.in_flight.retain(|slot, _| *slot > sequence);
         self.outbox.push(Output::Notice(Notice::Stable { sequence }));
+        self.settle_reads();
         self.compare_with_stable(sequence);
         self.announce_stable();
         self.try_cut();

@@ -85,15 +85,17 @@ impl Replica {
     /// Asks who has not answered yet, or has the `Rejoin` ordered. With every status.
     pub(super) fn seek_to_vote(&mut self) {
         match self.participation.standing {
-            Standing::Voter => {}
-            Standing::Asking { answered } => self.ask_for_statements(answered),
+            Standing::Voter => self.ask_for_statements(|replica, id| replica.lacks_reached(id)),
+            Standing::Asking { answered } => {
+                self.ask_for_statements(|_, id| answered & (1 << id.index()) == 0);
+            }
             Standing::Learner(_) => self.send_rejoin(),
         }
     }
 
-    fn ask_for_statements(&mut self, answered: u32) {
+    fn ask_for_statements(&mut self, is_open: impl Fn(&Self, ReplicaId) -> bool) {
         let token = self.participation.token;
-        let is_open = |id: &ReplicaId| *id != self.id && answered & (1 << id.index()) == 0;
+        let is_open = |id: &ReplicaId| *id != self.id && is_open(self, *id);
         let open: Vec<ReplicaId> = self.configuration.replicas().filter(is_open).collect();
         for to in open {
             self.send(to, Message::Fetch(Fetch::Statements { token }));
@@ -131,13 +133,18 @@ impl Replica {
                 .expect("as many at most"),
             view_change: view_change.map(|view_change| view_change.signed.clone()),
             new_view: new_view.map(|new_view| new_view.signed.clone()),
+            reached: self.reached(),
         }
     }
 
     /// Whether a peer's account of what this replica said may still matter.
     pub(super) fn is_account_wanted(&self, from: ReplicaId, token: u64) -> bool {
-        let Standing::Asking { answered } = self.participation.standing else { return false };
-        token == self.participation.token && answered & (1 << from.index()) == 0
+        let lacks = match self.participation.standing {
+            Standing::Asking { answered } => answered & (1 << from.index()) == 0,
+            Standing::Voter => self.lacks_reached(from),
+            Standing::Learner(_) => false,
+        };
+        token == self.participation.token && lacks
     }
 
     /// A peer tells what this replica has said. Enough of them, and what the log holds is all of it.
@@ -145,6 +152,7 @@ impl Replica {
         if !self.is_account_wanted(from, spoken.token) || spoken.by.is_some_and(|by| by != self.id) {
             return self.refuse(Refusal::Unasked);
         }
+        self.note_reached(from, spoken.reached);
         let Standing::Asking { answered } = &mut self.participation.standing else { return };
         *answered |= 1 << from.index();
         let answers = answered.count_ones() as usize;
@@ -240,7 +248,10 @@ impl Replica {
     /// An epoch was entered: it names who votes.
     pub(super) fn take_standing(&mut self) {
         match (self.is_named(), self.participation.standing) {
-            (true, Standing::Learner(_)) => self.participation.standing = Standing::Asking { answered: 0 },
+            (true, Standing::Learner(_)) => {
+                self.participation.standing = Standing::Asking { answered: 0 };
+                self.forget_reached();
+            }
             (true, Standing::Voter | Standing::Asking { .. }) | (false, Standing::Learner(_)) => {}
             (false, Standing::Voter | Standing::Asking { .. }) => self.lose(Loss::Replaced),
         }

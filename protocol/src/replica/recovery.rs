@@ -8,6 +8,7 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::participation::{Participation, Standing};
+use super::reads::Reads;
 use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
 use crate::batch::Batch;
@@ -207,6 +208,7 @@ impl Replica {
                 Standing::Asking { answered: 0 },
                 0,
             ),
+            reads: Reads::new(members),
             refusals: BTreeMap::new(),
             now,
             configuration,

@@ -275,6 +275,7 @@ impl Replica {
         let Some(transfer) = self.catching_up.transfer.take() else { return };
         let Stage::Installing(state) = transfer.stage else { return };
         assert!(transfer.target.sequence == sequence, "what was staged is installed");
+        self.leave_state(self.execution.executed);
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;

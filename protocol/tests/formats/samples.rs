@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use quorate_crypto::{Digest, PublicKey, Signature};
+use quorate_protocol::application::Reading;
 use quorate_protocol::batch::{SignedRequest, batch_digest};
 use quorate_protocol::certificate::{Certificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
-    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReplicaMessage,
-    Reply, SignedNewView, SignedViewChange, StateRoot, Statements, Status,
+    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReadAnswer,
+    ReplicaMessage, Reply, SignedNewView, SignedViewChange, StateRoot, Statements, Status,
 };
 use quorate_protocol::number::{Epoch, Incarnation, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{NewViewRecord, Record};
@@ -54,6 +55,11 @@ fn part() -> Part {
     }
 }
 
+fn read_answer() -> ReadAnswer {
+    let reading = Reading { result: Blob::from(&b"1"[..]), since: slot(5) };
+    ReadAnswer { epoch: Epoch::ZERO, reading }
+}
+
 fn statements(group: &Group) -> Statements {
     let root = Checkpoint { epoch: Epoch::ZERO, sequence: slot(4), root: digest(4) };
     Statements {
@@ -64,6 +70,7 @@ fn statements(group: &Group) -> Statements {
         checkpoints: List::new(vec![group.vote(2, root)]).expect("one"),
         view_change: Some(view_change(group)),
         new_view: None,
+        reached: slot(6),
     }
 }
 
@@ -132,6 +139,14 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
         ("request", ClientMessage::Request(group.request(client(1), session(), 2, "set a 1"))),
         ("status", ClientMessage::Status),
         ("prove", ClientMessage::Prove { number: RequestNumber::new(9), query: Blob::from(&b"a"[..]) }),
+        (
+            "read",
+            ClientMessage::Read {
+                client: client(1),
+                number: RequestNumber::new(9),
+                operation: Blob::from(&b"get a"[..]),
+            },
+        ),
     ]
 }
 
@@ -165,6 +180,8 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
         ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
+        ("read", ReplicaMessage::Read { client: client(1), number, answer: Some(read_answer()) }),
+        ("read-refused", ReplicaMessage::Read { client: client(1), number, answer: None }),
     ]
 }
 
@@ -373,16 +390,22 @@ impl<'a> Entropy<'a> {
                 view_change: self
                     .option(|entropy| SignedViewChange { body: entropy.blob(), signature: entropy.signature() }),
                 new_view: self.option(|entropy| SignedNewView { body: entropy.blob(), signature: entropy.signature() }),
+                reached: self.sequence(),
             }),
             _ => Message::Part(self.part()),
         }
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(4) {
+        match self.below(5) {
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),
             2 => ClientMessage::Status,
+            3 => ClientMessage::Read {
+                client: self.key(),
+                number: RequestNumber::new(self.number()),
+                operation: self.blob(),
+            },
             _ => ClientMessage::Prove { number: RequestNumber::new(self.number()), query: self.blob() },
         }
     }
@@ -402,7 +425,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
-        match self.below(5) {
+        match self.below(6) {
             0 => ReplicaMessage::Reply(Reply {
                 epoch: Epoch::new(self.number()),
                 view: View::new(self.number()),
@@ -422,6 +445,14 @@ impl<'a> Entropy<'a> {
                 reason: self.blob(),
             },
             3 => ReplicaMessage::Status(Blob::from(Bytes::from_static(b"{}"))),
+            4 => ReplicaMessage::Read {
+                client: self.key(),
+                number: RequestNumber::new(self.number()),
+                answer: self.option(|entropy| ReadAnswer {
+                    epoch: Epoch::new(entropy.number()),
+                    reading: Reading { result: entropy.blob(), since: entropy.sequence() },
+                }),
+            },
             _ => ReplicaMessage::Proved {
                 number: RequestNumber::new(self.number()),
                 certificate: self.option(|entropy| {

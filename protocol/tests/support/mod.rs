@@ -180,6 +180,7 @@ impl Group {
             checkpoints: List::empty(),
             view_change: None,
             new_view: None,
+            reached: Sequence::ZERO,
         }
     }
 

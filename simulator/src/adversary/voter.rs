@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quorate_crypto::Item;
 use quorate_protocol::codec::List;
 use quorate_protocol::message::{Message, Statements};
-use quorate_protocol::number::{Incarnation, RecordNumber};
+use quorate_protocol::number::{Incarnation, RecordNumber, Sequence};
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::{Replica, Start, StartError};
 use quorate_protocol::verify::{Verifier, verify};
@@ -39,6 +39,7 @@ pub(crate) fn start_voting(mut start: Start, now: Now) -> Result<Replica, StartE
             checkpoints: List::empty(),
             view_change: None,
             new_view: None,
+            reached: Sequence::ZERO,
         };
         if let Ok(message) = verify(Message::Statements(nothing), from, &configuration, &mut Nothing) {
             replica.handle(now, Input::Message { from, message });

@@ -43,6 +43,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
     drawing.cluster();
     drawing.troubles(choice.duration);
     drawing.ending();
+    drawing.fast_reads(seed);
     drawing.scenario
 }
 
@@ -214,6 +215,28 @@ impl Drawing {
 
     fn later(&mut self, at: Span, most_ms: u64) -> Span {
         Span(at.0 + Duration::from_micros(self.random.between(100, most_ms * 1_000)))
+    }
+
+    /// Half of the clusters of stores answer reads that nobody ordered; values come back then that were overwritten. Drawn from
+    /// a stream of its own: the others are what they were without it.
+    fn fast_reads(&mut self, seed: u64) {
+        let mut random = Random::new(seed, Stream::Reads);
+        if self.scenario.application != ApplicationKind::Store || random.below(2) == 0 {
+            return;
+        }
+        self.scenario.parameters.insert("fast_reads".to_owned(), 1);
+        for step in &mut self.scenario.steps {
+            match &mut step.action {
+                Action::Put(_, key, value) | Action::CompareAndSet(_, key, _, value) => {
+                    *key = format!("key {}", random.below(4));
+                    *value = format!("{}", random.below(3));
+                }
+                Action::Get(client, _) | Action::Delete(client, _) if random.below(3) > 0 => {
+                    step.action = Action::FastGet(*client, format!("key {}", random.below(4)));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn calls(&mut self, at: Span, round: u64) {

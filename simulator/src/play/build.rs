@@ -11,7 +11,7 @@ use crate::client::Ticket;
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
 use crate::disk::DiskOptions;
-use crate::ledger::{Ledger, replicated_store};
+use crate::ledger::{Ledger, replicated_reading_store, replicated_store};
 use crate::network::LinkOptions;
 use crate::random::{Chance, Delay};
 use crate::scenario::{Action, ApplicationKind, Attacker, Disk, Links, Scenario, ScenarioError, Span, Step, When};
@@ -23,6 +23,7 @@ const SIZES: [u8; 13] = [4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 19, 31];
 pub(super) fn cluster(scenario: &Scenario, watch: Watch) -> Result<Cluster, ScenarioError> {
     check(scenario)?;
     let parameters = scenario.parameters()?;
+    let fast_reads = parameters.fast_reads;
     let attacks = attacks(scenario)?;
     let mut builder = Cluster::builder(usize::from(scenario.replicas), scenario.seed)
         .scheme(scenario.signatures)
@@ -30,6 +31,7 @@ pub(super) fn cluster(scenario: &Scenario, watch: Watch) -> Result<Cluster, Scen
         .options(|options| *options = world_options(scenario, watch))
         .attackers(attacks);
     builder = match scenario.application {
+        ApplicationKind::Store if fast_reads => builder.application(replicated_reading_store),
         ApplicationKind::Store => builder.application(replicated_store),
         ApplicationKind::Ledger => builder.application(Ledger::replicated),
     };
@@ -125,6 +127,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         Action::Partition(groups) => groups.iter().flatten().try_for_each(replica),
         Action::Put(client, ..)
         | Action::Get(client, _)
+        | Action::FastGet(client, _)
         | Action::Delete(client, _)
         | Action::CompareAndSet(client, ..) => check_index("client", *client, scenario.clients),
         Action::Abuse(rogue) => check_index("rogue client", *rogue, 2),
@@ -216,7 +219,9 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::KeepDisk(_) => "keep-disk",
         Action::RollBackDisk(_) => "roll-back-disk",
         Action::SetClock(..) => "set-clock",
-        Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..) => "call",
+        Action::Put(..) | Action::Get(..) | Action::FastGet(..) | Action::Delete(..) | Action::CompareAndSet(..) => {
+            "call"
+        }
         Action::Abuse(_) => "abuse",
         Action::Mend => "mend",
     }
@@ -224,7 +229,10 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
 
 /// Whether an action is a client's call.
 pub(super) const fn is_call(action: &Action) -> bool {
-    matches!(action, Action::Put(..) | Action::Get(..) | Action::Delete(..) | Action::CompareAndSet(..))
+    matches!(
+        action,
+        Action::Put(..) | Action::Get(..) | Action::FastGet(..) | Action::Delete(..) | Action::CompareAndSet(..)
+    )
 }
 
 /// Does something to the cluster; of a call, gives the ticket. What makes no sense at the moment (a crash of a replica that is down) does nothing.
@@ -267,6 +275,7 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
         Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
         Action::SetClock(replica, milliseconds) => cluster.set_wall_error(usize::from(*replica), *milliseconds),
         Action::Put(client, key, value) => return Ok(Some(cluster.client(usize::from(*client)).put(key, value))),
+        Action::FastGet(client, key) => return Ok(Some(cluster.client(usize::from(*client)).fast_get(key))),
         Action::Get(client, key) => return Ok(Some(cluster.client(usize::from(*client)).get(key))),
         Action::Delete(client, key) => {
             let operation = Operation::delete(key.as_bytes());

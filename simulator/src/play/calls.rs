@@ -44,8 +44,9 @@ impl Made {
         if let Some(Answer { outcome: Ok(executed), at }) = cluster.answer_to(self.ticket) {
             call.outcome = Fate::Ok;
             call.end_ns = Some(at.nanoseconds());
-            call.sequence = Some(executed.sequence.value());
-            call.index = Some(u64::from(executed.index));
+            // A read that nobody ordered has no place.
+            call.index = executed.index.map(u64::from);
+            call.sequence = executed.index.map(|_| executed.sequence.value());
             call.result = executed.results.first().and_then(|result| found(&Output::decode(result).ok()?));
         }
         Some(call)
@@ -56,7 +57,7 @@ impl Made {
 const fn parts(action: &Action) -> Option<(Kind, &String, Option<&String>, Option<&String>)> {
     match action {
         Action::Put(_, key, value) => Some((Kind::Put, key, Some(value), None)),
-        Action::Get(_, key) => Some((Kind::Get, key, None, None)),
+        Action::Get(_, key) | Action::FastGet(_, key) => Some((Kind::Get, key, None, None)),
         Action::Delete(_, key) => Some((Kind::Delete, key, None, None)),
         Action::CompareAndSet(_, key, expect, value) => Some((Kind::Cas, key, Some(value), Some(expect))),
         _ => None,

@@ -158,6 +158,9 @@ pub enum Action {
     Put(u8, String, String),
     /// A client calls: it gets the value under a key of the store, by an ordered read.
     Get(u8, String),
+    /// A client calls: it gets the value under a key of the store, by a read that nobody orders if the parameter `fast_reads`
+    /// is 1 and enough replicas agree.
+    FastGet(u8, String),
     /// A client calls: it deletes a key of the store.
     Delete(u8, String),
     /// A client calls: if the key holds the first value, it gets the second.

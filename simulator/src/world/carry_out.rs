@@ -143,7 +143,7 @@ impl World {
         });
     }
 
-    fn answer(&mut self, from: ReplicaId, client: &quorate_crypto::PublicKey, message: &ReplicaMessage) {
+    pub(super) fn answer(&mut self, from: ReplicaId, client: &quorate_crypto::PublicKey, message: &ReplicaMessage) {
         let Some(&to) = self.clients_by_key.get(client) else {
             return;
         };
