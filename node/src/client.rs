@@ -153,8 +153,20 @@ impl Connection {
     /// # Errors
     /// [`ClientError::TooManyClients`] or [`ClientError::Closed`].
     pub async fn client(&self, key: SigningKey) -> Result<Session, ClientError> {
+        self.add(key, false).await
+    }
+
+    /// The same, for one that mostly reads: the session is opened when something is to be ordered.
+    ///
+    /// # Errors
+    /// As [`Connection::client`].
+    pub async fn reader(&self, key: SigningKey) -> Result<Session, ClientError> {
+        self.add(key, true).await
+    }
+
+    async fn add(&self, key: SigningKey, opens_late: bool) -> Result<Session, ClientError> {
         let (added, outcome) = oneshot::channel();
-        self.handle.command(Command::Add { key: key.into(), added }).await?;
+        self.handle.command(Command::Add { key: key.into(), opens_late, added }).await?;
         let client = outcome.await.map_err(|_closed| ClientError::Closed)??;
         Ok(Session::new(self.handle.clone(), client))
     }

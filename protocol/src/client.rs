@@ -64,6 +64,8 @@ pub struct ClientOptions {
     pub opening: RequestNumber,
     /// Clients with different seeds do not retry in step.
     pub jitter_seed: u64,
+    /// Whether the session is opened only when something is to be ordered: who only reads may need none.
+    pub opens_late: bool,
 }
 
 /// What can happen to a client.
@@ -299,9 +301,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that opens its session at once.
+    /// A client that opens its session, at once unless it is to be late.
     pub fn new(options: ClientOptions, now: Now) -> Self {
-        let ClientOptions { configuration, key, signer, opening, jitter_seed } = options;
+        let ClientOptions { configuration, key, signer, opening, jitter_seed, opens_late } = options;
         let mut client = Self {
             replies_needed: replies_needed(&configuration),
             tracking: PrimaryTracking::new(&configuration),
@@ -321,7 +323,9 @@ impl Client {
             statistics: ClientStatistics::default(),
             liars: MemberSet::EMPTY,
         };
-        client.open_session(now.monotonic);
+        if !opens_late {
+            client.open_session(now.monotonic);
+        }
         client
     }
 

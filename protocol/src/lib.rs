@@ -52,8 +52,10 @@
 //! - *Votes that are lost end an epoch.* A replica of the paper that loses its disk is faulty for good, or recovers
 //!   proactively with new keys. Here it asks what it has said, says nothing more if its log lacks any of that, and an ordered
 //!   `Rejoin` begins an epoch in which nothing that it said before counts. (§9, §11)
-//! - *Neither tentative execution nor the read-only optimisation*: a slot executes when it is decided, and reads are
-//!   ordered or proved. (§4.5, §8)
+//! - *No tentative execution*: a slot executes when it is decided. (§4.5)
+//! - *Reads that nobody orders are answered alike only if they are so since the same slot.* The paper compares results alone,
+//!   and a value that comes back makes time go back: docs/decisions/0007. They are answered in the epoch in which one votes,
+//!   and after a start not before one is known to be up to date. (§8)
 #![no_std]
 // What is new must meet every match before it compiles.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]

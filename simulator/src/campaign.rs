@@ -30,6 +30,8 @@ pub struct Choice {
     pub duration: Option<Span>,
     /// Which signatures are made.
     pub signatures: Option<Scheme>,
+    /// Whether every cluster is one of stores that answer reads without ordering them; else some are.
+    pub fast_reads: bool,
 }
 
 /// What a campaign came to.

@@ -274,7 +274,7 @@ impl Checkers {
     pub fn new(members: usize, parameters: &Parameters, bound: core::time::Duration) -> Self {
         let quorums = Quorums::of(members);
         let Parameters { checkpoint_interval, window, fast_reads, .. } = *parameters;
-        let reads = fast_reads.then(|| Box::new(Reads::new()) as Box<dyn Checker>);
+        let reads = fast_reads.then(|| Box::new(Reads::of_stores()) as Box<dyn Checker>);
         Self {
             all: reads
                 .into_iter()

@@ -90,7 +90,7 @@ impl Client {
     ) -> Self {
         let configuration = Arc::clone(configuration);
         let opening = RequestNumber::new(1);
-        let options = ClientOptions { configuration, key, signer, opening, jitter_seed };
+        let options = ClientOptions { configuration, key, signer, opening, jitter_seed, opens_late: false };
         let now = Now { monotonic: Time::ZERO, wall: WallTime::ZERO };
         let machine = quorate_protocol::client::Client::new(options, now);
         Self {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `cli.rs` | what is said when something is asked or set up wrongly |
 //! | `operations.rs` | every operation of the store |
+//! | `reads.rs` | reads that nobody orders |
 //! | `testnet.rs` | `quorate testnet` |
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
@@ -24,6 +25,8 @@ mod members;
 mod operations;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod reads;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]

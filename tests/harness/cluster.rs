@@ -2,6 +2,7 @@
 //! kv`, killed, stopped and paused by signals, and gone when it is dropped.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub struct Builder {
 impl Builder {
     /// Changes a parameter of the genesis.
     #[must_use]
-    pub fn parameter(mut self, name: &str, value: u64) -> Self {
+    pub fn parameter(mut self, name: &str, value: impl Display) -> Self {
         self.parameters.push(format!("{name}={value}"));
         self
     }

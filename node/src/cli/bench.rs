@@ -50,7 +50,7 @@ pub(super) struct Arguments {
     /// How many of the operations are reads
     #[arg(long, value_name = "PERCENT", default_value = "0%")]
     reads: Share,
-    /// Read without ordering: of a cluster founded with fast_reads=true
+    /// Read without ordering, from a cluster whose parameters allow it
     #[arg(long)]
     fast_reads: bool,
     /// How many of the operations remove a key

@@ -18,7 +18,7 @@ use tokio::runtime;
 
 use super::Output;
 use crate::client::kv::{KeyValue, KvError};
-use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError};
+use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError, Session};
 use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
 
@@ -211,7 +211,15 @@ impl Store {
 
     /// The store by ordered requests. None was sent yet.
     async fn ordered(&self) -> anyhow::Result<KeyValue> {
-        let session = self.connection.client(self.identity.clone()).await;
+        self.by(self.connection.client(self.identity.clone()).await)
+    }
+
+    /// The store by reads that need not be ordered.
+    async fn unordered(&self) -> anyhow::Result<KeyValue> {
+        self.by(self.connection.reader(self.identity.clone()).await)
+    }
+
+    fn by(&self, session: Result<Session, ClientError>) -> anyhow::Result<KeyValue> {
         Ok(KeyValue::new(session.map_err(|error| explain(error.into()))?, self.timeout))
     }
 
@@ -235,7 +243,7 @@ impl Store {
             let proved = proved.map_err(|error| explain(error.into()))?;
             (proved.value, proved.sequence)
         } else if arguments.fast {
-            let read = self.ordered().await?.get_fast(&key).await.map_err(explain)?;
+            let read = self.unordered().await?.get_fast(&key).await.map_err(explain)?;
             if read.index.is_some() {
                 self.say_ordered();
             }

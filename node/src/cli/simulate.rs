@@ -64,6 +64,9 @@ pub(super) struct Arguments {
     /// What goes wrong around them, instead of anything
     #[arg(long, value_name = "NAME")]
     faults: Option<Schedule>,
+    /// Play clusters of stores that answer reads without ordering them; else some are
+    #[arg(long)]
+    fast_reads: bool,
     /// How long things go wrong in each run, in simulated time
     #[arg(long, value_name = "DURATION")]
     duration: Option<Span>,
@@ -102,6 +105,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         faults: arguments.faults,
         duration: arguments.duration,
         signatures: None,
+        fast_reads: arguments.fast_reads,
     };
     quiet_panics();
     let began = Instant::now();

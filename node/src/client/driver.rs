@@ -40,6 +40,7 @@ pub(super) enum Command {
     /// A session for a key, or the one that it has.
     Add {
         key: Box<SigningKey>,
+        opens_late: bool,
         added: oneshot::Sender<Result<usize, ClientError>>,
     },
     Submit {
@@ -243,8 +244,8 @@ impl Driver {
 
     fn on_command(&mut self, now: Time, command: Command) {
         match command {
-            Command::Add { key, added } => {
-                let client = self.add(now, *key);
+            Command::Add { key, opens_late, added } => {
+                let client = self.add(now, *key, opens_late);
                 added.send(client).ok();
             }
             Command::Submit { client, operations, respond } => {
@@ -272,7 +273,7 @@ impl Driver {
         }
     }
 
-    fn add(&mut self, now: Time, key: SigningKey) -> Result<usize, ClientError> {
+    fn add(&mut self, now: Time, key: SigningKey, opens_late: bool) -> Result<usize, ClientError> {
         let public_key = key.public_key();
         if let Some(client) = self.by_key.get(&public_key) {
             return Ok(*client);
@@ -284,7 +285,7 @@ impl Driver {
         }
         let client = self.clients.len();
         self.by_key.insert(public_key, client);
-        self.clients.push(self.driven(now, key));
+        self.clients.push(self.driven(now, key, opens_late));
         let replicas: Vec<ReplicaId> = self.configuration.replicas().collect();
         for replica in replicas {
             match self.bindings.get(replica.index()) {
@@ -296,7 +297,7 @@ impl Driver {
         Ok(client)
     }
 
-    fn driven(&self, now: Time, key: SigningKey) -> Driven {
+    fn driven(&self, now: Time, key: SigningKey, opens_late: bool) -> Driven {
         let (public_key, key) = (key.public_key(), Arc::new(key));
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = u64::try_from(wall.as_nanos()).unwrap_or(u64::MAX);
@@ -307,6 +308,7 @@ impl Driver {
             opening: RequestNumber::new(wall),
             // Without randomness from the system there is no TLS either, so no link on which retries could collide.
             jitter_seed: getrandom::u64().unwrap_or(wall),
+            opens_late,
         };
         let machine = Client::new(options, Now { monotonic: now, wall: WallTime::from_nanoseconds(wall) });
         let attached = vec![false; self.configuration.size()];

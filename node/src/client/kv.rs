@@ -179,7 +179,8 @@ fn executed<T>(answer: &Answer, read: impl FnOnce(Output) -> Option<T>) -> Resul
     Ok(Executed { value, sequence: *sequence, index: *index })
 }
 
-/// The value that a get found.
+/// What a get found.
+#[expect(clippy::option_option, reason = "it is no answer to a get, or the value, of which there may be none")]
 fn value(output: Output) -> Option<Option<Blob>> {
     match output {
         Output::Step(StepOutput::Value(value)) => Some(value),

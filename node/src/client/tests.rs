@@ -333,7 +333,7 @@ async fn a_replica_hears_of_a_key_before_its_first_request() {
     let task = tokio::spawn(driver.run(events, from_callers));
     let client = derive_key(&key, "test", 1);
     let (added, outcome) = oneshot::channel();
-    commands.send(Command::Add { key: client.clone().into(), added }).await.unwrap();
+    commands.send(Command::Add { key: client.clone().into(), opens_late: false, added }).await.unwrap();
     outcome.await.unwrap().unwrap();
     late_events.send(up).await.unwrap();
 

@@ -91,6 +91,7 @@ impl Bench {
             signer: Arc::new(StandIn),
             opening: OPENING,
             jitter_seed: 1,
+            opens_late: false,
         };
         Self { client: Client::new(options, now), now: now.monotonic }
     }

@@ -85,7 +85,7 @@ impl Replica {
     /// Asks who has not answered yet, or has the `Rejoin` ordered. With every status.
     pub(super) fn seek_to_vote(&mut self) {
         match self.participation.standing {
-            Standing::Voter => self.ask_for_statements(|replica, id| replica.lacks_reached(id)),
+            Standing::Voter => self.ask_for_statements(Self::lacks_reached),
             Standing::Asking { answered } => {
                 self.ask_for_statements(|_, id| answered & (1 << id.index()) == 0);
             }

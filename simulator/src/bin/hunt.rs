@@ -1,6 +1,6 @@
 //! Plays seeds until one fails, or scenario files: what planted bugs are hunted with, in a scratch copy of the sources.
 //!
-//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--real-signatures] [--threads N] [--trace FILE]
+//! `hunt FIRST..LAST [--replicas N] [--attack A] [--faults F] [--real-signatures] [--fast-reads] [--threads N] [--trace FILE]
 //! [--all] [--marks]` prints one line of JSON: how many seeds were played, and the first that failed, with the invariant; with `--all`, every seed is played and every
 //! failure listed; with `--marks`, it fails if correct replicas never came into a situation that they are to come into, and
 //! lists how often they came into each. What it says does not depend on the number of threads, which is that of the processors if none is given.
@@ -77,6 +77,7 @@ fn seeds(words: &[String]) -> Result<Game, String> {
         match word.as_str() {
             "--all" => game.plays_all = true,
             "--marks" => game.demands_marks = true,
+            "--fast-reads" => game.choice.fast_reads = true,
             "--real-signatures" => game.choice.signatures = Some(Scheme::Ed25519),
             _ => {
                 let value = words.next().ok_or_else(|| format!("`{word}` wants a value, or means nothing here"))?;

@@ -43,7 +43,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
     drawing.cluster();
     drawing.troubles(choice.duration);
     drawing.ending();
-    drawing.fast_reads(seed);
+    drawing.fast_reads(seed, choice.fast_reads);
     drawing.scenario
 }
 
@@ -219,11 +219,13 @@ impl Drawing {
 
     /// Half of the clusters of stores answer reads that nobody ordered; values come back then that were overwritten. Drawn from
     /// a stream of its own: the others are what they were without it.
-    fn fast_reads(&mut self, seed: u64) {
+    fn fast_reads(&mut self, seed: u64, always: bool) {
         let mut random = Random::new(seed, Stream::Reads);
-        if self.scenario.application != ApplicationKind::Store || random.below(2) == 0 {
+        let is_drawn = self.scenario.application == ApplicationKind::Store && random.below(2) == 0;
+        if !is_drawn && !always {
             return;
         }
+        self.scenario.application = ApplicationKind::Store;
         self.scenario.parameters.insert("fast_reads".to_owned(), 1);
         for step in &mut self.scenario.steps {
             match &mut step.action {

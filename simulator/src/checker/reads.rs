@@ -47,7 +47,7 @@ pub struct Reads {
 
 impl Reads {
     /// Of a cluster of stores in which nothing executed yet.
-    pub fn new() -> Self {
+    pub fn of_stores() -> Self {
         Self {
             store: Store::default().with_fast_reads(),
             executed: Sequence::ZERO,
@@ -174,7 +174,7 @@ mod tests {
     /// Slots 1 to 3 put one value after the other under the one key.
     fn checker(values: [&str; 3]) -> Reads {
         let client = Fabricated::new().execution(1, 1).requests[0].client;
-        let mut checker = Reads::new();
+        let mut checker = Reads::of_stores();
         for (slot, value) in (1..).zip(values) {
             let operation = Operation::put(b"k", value.as_bytes()).encode().expect("short");
             let request = Executable {
