@@ -21,12 +21,14 @@ const CALLS_OF_KEY_MAX: usize = 9;
 /// What clients saw in the run of `seed`.
 fn history(seed: u64) -> Vec<Call> {
     let duration = Some(Span(Duration::from_secs(4)));
-    let mut scenario = draw(seed, &Choice { duration, ..Choice::default() });
+    let fast_reads = seed % 2 == 1;
+    let mut scenario = draw(seed, &Choice { duration, fast_reads, ..Choice::default() });
     scenario.application = ApplicationKind::Store;
     let mut made: BTreeMap<String, usize> = BTreeMap::new();
     scenario.steps.retain(|step| {
         let (Action::Put(_, key, _)
         | Action::Get(_, key)
+        | Action::FastGet(_, key)
         | Action::Delete(_, key)
         | Action::CompareAndSet(_, key, ..)) = &step.action
         else {
