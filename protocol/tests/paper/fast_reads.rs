@@ -1,12 +1,13 @@
 //! §8, fast reads: when a replica answers from its executed state.
 
 use quorate_protocol::configuration::Parameters;
-use quorate_protocol::message::{Message, Statements};
+use quorate_protocol::message::{Message, Statements, Status};
 use quorate_protocol::number::Epoch;
 use quorate_protocol::{Input, Machine as _, Output};
 
-use crate::support::subject::{Subject, now};
-use crate::support::{Group, TOKEN, slot, small};
+use crate::checkpoints::install;
+use crate::support::subject::{Subject, idle_status, now};
+use crate::support::{Group, TOKEN, digest, slot, small};
 
 /// Four members that answer reads without ordering them.
 fn reading() -> Group {
@@ -138,6 +139,73 @@ fn who_does_not_vote_answers_no_read() {
     }
     assert!(!learner.replica.is_voter());
     assert_eq!(learner.replica.reads_in(), None);
+}
+
+/// "If another state takes the place of its own, it answers none before it has come as far as it was." (§8)
+#[test]
+fn a_replica_that_diverged_answers_once_it_has_come_as_far_as_it_was() {
+    let group = reading();
+    let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
+    let mut sound = Subject::new(&group, 1);
+    for sequence in 1..=4 {
+        sound.decide(0, sequence, &batch(sequence));
+        sound.settle();
+    }
+    let certified = sound.replica.state_root_at(slot(4)).expect("taken");
+    let mut diverged = Subject::new(&group, 1);
+    for sequence in 1..=6 {
+        diverged.decide(0, sequence, &batch(sequence));
+        diverged.execute();
+    }
+    diverged.checkpoints.clear();
+    diverged.step(Input::CheckpointTaken { sequence: slot(4), application_root: digest(66) });
+    assert_eq!(diverged.replica.reads_in(), Some(Epoch::ZERO));
+    diverged.hear(2, Message::Stable(group.stable(4, certified, &[0, 2, 3])));
+    assert_eq!(diverged.replica.reads_in(), None, "its state is another");
+    install(&mut diverged, &sound);
+    for executed in 4..=6 {
+        if executed > 4 {
+            diverged.execute();
+        }
+        assert_eq!(diverged.replica.executed(), slot(executed));
+        assert_eq!(diverged.replica.reads_in().is_some(), executed == 6, "{executed}");
+    }
+}
+
+/// "One that has diverged, or is transferring a state, answers none." (§8)
+#[test]
+fn who_transfers_a_state_answers_no_read() {
+    let mut behind = Subject::new(&reading(), 1);
+    let group = behind.group.clone();
+    assert_eq!(behind.replica.reads_in(), Some(Epoch::ZERO));
+    behind.hear(2, Message::Stable(group.stable(4, digest(7), &[0, 2, 3])));
+    let status = Status { stable: slot(4), executed: slot(4), decided_from: slot(5), ..idle_status(0) };
+    behind.hear(2, Message::Status(status));
+    behind.pass_with_primary_alive(2000);
+    assert_eq!(behind.replica.transfer_target(), Some(slot(4)));
+    assert_eq!(behind.replica.reads_in(), None);
+}
+
+/// "A member answers in the epoch of its executed state, while it votes there" (§8): not between the end of an epoch and the
+/// beginning of the next.
+#[test]
+fn between_two_epochs_no_read_is_answered() {
+    let mut backup = Subject::new(&reading(), 1);
+    let group = backup.group.clone();
+    let rejoin = group.batch_at(0, vec![group.rejoin(3, 0, 99)]);
+    backup.decide(0, 1, &rejoin);
+    backup.settle();
+    for sequence in 2..=4 {
+        assert_eq!(backup.replica.reads_in(), Some(Epoch::ZERO), "{sequence}");
+        backup.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        backup.settle();
+    }
+    assert_eq!((backup.replica.executed(), backup.replica.reads_in()), (slot(4), None));
+    let root = backup.replica.state_root_at(slot(4)).expect("taken");
+    for id in [0, 2] {
+        backup.hear(id, group.checkpoint(id, 4, root));
+    }
+    assert_eq!(backup.replica.reads_in(), Some(Epoch::new(1)));
 }
 
 /// What a start asks tells how far the one that is asked came: the highest slot that it executed, or in which it prepared.

@@ -227,18 +227,30 @@ impl Drawing {
         }
         self.scenario.application = ApplicationKind::Store;
         self.scenario.parameters.insert("fast_reads".to_owned(), 1);
+        let mut reads = Vec::new();
         for step in &mut self.scenario.steps {
             match &mut step.action {
                 Action::Put(_, key, value) | Action::CompareAndSet(_, key, _, value) => {
-                    *key = format!("key {}", random.below(4));
-                    *value = format!("{}", random.below(3));
+                    *key = format!("key {}", random.below(3));
+                    *value = format!("{}", random.below(2));
+                    // Some look while it is under way, and some a little later.
+                    for _ in 0..random.below(4) {
+                        let client = u8::try_from(random.below(4)).unwrap_or(0);
+                        let after = Duration::from_micros(random.between(100, 30_000));
+                        let when = match step.when {
+                            When::At(at) => When::At(Span(at.0 + after)),
+                            When::Does(_) => continue,
+                        };
+                        reads.push(Step { when, action: Action::FastGet(client, key.clone()) });
+                    }
                 }
                 Action::Get(client, _) | Action::Delete(client, _) if random.below(3) > 0 => {
-                    step.action = Action::FastGet(*client, format!("key {}", random.below(4)));
+                    step.action = Action::FastGet(*client, format!("key {}", random.below(3)));
                 }
                 _ => {}
             }
         }
+        self.scenario.steps.extend(reads);
     }
 
     fn calls(&mut self, at: Span, round: u64) {
