@@ -7,8 +7,10 @@ mod bench;
 #[cfg(feature = "lab")]
 mod check_history;
 mod completions;
+mod evidence;
 mod genesis;
 mod init;
+mod inspect;
 mod kv;
 mod logging;
 mod output;
@@ -83,6 +85,9 @@ enum Command {
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
+    Inspect(inspect::Arguments),
+    #[command(subcommand)]
+    Evidence(evidence::Command),
     #[command(subcommand)]
     Genesis(genesis::Command),
     #[cfg(feature = "lab")]
@@ -108,6 +113,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
+        Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
+        Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
         #[cfg(feature = "lab")]
         Command::Simulate(arguments) => simulate::run(arguments, &mut output),

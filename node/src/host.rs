@@ -45,6 +45,7 @@ use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit}
 
 pub use report::{LinkReport, Report};
 pub use start::{Build, ReplicaOptions, run};
+pub(crate) use verification::Zip215;
 
 use backlog::Backlog;
 use clients::Clients;
@@ -110,7 +111,7 @@ struct Host {
     inbox: Inbox,
     conduct: Conduct,
     /// For what is checked at once, outside the pool.
-    rule: verification::Zip215,
+    rule: Zip215,
     counters: Counters,
     last_report: LastReport,
     evidence: EvidenceFolder,

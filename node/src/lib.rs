@@ -4,16 +4,19 @@
 //! | --- | --- |
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
+//! | `inspect.rs` | what stands in the folder of one that is stopped |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
 //! | `error.rs` | the report that a person reads when something failed |
 
 pub mod bench;
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod configuration;
 pub mod error;
 pub mod host;
+pub mod inspect;
 pub mod storage;
 pub mod transport;

@@ -42,7 +42,7 @@ impl Evidence {
     }
 
     /// The epoch whose keys and parameters judge it.
-    const fn epoch(&self) -> Epoch {
+    pub const fn epoch(&self) -> Epoch {
         match self {
             Self::ConflictingPrepares(vote, _) | Self::InvalidBatch { vote, .. } => vote.statement.epoch,
             Self::ConflictingCommits(vote, _) => vote.statement.epoch,

@@ -10,6 +10,7 @@
 //! | `partition.rs` | networks that are cut |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
+//! | `inspect.rs` | `quorate inspect` |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -19,6 +20,8 @@ mod cli;
 mod crash;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod inspect;
 #[cfg(test)]
 mod members;
 #[cfg(test)]

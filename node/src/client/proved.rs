@@ -3,9 +3,6 @@
 
 use std::time::Duration;
 
-use getrandom::SysRng;
-use getrandom::rand_core::UnwrapErr;
-use quorate_crypto::{Digest, Item, KnownKeys, verify_batch};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, CodecError, decode};
 use quorate_protocol::configuration::Configuration;
@@ -13,13 +10,13 @@ use quorate_protocol::message::ReplicaMessage;
 use quorate_protocol::number::{ReplicaId, Sequence};
 use quorate_protocol::replica::state_root;
 use quorate_protocol::state::{InvalidProof, Proof};
-use quorate_protocol::statement::Statement as _;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::driver::Command;
 use super::error::ClientError;
 use super::{Connection, Handle};
+use crate::certificates::is_signed;
 
 /// How long one replica may take before the next one is asked.
 const PATIENCE_WITH_ONE: Duration = Duration::from_millis(500);
@@ -130,24 +127,13 @@ fn check(
 /// A quorum of the configuration signed it. (PROTOCOL §3)
 fn check_certificate(configuration: &Configuration, certificate: &StableCertificate) -> Result<(), ProofError> {
     // Of whatever epoch: its members are the same.
-    let is_in_form = configuration.is_checkpoint(certificate.statement.sequence)
-        && certificate.has_quorum_form(configuration.quorum(), configuration.size());
-    if !is_in_form {
-        return Err(ProofError::Certificate);
-    }
-    let digest: Digest = certificate.statement.signed_digest(configuration.cluster());
-    let item = |vote: &quorate_protocol::certificate::VoteSignature| {
-        let member = configuration.member(vote.voter)?;
-        Some(Item { key: member.key, digest, signature: vote.signature })
-    };
-    let items: Option<Vec<Item>> = certificate.votes.iter().map(item).collect();
-    let items = items.ok_or(ProofError::Certificate)?;
-    verify_batch(&items, &mut KnownKeys::default(), UnwrapErr(SysRng)).map_err(|_invalid| ProofError::Certificate)
+    let is_valid = configuration.is_checkpoint(certificate.statement.sequence) && is_signed(configuration, certificate);
+    if is_valid { Ok(()) } else { Err(ProofError::Certificate) }
 }
 
 #[cfg(test)]
 mod tests {
-    use quorate_crypto::SigningKey;
+    use quorate_crypto::{Digest, SigningKey};
     use quorate_protocol::codec::{List, encode};
     use quorate_protocol::configuration::{ClusterId, Member, Parameters};
     use quorate_protocol::message::StateRoot;

@@ -94,7 +94,7 @@ struct OfPeer {
 
 /// The ZIP 215 rule.
 #[derive(Debug, Default)]
-pub(super) struct Zip215(KnownKeys);
+pub(crate) struct Zip215(KnownKeys);
 
 impl Verifier for Zip215 {
     fn verify(&mut self, items: &[Item]) -> Result<(), usize> {

@@ -20,7 +20,7 @@ use super::frame::{BODY_BYTES_MAX, HEAD_BYTES_MAX, frame_bytes};
 pub use super::missing::{MISSING_MAX, Missing};
 use super::queue::{Append, Queue};
 use super::recovery::{self, Ground};
-pub use super::recovery::{Recovered, Recovery};
+pub use super::recovery::{Recovered, Recovery, SurveyedSegment};
 use super::segment::BLOCK_BYTES;
 pub use super::segment::Identity;
 use super::writer;
@@ -194,6 +194,16 @@ pub struct Log {
     queue: Arc<Queue>,
     writer: Option<JoinHandle<Result<(), Error>>>,
     record_bytes_max: u64,
+}
+
+/// Reads a log that no process has open, and leaves everything as it is: what [`Log::open`] would find, and the segments.
+///
+/// Takes time and reads the whole log: not for an async task.
+pub fn survey(
+    options: &Options,
+    on_record: &mut dyn FnMut(Recovered),
+) -> Result<(Recovery, Vec<SurveyedSegment>), Error> {
+    recovery::survey(options, on_record)
 }
 
 impl Log {

@@ -59,6 +59,17 @@ pub struct Recovery {
     pub damaged_segments: u64,
 }
 
+/// A segment that holds records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SurveyedSegment {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// All its records have smaller numbers.
+    pub end: u64,
+}
+
 /// A segment that is not written any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sealed {
@@ -103,6 +114,54 @@ pub(super) fn recover(
     for path in &listing.unfinished {
         fs::remove_file(path).map_err(|source| Error::io("remove", path, source))?;
     }
+    let ReadBack { mark, mut recovery, sealed, blank, last, expected, torn } = read_back(options, &listing, on_record)?;
+    recovery.next = expected;
+    let mut ground = Ground { mark, sealed, torn, synced_before: expected.unwrap_or(0), ..Ground::default() };
+    ground.ordinal = last.as_ref().map_or(1, |last| last.active.ordinal.saturating_add(1));
+    if let Some(last) = last {
+        last.make_durable(disk, options, mark)?;
+        if ground.torn.is_empty() {
+            ground.sealed.pop_back();
+            ground.active = Some(last.active);
+        }
+    }
+    account(options, &listing, blank, &mut ground)?;
+    for folder in options.folder.parent().into_iter().chain([options.folder.as_path()]) {
+        disk.sync_folder(folder).map_err(|source| Error::io("sync", folder, source))?;
+    }
+    Ok((recovery, ground))
+}
+
+/// Reads the log of `options` and leaves everything as it is: what [`recover`] would find, and the segments that hold
+/// something.
+pub(super) fn survey(
+    options: &Options,
+    on_record: &mut dyn FnMut(Recovered),
+) -> Result<(Recovery, Vec<SurveyedSegment>), Error> {
+    let listing = match list(&options.folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Recovery::default(), Vec::new())),
+        listed => listed.map_err(|source| Error::io("list", &options.folder, source))?,
+    };
+    let ReadBack { mut recovery, sealed, expected, .. } = read_back(options, &listing, on_record)?;
+    recovery.next = expected;
+    let surveyed = |segment: Sealed| SurveyedSegment { path: segment.path, bytes: segment.bytes, end: segment.end };
+    Ok((recovery, sealed.into_iter().map(surveyed).collect()))
+}
+
+/// What stands in the segments.
+struct ReadBack {
+    mark: u64,
+    recovery: Recovery,
+    /// All that hold something, the last one too.
+    sealed: VecDeque<Sealed>,
+    blank: Vec<FoundFile>,
+    last: Option<LastSegment>,
+    /// The number of the next record.
+    expected: Option<u64>,
+    torn: Range<u64>,
+}
+
+fn read_back(options: &Options, listing: &Listing, on_record: &mut dyn FnMut(Recovered)) -> Result<ReadBack, Error> {
     let headers = read_headers(options, &listing.segments)?;
     let mark = match headers.iter().flatten().next() {
         Some(header) => header.mark,
@@ -132,20 +191,7 @@ pub(super) fn recover(
     let Reader { mut recovery, last, expected, missing, .. } = reader;
     let torn;
     (recovery.missing, torn) = missing.classify(recovery.synced_before);
-    let mut ground = Ground { mark, sealed, torn, synced_before: expected.unwrap_or(0), ..Ground::default() };
-    ground.ordinal = last.as_ref().map_or(1, |last| last.active.ordinal.saturating_add(1));
-    if let Some(last) = last {
-        last.make_durable(disk, options, mark)?;
-        if ground.torn.is_empty() {
-            ground.sealed.pop_back();
-            ground.active = Some(last.active);
-        }
-    }
-    account(options, &listing, blank, &mut ground)?;
-    for folder in options.folder.parent().into_iter().chain([options.folder.as_path()]) {
-        disk.sync_folder(folder).map_err(|source| Error::io("sync", folder, source))?;
-    }
-    Ok((Recovery { next: expected, ..recovery }, ground))
+    Ok(ReadBack { mark, recovery, sealed, blank, last, expected, torn })
 }
 
 fn read_headers(options: &Options, segments: &[FoundFile]) -> Result<Vec<Option<SegmentHeader>>, Error> {
