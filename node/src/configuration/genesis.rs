@@ -279,7 +279,11 @@ mod tests {
         let (_, parameters) = text.split_once("[parameters]\n").unwrap();
         for line in parameters.lines().take_while(|line| !line.is_empty()).filter(|line| !line.contains("clients")) {
             let (name, value) = line.split_once(" = ").unwrap();
-            let other = value.parse::<u64>().unwrap() - u64::from(value != "1");
+            let other = match value {
+                "false" => "true".to_owned(),
+                "1" => "1".to_owned(),
+                number => (number.parse::<u64>().unwrap() - 1).to_string(),
+            };
             let problem = problem_after(line, &format!("{name} = {other}"));
             assert!(problem.contains("it was edited") || problem.contains(name), "{problem}");
         }

@@ -249,6 +249,7 @@ fn a_replica_tells_what_it_holds_of_who_asks() {
         ])
         .expect("one"),
         view_change: Some(group.empty_view_change(1, 1)),
+        reached: slot(1),
         ..group.no_statements()
     };
     let outputs = backup.hear(1, Message::Fetch(Fetch::Statements { token: 5 }));
@@ -273,6 +274,7 @@ fn a_replica_tells_the_last_votes_of_who_asks_though_their_slots_left_the_log() 
         token: 5,
         prepares: List::new(vec![group.vote(1, prepare(0, 4, batch.digest()))]).expect("one"),
         commits: List::new(vec![group.vote(1, commit(0, 4, batch.digest()))]).expect("one"),
+        reached: slot(4),
         ..group.no_statements()
     };
     let outputs = backup.hear(1, Message::Fetch(Fetch::Statements { token: 5 }));
