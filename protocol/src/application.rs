@@ -24,6 +24,9 @@ pub const RESULT_BYTES_MAX: usize = 512 << 10;
 /// Most bytes that the results of one slot take together: thousands of small requests may stand in one batch.
 pub const SLOT_RESULT_BYTES_MAX: usize = 32 << 20;
 
+/// Most bytes of a result that is read without being ordered; a read that finds more is ordered, at the pace of its session.
+pub const READ_BYTES_MAX: usize = 64 << 10;
+
 /// What an operation may know of its surroundings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Surroundings {
@@ -94,7 +97,7 @@ pub trait Application {
 
     /// What `operation` gives on the state as it is, without being ordered (PROTOCOL §8, fast reads); none if it does more
     /// than read. The slot in it depends on what was executed since [`Self::restore`] alone, which counts as slot zero: the
-    /// same on every replica. Its result takes at most `result_bytes_max` bytes. An application that does not offer this has
+    /// same on every replica. Its result takes at most `result_bytes_max` bytes; none as well if that is too little. An application that does not offer this has
     /// all its reads ordered.
     fn read(&self, _operation: &Blob, _result_bytes_max: usize) -> Option<Reading> {
         None
@@ -104,8 +107,8 @@ pub trait Application {
 /// Reads from an application whose last checkpoint was at the slot `base`: what was written up to there counts as written
 /// there, since not every replica has seen when.
 pub fn read<A: Application + ?Sized>(application: &A, operation: &Blob, base: Sequence) -> Option<Reading> {
-    let Reading { result, since } = application.read(operation, RESULT_BYTES_MAX)?;
-    (result.len() <= RESULT_BYTES_MAX).then(|| Reading { result, since: since.max(base) })
+    let Reading { result, since } = application.read(operation, READ_BYTES_MAX)?;
+    (result.len() <= READ_BYTES_MAX).then(|| Reading { result, since: since.max(base) })
 }
 
 /// An application with the index of its state, which gives its checkpoints their roots, on one thread.

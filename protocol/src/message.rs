@@ -467,6 +467,14 @@ pub struct ReadAnswer {
     pub reading: Reading,
 }
 
+impl ReadAnswer {
+    /// A digest of all of it, by which answers are compared.
+    pub fn digest(&self) -> Digest {
+        let encoded = encode(self).expect("a result is bounded by the frame that it came in");
+        hash(Domain::Results, &[&encoded])
+    }
+}
+
 /// What the root of a checkpoint is made of. (PROTOCOL §5)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct StateRoot {

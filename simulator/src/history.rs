@@ -216,8 +216,8 @@ impl Checking {
         }
         self.verdict.keys = by_key.len() as u64;
         for (key, calls) in by_key {
-            let mut unknown = unknown.remove(key).unwrap_or_default();
-            let values = self.replay_key(&calls, &mut unknown);
+            let unknown = unknown.remove(key).unwrap_or_default();
+            let values = self.replay_key(&calls, unknown.clone());
             self.place_reads(&calls, &values, reads.remove(key).unwrap_or_default(), &unknown);
         }
     }
@@ -263,12 +263,12 @@ impl Checking {
         }
     }
 
-    /// Gives what the key held after each call. Of the calls that maybe happened, it leaves those that nothing needed.
-    fn replay_key<'a>(&mut self, calls: &[&'a Call], maybe: &mut Vec<&'a Call>) -> Vec<Option<&'a str>> {
+    /// Gives what the key held after each call.
+    fn replay_key<'a>(&mut self, calls: &[&'a Call], mut maybe: Vec<&'a Call>) -> Vec<Option<&'a str>> {
         let mut held: Option<&str> = None;
         let mut values = Vec::with_capacity(calls.len());
         for call in calls {
-            let Some(mut used) = explain(held, call, maybe, GUESSES_MAX) else {
+            let Some(mut used) = explain(held, call, &maybe, GUESSES_MAX) else {
                 self.find(format!("{} found {}, where the key held {held:?}", name(call), found(call)));
                 held = after(held, call);
                 values.push(held);
@@ -508,6 +508,8 @@ mod tests {
         let calls = |start, end| [put(1, "a", false, 1, 0, 10), maybe.clone(), unordered(2, "\"x\"", start, end)];
         assert_eq!(violations(&calls(15, 20)), Vec::<String>::new());
         assert_eq!(violations(&calls(5, 11)).len(), 1, "it was made later");
+        let seen = calls(15, 20).into_iter().chain([get(3, "\"x\"", 2, 30, 40)]).collect::<Vec<_>>();
+        assert_eq!(violations(&seen), Vec::<String>::new(), "an ordered read found it, too");
     }
 
     #[test]

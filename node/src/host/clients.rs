@@ -108,6 +108,14 @@ impl Clients {
         }
     }
 
+    /// An answer that the client can do without: it has the read ordered where none comes. Reads need no room in the queue
+    /// for replies.
+    fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
+        if let Ok(frame) = to_frame(message) {
+            self.server.try_send(connection, frame).ok();
+        }
+    }
+
     /// Closes a connection: what it still says, or has said, counts for nothing.
     fn close(&mut self, connection: ConnectionId, code: u16, text: String) {
         self.server.close(connection, CloseReason { code, text });
@@ -270,7 +278,7 @@ impl Host {
             && self.machine.configuration().parameters().clients.takes(&client);
         let places = self.clients.place_for_read(connection).filter(|_| may_read);
         let Some(places) = places else {
-            self.clients.answer(connection, &ReplicaMessage::Read { client, number, answer: None });
+            self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer: None });
             return Ok(());
         };
         let wanted = WantedReading { connection, client, number, operation, _permit: permit, _places: places };
@@ -281,7 +289,7 @@ impl Host {
     pub(super) fn answer_read(&self, wanted: &WantedReading, reading: Option<Reading>) {
         let WantedReading { connection, client, number, .. } = *wanted;
         let answer = self.machine.reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
-        self.clients.answer(connection, &ReplicaMessage::Read { client, number, answer });
+        self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer });
     }
 
     /// Hands requests to the pool, as many at once as have come meanwhile. A small one that comes alone is checked here: that

@@ -258,6 +258,12 @@ impl ClientServer {
         sent
     }
 
+    /// The same for a frame that the client can do without: where its queue is full, the connection stays.
+    pub fn try_send(&self, connection: ConnectionId, frame: Bytes) -> Result<(), Dropped> {
+        let link = self.shared.links().get(&connection).cloned().ok_or(Dropped::Unknown)?;
+        link.send(StreamRole::Replies, frame)
+    }
+
     /// Closes a connection; the client gets the reason, the host a `Closed`. No effect on one that is gone.
     pub fn close(&self, connection: ConnectionId, reason: CloseReason) {
         let link = self.shared.links().get(&connection).cloned();

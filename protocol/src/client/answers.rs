@@ -45,10 +45,16 @@ impl Answers {
         self.insert(from, digest)
     }
 
-    /// The member `from` no longer has the reply. How many said so.
-    pub(super) fn count_forgotten(&mut self, from: ReplicaId) -> usize {
+    /// The member `from` no longer has the reply.
+    pub(super) fn count_forgotten(&mut self, from: ReplicaId) {
         self.forgotten.insert(from);
-        self.forgotten.len()
+    }
+
+    /// How many no longer have the reply, and how many say, in whatever way, that the request executed.
+    pub(super) fn forgotten(&self) -> (usize, usize) {
+        let mut executed = self.forgotten;
+        self.outcomes.iter().for_each(|(_, members)| executed.add(*members));
+        (self.forgotten.len(), executed.len())
     }
 
     /// Who answered with another outcome.

@@ -6,9 +6,12 @@
 
 use alloc::vec::Vec;
 
+use quorate_crypto::Digest;
+
 use super::member_set::MemberSet;
 use super::request::Submission;
 use super::{Client, ClientOutput, Ticket};
+use crate::application::READ_BYTES_MAX;
 use crate::codec::{Blob, List};
 use crate::message::ReadAnswer;
 use crate::number::{ReplicaId, RequestNumber};
@@ -25,8 +28,9 @@ pub(super) struct PendingRead {
     submitted_at: Time,
     /// When it is ordered instead.
     pub(super) deadline: Time,
-    /// Each answer, with those who gave it. Bound: one a member, since each counts once.
-    answers: Vec<(ReadAnswer, MemberSet)>,
+    /// The digest of each answer, with those who gave it: the one that completes a quorum brings the result itself. Bound:
+    /// one a member, since each counts once.
+    answers: Vec<(Digest, MemberSet)>,
     /// Who has answered, will not, or cannot be reached.
     settled: MemberSet,
 }
@@ -68,10 +72,12 @@ impl Client {
             return;
         };
         read.settled.insert(from);
+        let answer = answer.filter(|answer| answer.reading.result.len() <= READ_BYTES_MAX);
         let Some(answer) = answer else { return self.give_up_if_vain(number) };
-        let place = read.answers.iter().position(|(other, _)| *other == answer);
+        let digest = answer.digest();
+        let place = read.answers.iter().position(|(other, _)| *other == digest);
         let place = place.unwrap_or_else(|| {
-            read.answers.push((answer, MemberSet::EMPTY));
+            read.answers.push((digest, MemberSet::EMPTY));
             read.answers.len() - 1
         });
         let (_, equal) = &mut read.answers[place];
@@ -79,8 +85,8 @@ impl Client {
         if equal.len() < quorum {
             return self.give_up_if_vain(number);
         }
-        let Some(PendingRead { ticket, submitted_at, mut answers, .. }) = self.reads.remove(&number) else { return };
-        let (ReadAnswer { reading, .. }, _) = answers.swap_remove(place);
+        let Some(PendingRead { ticket, submitted_at, .. }) = self.reads.remove(&number) else { return };
+        let reading = answer.reading;
         self.statistics.fast_reads += 1;
         self.outputs.push_back(ClientOutput::Read { ticket, reading, submitted_at });
     }

@@ -1,7 +1,8 @@
 //! What replicas answer, and what follows from it. (PROTOCOL §4.6, §12)
 //!
-//! One replica's word counts for nothing. What a weak quorum says, a correct replica says: that is how a session opens and
-//! how it is lost, and how a reply is given up. What is answered must agree in everything but view and epoch, which are the
+//! One replica's word counts for nothing. What a weak quorum says, a correct replica says: that is how a session opens. How it
+//! is lost, and how a reply is given up, takes as many as a result does: what came of a request must be known to those who
+//! answer the next read, too. What is answered must agree in everything but view and epoch, which are the
 //! replica's own.
 
 use alloc::vec::Vec;
@@ -88,11 +89,8 @@ impl Client {
                 self.on_executed(now, from, number, outcome);
             }
             Outcome::Forgotten => {
-                if outstanding.sending.answers.count_forgotten(from) >= self.configuration.weak_quorum() {
-                    let ticket = outstanding.ticket;
-                    self.outstanding.remove(&number);
-                    self.fail(ticket, ClientError::ReplyLost);
-                }
+                outstanding.sending.answers.count_forgotten(from);
+                self.give_up_lost_reply(number);
             }
             Outcome::Executed { .. } | Outcome::Opened { .. } | Outcome::Evicted | Outcome::Superseded { .. } => {
                 self.catch(from);
@@ -105,13 +103,26 @@ impl Client {
         let digest = outcome.digest();
         match outstanding.sending.answers.count_first(from, digest) {
             Counted::New(equal) if equal >= self.replies_needed => {}
-            Counted::New(_) | Counted::Known => return,
+            Counted::New(_) => return self.give_up_lost_reply(number),
+            Counted::Known => return,
             Counted::Contradiction => return self.catch(from),
         }
         let differing = outstanding.sending.answers.differing(&digest);
         differing.iter().for_each(|liar| self.catch(liar));
         if let Some(outstanding) = self.outstanding.remove(&number) {
             self.complete(now, outstanding, outcome);
+        }
+    }
+
+    /// A weak quorum no longer has the reply, and as many as make a result have executed the request: they say so, or gave
+    /// results that will not come together any more.
+    fn give_up_lost_reply(&mut self, number: RequestNumber) {
+        let Some(outstanding) = self.outstanding.get(&number) else { return };
+        let (forgotten, executed) = outstanding.sending.answers.forgotten();
+        if forgotten >= self.configuration.weak_quorum() && executed >= self.replies_needed {
+            let ticket = outstanding.ticket;
+            self.outstanding.remove(&number);
+            self.fail(ticket, ClientError::ReplyLost);
         }
     }
 
@@ -129,7 +140,7 @@ impl Client {
     fn on_evicted(&mut self, from: ReplicaId) {
         let Phase::Open { evicted_by, .. } = &mut self.phase else { return };
         evicted_by.insert(from);
-        if evicted_by.len() >= self.configuration.weak_quorum() {
+        if evicted_by.len() >= self.replies_needed {
             self.lose_session();
         }
     }

@@ -214,7 +214,8 @@ impl Application for Store {
             Operation::Range(range) => (self.page(&range, result_bytes_max), self.changed.any()?),
             Operation::Step(_) | Operation::CompareAndSet { .. } | Operation::Transaction(_) => return None,
         };
-        Some(Reading { result: output.encode(result_bytes_max), since })
+        let is_too_large = matches!(output, Output::Step(StepOutput::TooLarge));
+        (!is_too_large).then(|| Reading { result: output.encode(result_bytes_max), since })
     }
 }
 

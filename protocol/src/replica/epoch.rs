@@ -52,6 +52,7 @@ impl Replica {
         let (epoch, began) = (membership.epoch(), membership.began());
         self.configuration = Arc::new(self.configuration.in_epoch(epoch, began));
         self.log.begin_epoch(certificate.clone(), self.execution.executed);
+        self.settle_reads();
         self.forget_epoch();
         self.participation.membership = membership.clone();
         // Before anything is said in the epoch, since records become durable in order.

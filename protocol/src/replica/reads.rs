@@ -17,6 +17,8 @@ use crate::number::{Epoch, ReplicaId, Sequence};
 pub(super) struct Reads {
     /// How far each member said that it came, since this replica asked. Bound: one a member.
     reached: Vec<Option<Sequence>>,
+    /// How far it had come itself when enough had told.
+    own: Option<Sequence>,
     /// A slot such that this replica answers again once it has executed it; none while too few have told.
     from: Option<Sequence>,
     /// The highest slot that it executed in this life, where another state took the place of one that went astray.
@@ -25,7 +27,7 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn new(members: usize) -> Self {
-        Self { reached: vec![None; members], from: None, left: Sequence::ZERO }
+        Self { reached: vec![None; members], own: None, from: None, left: Sequence::ZERO }
     }
 }
 
@@ -53,7 +55,12 @@ impl Replica {
     /// Whether a member's account of how far it came may still matter.
     pub(super) fn lacks_reached(&self, from: ReplicaId) -> bool {
         let is_known = self.reads.reached.get(from.index()).is_none_or(Option::is_some);
-        self.configuration.parameters().fast_reads && self.reads.from.is_none() && !is_known
+        self.configuration.parameters().fast_reads && !self.is_read_from() && !is_known
+    }
+
+    /// Whether it has executed all that it was to before it answers.
+    fn is_read_from(&self) -> bool {
+        self.reads.from.is_some_and(|from| self.execution.executed >= from)
     }
 
     pub(super) fn note_reached(&mut self, from: ReplicaId, reached: Sequence) {
@@ -64,9 +71,9 @@ impl Replica {
     }
 
     /// Sees whether enough members have told how far they came. What lies beyond the window does not count until that has
-    /// moved there: a liar could keep this replica from answering for ever.
+    /// moved there: a liar could keep this replica from answering for ever. Who tells later may make it answer sooner.
     pub(super) fn settle_reads(&mut self) {
-        if self.reads.from.is_some() {
+        if self.is_read_from() {
             return;
         }
         let highest = self.log.low().saturating_add(self.parameters().window);
@@ -75,7 +82,10 @@ impl Replica {
         told.sort_unstable();
         // With itself they are a quorum: any will do.
         if let Some(reached) = told.get(self.configuration.quorum() - 2) {
-            self.reads.from = Some(self.reached().max(*reached));
+            let own = self.reads.own.unwrap_or_else(|| self.reached());
+            let from = own.max(*reached);
+            self.reads.own = Some(own);
+            self.reads.from = Some(self.reads.from.map_or(from, |known| known.min(from)));
         }
     }
 

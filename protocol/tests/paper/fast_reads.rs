@@ -129,6 +129,18 @@ fn a_liar_that_claims_to_be_far_ahead_is_not_waited_for() {
     assert_eq!(asked(&again.all_outputs()), [], "nobody is asked any more");
 }
 
+/// The same within the window: any quorum will do, so who tells later may make up for it.
+#[test]
+fn a_liar_that_claims_to_be_a_little_ahead_is_made_up_for_by_who_tells_later() {
+    let mut again = started_again();
+    tell(&mut again, 2, 8);
+    tell(&mut again, 3, 0);
+    execute(&mut again, 1, 3);
+    assert_eq!(again.replica.reads_in(), None, "a member says that it reached slot 8");
+    tell(&mut again, 0, 3);
+    assert_eq!(again.replica.reads_in(), Some(Epoch::ZERO));
+}
+
 /// "A member answers in the epoch of its executed state, while it votes there" (§8)
 #[test]
 fn who_does_not_vote_answers_no_read() {

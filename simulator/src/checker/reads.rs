@@ -41,8 +41,6 @@ pub struct Reads {
     answered: Sequence,
     /// The last slot that a read was found to be after.
     read: Sequence,
-    /// Whether some state rotted: who answers from it is found by other checkers.
-    is_rotten: bool,
 }
 
 impl Reads {
@@ -56,7 +54,6 @@ impl Reads {
             began_after: BTreeMap::new(),
             answered: Sequence::ZERO,
             read: Sequence::ZERO,
-            is_rotten: false,
         }
     }
 
@@ -147,8 +144,7 @@ impl Checker for Reads {
                 self.began_after.insert(*ticket, (self.answered, self.read));
             }
             Observation::Did { output: Output::Execute(execution), .. } => self.execute(execution),
-            Observation::Rotted(_) => self.is_rotten = true,
-            Observation::Answered(ticket, Answer { outcome: Ok(executed), .. }) if !self.is_rotten => {
+            Observation::Answered(ticket, Answer { outcome: Ok(executed), .. }) => {
                 return self.answer(*ticket, executed);
             }
             _ => {}
@@ -161,7 +157,7 @@ impl Checker for Reads {
 mod tests {
     use quorate_protocol::application::Executable;
     use quorate_protocol::codec::List;
-    use quorate_protocol::number::{ReplicaId, RequestNumber, Session};
+    use quorate_protocol::number::{RequestNumber, Session};
     use quorate_protocol::time::{Time, WallTime};
 
     use super::*;
@@ -259,13 +255,5 @@ mod tests {
         let mut checker = checker([OLD, NEW, NEW]);
         begin(&mut checker, 0);
         end(&mut checker, 0, "a lie").expect_err("nobody wrote it");
-    }
-
-    #[test]
-    fn what_a_replica_with_rot_says_is_left_to_other_checkers() {
-        let mut checker = checker([OLD, NEW, NEW]);
-        show(&mut checker, &Observation::Rotted(ReplicaId::new(0))).expect("a note");
-        begin(&mut checker, 0);
-        end(&mut checker, 0, "a lie").expect("it counts for nothing");
     }
 }

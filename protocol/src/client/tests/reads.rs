@@ -1,7 +1,8 @@
 //! Reads that nobody orders. (PROTOCOL §8, fast reads)
 
 use super::*;
-use crate::application::Reading;
+use crate::application::{READ_BYTES_MAX, Reading};
+use crate::client::ClientError;
 use crate::message::ReadAnswer;
 
 /// A client of four replicas that answer reads without ordering them; its session is open.
@@ -149,4 +150,39 @@ fn reads_beyond_the_bound_are_ordered() {
         assert_eq!(sent(&ask(&mut bench, ticket)), []);
     }
     assert_eq!(sent(&ask(&mut bench, 1024)).len(), 1);
+}
+
+/// What came of a request is known to any quorum that answers a read afterwards, however it ends.
+#[test]
+fn a_lost_reply_and_a_lost_session_take_a_quorum_where_reads_are_fast() {
+    let failed = |outputs: &[ClientOutput]| -> Vec<ClientError> {
+        let error = |output: &ClientOutput| match output {
+            ClientOutput::Failed { error, .. } => Some(*error),
+            _ => None,
+        };
+        outputs.iter().filter_map(error).collect()
+    };
+    let mut lost = bench();
+    lost.submit(7);
+    for from in [1, 2] {
+        assert_eq!(failed(&lost.reply(from, 1, Outcome::Forgotten)), [], "{from}");
+    }
+    assert_eq!(failed(&lost.reply(3, 1, executed(1))), [ClientError::ReplyLost], "it executed there, too");
+    let mut evicted = bench();
+    evicted.submit(7);
+    for from in [1, 2] {
+        assert_eq!(failed(&evicted.reply(from, 1, Outcome::Evicted)), [], "{from}");
+    }
+    assert_eq!(failed(&evicted.reply(3, 1, Outcome::Evicted)), [ClientError::OutcomeUnknown]);
+}
+
+#[test]
+fn an_answer_that_is_longer_than_any_may_be_is_none() {
+    let mut bench = bench();
+    ask(&mut bench, 7);
+    let long = answer(&vec![7; READ_BYTES_MAX + 1], 5);
+    for from in 0..2 {
+        let outputs = tell(&mut bench, from, Some(long.clone()));
+        assert_eq!(sent(&outputs).len(), usize::from(from), "two of four that do not answer are too many");
+    }
 }
