@@ -97,8 +97,8 @@ pub trait Application {
 
     /// What `operation` gives on the state as it is, without being ordered (PROTOCOL §8, fast reads); none if it does more
     /// than read. The slot in it depends on what was executed since [`Self::restore`] alone, which counts as slot zero: the
-    /// same on every replica. Its result takes at most `result_bytes_max` bytes; none as well if that is too little. An application that does not offer this has
-    /// all its reads ordered.
+    /// same on every replica. Its result takes at most `result_bytes_max` bytes; none as well if that is too little. An
+    /// application that does not offer this has all its reads ordered.
     fn read(&self, _operation: &Blob, _result_bytes_max: usize) -> Option<Reading> {
         None
     }

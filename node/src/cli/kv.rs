@@ -87,8 +87,9 @@ struct PutArguments {
   quorate kv get picture --file copy.png --net net/client
 
 An ordered read sees every write that was answered before it, and so does a fast one: a quorum answers it alike, in a
-single round trip, if the cluster was founded with fast_reads=true; else, or where they differ, it is ordered. A proved read is answered by one replica, with a proof
-that it cannot forge, as of a checkpoint that may be some time ago. Exit status 4: there is no such key.")]
+single round trip, if the cluster was founded with --parameter fast_reads=true; else, or where they differ, it is
+ordered. A proved read is answered by one replica, with a proof that it cannot forge, as of a checkpoint that may be
+some time ago. Exit status 4: there is no such key.")]
 #[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
 struct GetArguments {

@@ -108,8 +108,8 @@ impl Clients {
         }
     }
 
-    /// An answer that the client can do without: it has the read ordered where none comes. Reads need no room in the queue
-    /// for replies.
+    /// An answer that the client can do without, since it has the read ordered where none comes: who takes answers too slowly
+    /// does not get it, and keeps the connection.
     fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
         if let Ok(frame) = to_frame(message) {
             self.server.try_send(connection, frame).ok();

@@ -8,16 +8,13 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::Output;
-use quorate_protocol::application::{Application as _, Execution, execute};
+use quorate_protocol::application::{Application as _, Execution, READ_BYTES_MAX, execute};
 use quorate_protocol::codec::Blob;
 use quorate_protocol::kv::{Operation, Step, Store};
 use quorate_protocol::number::Sequence;
 
 use super::{Checker, Invariant, Moment, Observation};
 use crate::client::{Answer, Executed, Ticket};
-
-/// Bytes that a result may take: those of a test are short.
-const RESULT_BYTES_MAX: usize = 64 << 10;
 
 /// A key that nobody writes.
 const NO_KEY: &[u8] = b"a key that nobody writes";
@@ -73,7 +70,7 @@ impl Reads {
     /// What reading a key gives now.
     fn look_up(&self, key: &[u8]) -> Blob {
         let operation = Operation::get(key).encode().expect("a key of a test");
-        self.store.read(&operation, RESULT_BYTES_MAX).expect("a get only reads").result
+        self.store.read(&operation, READ_BYTES_MAX).expect("a get only reads").result
     }
 
     fn answer(&mut self, ticket: Ticket, executed: &Executed) -> Result<(), String> {
