@@ -7,6 +7,10 @@ use quorate_protocol::time::{Time, WallTime};
 
 use crate::random::Random;
 
+/// How far a wall clock that runs too fast or too slow gets from true time, in nanoseconds: whoever keeps clocks right sets it
+/// back then. A cluster whose clocks drift apart without end orders nothing after a while. (PROTOCOL §4.3)
+const DRIFT_MAX: u64 = 500_000_000;
+
 /// What the wall clocks show, in nanoseconds since the Unix epoch, when a simulation begins.
 const WALL_START: u64 = 1_800_000_000_000_000_000;
 
@@ -76,7 +80,7 @@ impl Clock {
         Now {
             monotonic: Time::from_nanoseconds(self.monotonic_start.saturating_add(elapsed)),
             wall: WallTime::from_nanoseconds(
-                self.wall_start.saturating_add(elapsed).saturating_add_signed(self.wall_error),
+                self.wall_start.saturating_add(self.disciplined(time)).saturating_add_signed(self.wall_error),
             ),
         }
     }
@@ -93,6 +97,12 @@ impl Clock {
         u64::try_from(elapsed).unwrap_or(u64::MAX)
     }
 
+    /// What has elapsed on a wall clock that is kept right within [`DRIFT_MAX`].
+    fn disciplined(&self, time: Time) -> u64 {
+        let truth = time.nanoseconds();
+        self.elapsed(time).clamp(truth.saturating_sub(DRIFT_MAX), truth.saturating_add(DRIFT_MAX))
+    }
+
     fn rate_ppm(&self) -> u128 {
         u128::from(1_000_000_u64.saturating_add_signed(self.drift_ppm).max(1))
     }
@@ -102,6 +112,22 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::random::Stream;
+
+    #[test]
+    fn a_wall_clock_is_kept_near_true_time_however_fast_it_runs() {
+        let options = ClockOptions { offset_max: Duration::ZERO, drift_ppm_max: 20_000 };
+        let mut random = Random::new(4, Stream::Clock);
+        for _ in 0..100 {
+            let clock = Clock::draw(options, &mut random);
+            let mut before = clock.now(Time::ZERO).wall;
+            for seconds in [1, 10, 100, 1_000] {
+                let time = Time::ZERO.after(Duration::from_secs(seconds));
+                let (wall, truth) = (clock.now(time).wall, wall_at(time));
+                assert!(wall.nanoseconds().abs_diff(truth.nanoseconds()) <= DRIFT_MAX && wall > before);
+                before = wall;
+            }
+        }
+    }
 
     #[test]
     fn a_deadline_has_passed_at_the_moment_that_it_maps_to_and_not_before() {
