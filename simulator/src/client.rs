@@ -163,7 +163,9 @@ impl Client {
             | ReplicaMessage::Refused { .. }
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
-            | ReplicaMessage::Proved { .. } => None,
+            | ReplicaMessage::Proved { .. }
+            | ReplicaMessage::Checkpoint { .. }
+            | ReplicaMessage::Part { .. } => None,
         }
     }
 
