@@ -25,11 +25,12 @@ use super::evidence::EvidenceFolder;
 use super::executor::Executor;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
+use super::lending::Pace;
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
-use crate::configuration::{LOG, ReplicaConfiguration};
+use crate::configuration::{LOG, ReplicaConfiguration, STATE};
 use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -134,7 +135,7 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
 }
 
 fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
-    configuration.data.join("state")
+    configuration.data.join(STATE)
 }
 
 type OpenedState = (CheckpointStore, Index, Box<dyn Application + Send>, Option<DurableCheckpoint>);
@@ -294,6 +295,8 @@ fn assemble(
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,
+        pace: Pace::default(),
+        events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
 }
@@ -302,6 +305,11 @@ fn assemble(
 fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
     match &error {
+        StartError::InitialState => {
+            let what = format!("{}: {error}", folder.display());
+            let mend = "move the folder away and keep the log: the replica takes the state from the others";
+            Problem::failed(what, mend).into()
+        }
         StartError::Checkpoint(_) => {
             advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
         }
