@@ -263,7 +263,7 @@ fn assemble(
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start(build, (application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
-    let pool = Pool::start(threads, &configuration, &events)?;
+    let mut pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");
     let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
         .with_context(|| format!("listing {}", folder.display()))?;
@@ -279,6 +279,8 @@ fn assemble(
         token: getrandom::u64().context("drawing a number for this start")?,
     };
     let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    // The log may have led it into a later epoch: what is said there is to be checked as of there.
+    pool.follow(machine.configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
