@@ -6,6 +6,7 @@
 //! | `backup/writer.rs`, `backup/reader.rs` | writing and reading it, a chunk at a time |
 //! | `backup/check.rs` | whether entries are the state that a quorum vouches for |
 //! | `backup/take.rs` | taking one from the replicas of a cluster that runs |
+//! | `backup/partial.rs` | the file while it is written |
 //! | `backup/restore.rs` | checking a file, and making a replica's data of it |
 //!
 //! Nothing in a file is believed: the certificate is checked with the genesis, and the root in it with all entries. Which
@@ -13,6 +14,7 @@
 
 mod check;
 mod format;
+mod partial;
 mod reader;
 mod restore;
 mod take;

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use quorate_tests::damage::flip;
-use quorate_tests::{Cluster, Finished, LIMIT, Load, quorate, say, wait_until};
+use quorate_tests::{Cluster, Finished, LIMIT, Load, quorate, say, start, wait_until};
 use serde_json::Value;
 
 fn run(arguments: &[&OsStr]) -> Finished {
@@ -302,4 +302,50 @@ fn a_replica_with_another_state_than_its_genesis_names_does_not_start() {
     let refused = run(&["init".as_ref(), "--dir".as_ref(), net.as_ref(), "--from-backup".as_ref(), damaged.as_ref()]);
     assert_refused(&refused, "damaged at byte");
     assert!(!net.exists());
+}
+
+#[test]
+fn a_restore_that_is_killed_leaves_a_replica_without_data_or_with_all_of_it() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::with_values(&cluster, 4, 64 << 10);
+    load.wait_for(300);
+    load.stop();
+    cluster.assert_converged();
+    let (file, taken) = backed_up(&cluster, "backup");
+    cluster.kill(1);
+    let folder = cluster.replica_folder(1);
+    let data = folder.join("data");
+    fs::remove_dir_all(&data).unwrap();
+    let staged = || {
+        let mut paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.find(|path| path.file_name().unwrap().to_string_lossy().starts_with(".quorate-new"))
+    };
+    let (mut without, mut complete) = (0, 0);
+    // The folder, the store in it, the state that is received, and the one that is in its place there.
+    for reached in ["", "state", "state/state.new", "state/state.new", "state/state-0000000000000002"] {
+        let mut child =
+            start(["restore".as_ref(), file.as_os_str(), "--dir".as_ref(), folder.as_os_str()]).spawn().unwrap();
+        wait_until("the restore to come there", LIMIT, || {
+            data.exists() || staged().is_some_and(|path| path.join(reached).exists())
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if let Some(left) = staged() {
+            fs::remove_dir_all(left).unwrap();
+        }
+        if data.exists() {
+            complete += 1;
+            let found = quorate(["inspect", folder.to_str().unwrap(), "--json"]).json();
+            assert_eq!(found["checkpoint"]["root"], taken["state_root"], "{found}");
+            fs::remove_dir_all(&data).unwrap();
+        } else {
+            without += 1;
+        }
+    }
+    say(&format!("a restore was killed: {without} times nothing was left, {complete} times all of it"));
+    assert!(without > 0, "it was never killed on the way");
+    assert_eq!(restore(&file, &folder).status, Some(0));
+    cluster.restart(1);
+    wait_until_it_votes_again(&cluster, 1);
+    cluster.assert_converged();
 }

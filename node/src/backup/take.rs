@@ -1,9 +1,7 @@
 //! Taking a backup from the replicas of a cluster that runs: from one of them, and from the next where that one is silent
 //! or lies.
 
-use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 use quorate_protocol::codec::{Blob, ENCODED_BYTES_MAX, decode};
 use quorate_protocol::message::{Part, Piece, StableState};
 use quorate_protocol::number::{ReplicaId, Sequence};
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
 use serde::Serialize;
 
 use super::check::{Check, Checked, InvalidState};
+use super::partial::Partial;
 use super::writer::Writer;
 use super::{Content, Header, InvalidHeader};
 use crate::client::{ClientError, Connection};
@@ -35,9 +33,6 @@ const PIECE_BYTES_MIN: usize = 64 << 10;
 const PART_BYTES_MIN: u64 = 64 << 10;
 const PART_ENTRIES_MIN: u64 = 2048;
 const SMALL_PARTS_MAX: u64 = 16;
-
-/// The permission bits of a backup: it holds all that clients wrote.
-const MODE: u32 = 0o600;
 
 /// What is taken, and how patiently.
 #[derive(Debug, Clone)]
@@ -318,7 +313,7 @@ impl<S: Source> Taking<'_, S> {
         let sequence = header.certificate.statement.sequence;
         tell(Progress::Began { source: replica, sequence });
         let file = BufWriter::new(self.partial.begin()?);
-        let partial = self.partial.path.clone();
+        let partial = self.partial.path().to_owned();
         let failed = |source| TakeError::Io { action: "write", path: partial.clone(), source };
         let mut writer = Writer::begin(file, header).map_err(failed)?;
         let mut check = Check::new(header.clone(), self.options.bytes_max);
@@ -404,69 +399,5 @@ pub(super) fn content(file: &Path, header: &Header, checked: Checked, bytes: u64
         sessions: checked.protocol.sessions as u64,
         time_ns: checked.protocol.time.nanoseconds(),
         bytes,
-    }
-}
-
-/// The file under way, under a name of its own. Unless it is finished, it is removed when dropped.
-struct Partial {
-    file: File,
-    path: PathBuf,
-    target: PathBuf,
-    is_finished: bool,
-}
-
-impl Partial {
-    fn create(target: &Path) -> Result<Self, TakeError> {
-        if fs::symlink_metadata(target).is_ok() {
-            return Err(TakeError::Exists { path: target.to_owned() });
-        }
-        let mut path = target.as_os_str().to_owned();
-        path.push(".partial");
-        let path = PathBuf::from(path);
-        let failed = |source| TakeError::Io { action: "create", path: path.clone(), source };
-        // One that a crash left behind is written anew; a link that somebody put there is not followed.
-        let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).custom_flags(flags).open(&path);
-        let file = file.map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(TakeError::Busy { path: target.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
-        Ok(Self { file, target: target.to_owned(), is_finished: false, path: path.clone() })
-    }
-
-    /// The file, empty.
-    fn begin(&self) -> Result<File, TakeError> {
-        let emptied = self.file.set_len(0).and_then(|()| {
-            let mut file = self.file.try_clone()?;
-            io::Seek::rewind(&mut file)?;
-            file.flush()?;
-            Ok(file)
-        });
-        emptied.map_err(|source| TakeError::Io { action: "write", path: self.path.clone(), source })
-    }
-
-    /// Gives it its name, durably, if nobody else has taken that meanwhile.
-    fn finish(&mut self) -> Result<(), TakeError> {
-        let target = &self.target;
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::AlreadyExists => TakeError::Exists { path: target.clone() },
-            _ => TakeError::Io { action: "make", path: target.clone(), source },
-        };
-        renameat_with(CWD, &self.path, CWD, target, RenameFlags::NOREPLACE).map_err(|error| failed(error.into()))?;
-        self.is_finished = true;
-        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        File::open(parent).and_then(|folder| folder.sync_all()).map_err(failed)
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.is_finished {
-            fs::remove_file(&self.path).ok();
-        }
     }
 }
