@@ -18,6 +18,7 @@ mod replica;
 mod signals;
 #[cfg(feature = "lab")]
 mod simulate;
+mod standby;
 mod status;
 mod testnet;
 
@@ -85,6 +86,8 @@ enum Command {
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
+    #[command(subcommand)]
+    Standby(standby::Command),
     Inspect(inspect::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -113,6 +116,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
+        Command::Standby(command) => standby::run(command, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

@@ -407,6 +407,9 @@ pub enum ClientMessage {
         /// The operation.
         operation: Blob,
     },
+    /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
+    /// decided slots. (PROTOCOL §11)
+    Standby(Blob),
 }
 
 /// What a replica says to a client.
@@ -455,6 +458,8 @@ pub enum ReplicaMessage {
         /// What was read; nothing if the replica may not answer now, or the operation does more than read.
         answer: Option<ReadAnswer>,
     },
+    /// To a standby: the bytes of a frame as a peer would get it.
+    Standby(Blob),
 }
 
 /// What a replica read from its executed state. Answers count together if they are equal in all. (PROTOCOL §8)

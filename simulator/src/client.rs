@@ -163,6 +163,7 @@ impl Client {
             | ReplicaMessage::Refused { .. }
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
+            | ReplicaMessage::Standby(_)
             | ReplicaMessage::Proved { .. } => None,
         }
     }

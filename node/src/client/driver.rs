@@ -239,6 +239,8 @@ impl Driver {
             }
             ReplicaMessage::Status(account) => self.questions.on_account(from, &account),
             ReplicaMessage::Proved { number, .. } => self.questions.on_proof(from, number, message),
+            // Not asked for.
+            ReplicaMessage::Standby(_) => {}
         }
     }
 
