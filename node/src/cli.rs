@@ -20,6 +20,7 @@ mod restore;
 mod signals;
 #[cfg(feature = "lab")]
 mod simulate;
+mod standby;
 mod status;
 mod testnet;
 
@@ -89,6 +90,8 @@ enum Command {
     Status(status::Arguments),
     Backup(backup::Arguments),
     Restore(restore::Arguments),
+    #[command(subcommand)]
+    Standby(standby::Command),
     Inspect(inspect::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -119,6 +122,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Backup(arguments) => backup::run(&arguments, &mut output),
         Command::Restore(arguments) => restore::run(&arguments, &mut output),
+        Command::Standby(command) => standby::run(command, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

@@ -303,7 +303,7 @@ impl Handle {
 }
 
 /// The address to send from: any of the family that reaches all of these.
-fn local(addresses: &[SocketAddr]) -> SocketAddr {
+pub(crate) fn local(addresses: &[SocketAddr]) -> SocketAddr {
     let has_only_ipv4 = addresses.iter().all(SocketAddr::is_ipv4);
     let any: IpAddr = if has_only_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)

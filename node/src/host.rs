@@ -20,9 +20,11 @@ mod executor;
 mod inbox;
 mod keeper;
 mod lending;
+mod others;
 mod priority;
 mod report;
 pub(crate) mod staging;
+mod standbys;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -42,9 +44,10 @@ use quorate_protocol::{Input, Machine, Now};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::storage::log;
-use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
+use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
+pub(crate) use start::start_machine;
 pub use start::{Build, ReplicaOptions, run};
 pub(crate) use verification::Zip215;
 
@@ -56,8 +59,10 @@ use executor::{Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
 use lending::{BackupQuestion, Pace};
+use others::Others;
 use report::{Counters, LastReport};
 use staging::Staging;
+use standbys::Allowance;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
 
@@ -107,8 +112,9 @@ enum Event {
 struct Host {
     machine: Replica,
     clock: Clock,
-    peers: PeerNetwork,
+    others: Others,
     clients: Clients,
+    standbys: Allowance,
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
@@ -250,7 +256,7 @@ impl Host {
             return Ok(());
         }
         match from_frame::<Message>(&bytes) {
-            Ok(message) if carry_out::lane(&message) == lane => self.on_message(from, message, permit)?,
+            Ok(message) if self.others.comes_by(&message, lane) => self.on_message(from, message, permit)?,
             Ok(_) => self.note_invalid(from, &"it came by the lane of others"),
             Err(error) => self.note_invalid(from, &error),
         }
@@ -320,7 +326,7 @@ impl Host {
 
     fn disconnect(&self, peer: ReplicaId) {
         let text = "too many messages that count for nothing".to_owned();
-        self.peers.close(peer, CloseReason { code: CODE_CONDUCT, text });
+        self.others.close(peer, CloseReason { code: CODE_CONDUCT, text });
     }
 
     fn on_own(&mut self, event: Event) -> anyhow::Result<()> {
@@ -389,13 +395,13 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, counters, .. } = self;
+        let Self { others, clients, log, executor, pool, counters, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
             log.close()
         });
-        let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
+        let (closed, (), ()) = tokio::join!(closed, others.shutdown(), clients.shutdown());
         let closed = closed?;
         if counters.is_disk_full {
             tracing::warn!("the log was full: what had no room was not accepted");

@@ -407,6 +407,9 @@ pub enum ClientMessage {
         /// The operation.
         operation: Blob,
     },
+    /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
+    /// decided slots. (PROTOCOL §11)
+    Standby(Blob),
     /// Asks which checkpoint the replica hands out, for a backup.
     Checkpoint {
         /// Names the question in the answer.
@@ -471,6 +474,8 @@ pub enum ReplicaMessage {
         /// What was read; nothing if the replica may not answer now, or the operation does more than read.
         answer: Option<ReadAnswer>,
     },
+    /// To a standby: the bytes of a frame as a peer would get it.
+    Standby(Blob),
     /// The answer to [`ClientMessage::Checkpoint`].
     Checkpoint {
         /// The question's number.

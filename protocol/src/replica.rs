@@ -17,6 +17,7 @@ mod recovery;
 mod request;
 mod retransmission;
 mod room;
+mod standby;
 mod state_transfer;
 mod status;
 mod suspicion;

@@ -164,6 +164,7 @@ impl Client {
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
             | ReplicaMessage::Proved { .. }
+            | ReplicaMessage::Standby(_)
             | ReplicaMessage::Checkpoint { .. }
             | ReplicaMessage::Part { .. } => None,
         }

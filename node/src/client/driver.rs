@@ -241,6 +241,8 @@ impl Driver {
             ReplicaMessage::Proved { number, .. }
             | ReplicaMessage::Checkpoint { number, .. }
             | ReplicaMessage::Part { number, .. } => self.questions.on_answer(from, number, message),
+            // Not asked for.
+            ReplicaMessage::Standby(_) => {}
         }
     }
 

@@ -123,7 +123,7 @@ impl Clients {
 
     /// An answer that the client can do without, since it has the read ordered where none comes: who takes answers too slowly
     /// does not get it, and keeps the connection.
-    fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
+    pub(super) fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
         if let Ok(frame) = to_frame(message) {
             self.server.try_send(connection, frame).ok();
         }
@@ -257,6 +257,18 @@ impl Host {
     ) -> anyhow::Result<()> {
         match message {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
+            ClientMessage::Standby(frame) => {
+                if !self.on_standby(connection, &frame) {
+                    self.counters.invalid_from_clients += 1;
+                    let text = "what no standby says".to_owned();
+                    self.clients.close(connection, CODE_MALFORMED, text);
+                }
+            }
+            ClientMessage::Request(request) if self.others.are_doors() => {
+                if let Some(RequestId { client, number, .. }) = request.claimed_id() {
+                    self.refuse(connection, client, number, "a standby has nothing ordered: ask a member".to_owned());
+                }
+            }
             ClientMessage::Request(request) => {
                 self.clients.unchecked.push(Received { connection, request, _permit: permit });
             }

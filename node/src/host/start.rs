@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use quorate_protocol::Now;
 use quorate_protocol::application::{Application, restore};
 use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
@@ -26,18 +27,21 @@ use super::executor::Executor;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::lending::Pace;
+use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
+use super::standbys::Allowance;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
-use crate::configuration::{LOG, ReplicaConfiguration, STATE};
+use crate::client::local;
+use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
     AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
-    PeerOptions, preferred,
+    PeerOptions, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions, preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -257,7 +261,10 @@ fn assemble(
 ) -> anyhow::Result<(Host, Sources)> {
     let Opened { log, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
-    let (peers, peer_events) = start_peers(files, &configuration)?;
+    let (others, peer_events) = match files.role {
+        Role::Voter => start_peers(files, &configuration)?,
+        Role::Standby => start_doors(files, &configuration)?,
+    };
     let (clients, client_events) = start_clients(files, &configuration)?;
     let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
@@ -278,14 +285,15 @@ fn assemble(
         is_damaged,
         token: getrandom::u64().context("drawing a number for this start")?,
     };
-    let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    let machine = start_machine(files.role, start, clock.now()).map_err(|error| explain_start(error, files))?;
     // The log may have led it into a later epoch: what is said there is to be checked as of there.
     pool.follow(machine.configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
         clock,
-        peers,
+        others,
+        standbys: Allowance::new(Instant::now()),
         log,
         backlog: Backlog::default(),
         executor,
@@ -301,6 +309,14 @@ fn assemble(
         events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Starts the core of a member, or of a standby.
+pub(crate) fn start_machine(role: Role, start: Start, now: Now) -> Result<Replica, StartError> {
+    match role {
+        Role::Voter => Replica::start(start, now),
+        Role::Standby => Replica::start_standby(start, now),
+    }
 }
 
 /// A state without the protocol's own part is a damaged one.
@@ -322,7 +338,7 @@ fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Err
 fn start_peers(
     files: &ReplicaConfiguration,
     configuration: &Configuration,
-) -> anyhow::Result<(PeerNetwork, mpsc::Receiver<PeerEvent>)> {
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
@@ -332,7 +348,32 @@ fn start_peers(
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
-    Ok((network, received))
+    Ok((Others::Members(network), received))
+}
+
+/// A standby dials all members but the one that it stands by, where they listen for clients.
+fn start_doors(
+    files: &ReplicaConfiguration,
+    configuration: &Configuration,
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
+    let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let members = configuration.replicas().zip(configuration.members()).filter(|(id, _)| *id != files.id);
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.client_address.clone() }).collect();
+    let parameters = configuration.parameters();
+    let limits = ReplicaLinkLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
+    // Names are looked up again whenever a member is dialled: here they only say of which family the addresses are.
+    let found: Vec<SocketAddr> = configuration
+        .members()
+        .iter()
+        .filter_map(|member| member.client_address.to_socket_addrs().and_then(preferred).ok())
+        .collect();
+    let mut options = ReplicaLinksOptions::new(files.key.clone(), local(&found), members, cluster, limits);
+    options.mtu_upper_bound = files.resources.mtu_max;
+    let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
+    let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
+    Ok((Others::Doors(Doors::new(links, own, events)), received))
 }
 
 fn start_clients(
@@ -342,7 +383,8 @@ fn start_clients(
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let listen = resolve(&files.listen_client, "listen.client")?;
-    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let parameters = configuration.parameters();
+    let limits = ClientLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
     if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
         options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());

@@ -94,6 +94,20 @@ impl Replica {
     /// # Errors
     /// [`StartError`]: the state or the records are not a replica's of this configuration.
     pub fn start(start: Start, now: Now) -> Result<Self, StartError> {
+        Self::recovered(start, now, Self::begin_to_take_part)
+    }
+
+    /// A hot standby beside the member of that number: it learns what the members decide, executes it, takes checkpoints, and
+    /// says nothing that counts, in any epoch. A replica started on what it leaves behind has lost votes, and goes about that
+    /// like any other. (PROTOCOL §9, §11)
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_standby(start: Start, now: Now) -> Result<Self, StartError> {
+        Self::recovered(start, now, Self::stand_by)
+    }
+
+    fn recovered(start: Start, now: Now, join: impl FnOnce(&mut Self, Option<Loss>)) -> Result<Self, StartError> {
         let Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token } = start;
         if configuration.member(id).is_none() {
             return Err(StartError::NotAMember(id));
@@ -116,7 +130,11 @@ impl Replica {
         for (number, recovered) in records {
             replica.recover(number, recovered).map_err(|source| StartError::Record { number, source })?;
         }
-        replica.resume(loss);
+        replica.resume();
+        join(&mut replica, loss);
+        replica.try_execute();
+        replica.send_status();
+        replica.refresh_timers();
         Ok(replica)
     }
 
@@ -350,7 +368,7 @@ impl Replica {
 
     /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next, once
     /// it votes again.
-    fn resume(&mut self, loss: Option<Loss>) {
+    fn resume(&mut self) {
         self.log.prune(self.execution.executed);
         self.compare_with_stable(self.log.low());
         let highest_cast = self.log.slots_after(self.log.low()).filter_map(|(_, slot)| slot.cast_view()).max();
@@ -367,6 +385,10 @@ impl Replica {
         if let Some(checkpoint) = self.checkpoints.own.last_key_value().map(|(sequence, _)| *sequence) {
             self.on_checkpoint_durable(checkpoint);
         }
+    }
+
+    /// Asks what it has said before it votes, or learns until an epoch names its new incarnation.
+    fn begin_to_take_part(&mut self, loss: Option<Loss>) {
         match loss {
             None => {
                 let reason = NotVoting::Asking { answers: 0, needed: self.configuration.quorum() - 1 };
@@ -375,9 +397,6 @@ impl Replica {
             Some(Loss::Earlier) => self.stay_learner(),
             Some(loss) => self.lose(loss),
         }
-        self.try_execute();
-        self.send_status();
-        self.refresh_timers();
     }
 }
 
