@@ -11,6 +11,7 @@
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `inspect.rs` | `quorate inspect` |
+//! | `standby.rs` | standbys, and members whose place they take |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -32,5 +33,7 @@ mod partition;
 mod reads;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod standby;
 #[cfg(test)]
 mod testnet;

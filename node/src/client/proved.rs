@@ -73,7 +73,7 @@ impl Connection {
         if timeout_at(deadline, reached.clone().wait_for(|reached| *reached > 0)).await.is_err() {
             return Err(self.handle.too_late(patience).await);
         }
-        for replica in self.configuration().replicas() {
+        for replica in self.linked() {
             let patience = PATIENCE_WITH_ONE.min(deadline.saturating_duration_since(Instant::now()));
             let Some(message) = self.handle.ask_for_proof(replica, &query, patience).await? else {
                 failures.push((replica, "no answer".to_owned()));
