@@ -3,6 +3,7 @@
 //! Results go to stdout through [`Output`], logs and progress to stderr. Exit status: 0 done; 1 it failed or a check did
 //! not hold; 2 wrong usage; `kv` adds 4 and 5.
 
+mod backup;
 mod bench;
 #[cfg(feature = "lab")]
 mod check_history;
@@ -15,6 +16,7 @@ mod kv;
 mod logging;
 mod output;
 mod replica;
+mod restore;
 mod signals;
 #[cfg(feature = "lab")]
 mod simulate;
@@ -88,6 +90,8 @@ enum Command {
     Status(status::Arguments),
     #[command(subcommand)]
     Standby(standby::Command),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -117,6 +121,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Standby(command) => standby::run(command, &mut output),
+        Command::Backup(arguments) => backup::run(&arguments, &mut output),
+        Command::Restore(arguments) => restore::run(&arguments, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

@@ -33,8 +33,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_crypto::SigningKey;
+use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::number::{ReplicaId, View};
+use quorate_protocol::message::{Piece, ReplicaMessage, StableState};
+use quorate_protocol::number::{ReplicaId, Sequence, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -43,6 +45,7 @@ pub use self::account::{Account, LinkAccount};
 use self::driver::{Command, Driver};
 pub use self::error::{ClientError, OpenError, Reachability, ReplicaReach};
 pub use self::identity::{Identity, derive_key};
+use self::pending::Question;
 pub use self::proved::{ProofError, Proved};
 pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
 #[cfg(test)]
@@ -237,6 +240,37 @@ impl Connection {
         }
     }
 
+    /// Which stable checkpoint a replica hands out, unchecked; the inner one is none if it has none yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`]. No answer within `patience` is none.
+    pub(crate) async fn checkpoint(
+        &self,
+        replica: ReplicaId,
+        patience: Duration,
+    ) -> Result<Option<Option<StableState>>, ClientError> {
+        match self.handle.ask(replica, Question::Checkpoint, patience).await? {
+            Some(ReplicaMessage::Checkpoint { checkpoint, .. }) => Ok(Some(checkpoint)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// A piece of a part of that checkpoint, unchecked; the inner one is none if the replica hands it out no more.
+    ///
+    /// # Errors
+    /// As [`Connection::checkpoint`].
+    pub(crate) async fn piece(
+        &self,
+        replica: ReplicaId,
+        (sequence, cursor, offset): (Sequence, Blob, u32),
+        patience: Duration,
+    ) -> Result<Option<Option<Piece>>, ClientError> {
+        match self.handle.ask(replica, Question::Piece { sequence, cursor, offset }, patience).await? {
+            Some(ReplicaMessage::Part { piece, .. }) => Ok(Some(piece)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// The highest view that some session's answers proved to be reached.
     pub fn view(&self) -> View {
         View::new(self.handle.view.load(Ordering::Relaxed))
@@ -263,6 +297,18 @@ impl Connection {
 impl Handle {
     async fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).await.map_err(|_closed| ClientError::Closed)
+    }
+
+    /// A replica's answer to a question; none if it did not come in time.
+    async fn ask(
+        &self,
+        replica: ReplicaId,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Option<ReplicaMessage>, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Ask { to: replica, question, answer }).await?;
+        Ok(timeout(patience, answered).await.ok().and_then(Result::ok))
     }
 
     /// What to say when there was no answer within `patience`.

@@ -32,8 +32,9 @@ pub mod standby;
 
 pub use client::ClientConfiguration;
 pub use file_error::FileError;
+pub(crate) use folder::Staging as FolderStaging;
 pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
 pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
-pub(crate) use replica::LOG;
+pub(crate) use replica::{LOG, STATE};
 pub use replica::{ReplicaConfiguration, Resources, Role};

@@ -19,10 +19,12 @@ mod evidence;
 mod executor;
 mod inbox;
 mod keeper;
+mod lending;
 mod others;
+mod pieces;
 mod priority;
 mod report;
-mod staging;
+pub(crate) mod staging;
 mod standbys;
 mod start;
 #[cfg(test)]
@@ -57,6 +59,7 @@ use evidence::EvidenceFolder;
 use executor::{Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
+use lending::{BackupQuestion, Pace};
 use others::Others;
 use report::{Counters, LastReport};
 use staging::Staging;
@@ -96,6 +99,10 @@ enum Event {
     Read { wanted: WantedReading, reading: Option<Reading> },
     /// The answer to a question for a proof.
     Proved { question: Question, message: Box<ReplicaMessage> },
+    /// A client's question for a piece of a checkpoint, whose turn has come.
+    BackupDue(BackupQuestion),
+    /// The answer to a question for a checkpoint, or a piece of it.
+    Lent { question: BackupQuestion, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -121,6 +128,10 @@ struct Host {
     counters: Counters,
     last_report: LastReport,
     evidence: EvidenceFolder,
+    /// Of what is handed out for backups.
+    pace: Pace,
+    /// For what waits its turn.
+    events: mpsc::UnboundedSender<Event>,
 }
 
 /// Both clocks of the machine.
@@ -343,6 +354,11 @@ impl Host {
             }
             Event::Proved { question, message } => {
                 self.clients.answer(question.connection, &*message);
+                Ok(())
+            }
+            Event::BackupDue(question) => self.executor.lend(question),
+            Event::Lent { question, message } => {
+                self.answer_backup(&question, &message);
                 Ok(())
             }
             Event::Checked(Checked::Message { from, message, permit }) => {

@@ -20,7 +20,7 @@ use quorate_protocol::time::{Now, Time, WallTime};
 use serde::Serialize;
 
 use crate::certificates::is_signed;
-use crate::configuration::{LOG, ReplicaConfiguration};
+use crate::configuration::{LOG, ReplicaConfiguration, STATE};
 use crate::host::start_machine;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -112,7 +112,7 @@ pub fn inspect(files: &ReplicaConfiguration) -> anyhow::Result<Inspection> {
     let _lock = FolderLock::acquire(&files.data)?;
     let mut problems = Vec::new();
     let (log, records, lost) = read_log(files, configuration, &mut problems)?;
-    let state = read_state(&files.data.join("state"), &mut problems)?;
+    let state = read_state(&files.data.join(STATE), &mut problems)?;
     let mut seen = Seen::default();
     for (number, record) in &records {
         seen.take(*number, record, configuration, &mut problems);

@@ -95,5 +95,7 @@ pub(crate) fn describe_answer(message: &ReplicaMessage) -> (Option<u64>, String)
             (None, format!("read {number}: as it was since slot {}", answer.reading.since))
         }
         ReplicaMessage::Proved { number, .. } => (None, format!("question {number}: proved")),
+        ReplicaMessage::Checkpoint { number, .. } => (None, format!("question {number}: a checkpoint")),
+        ReplicaMessage::Part { number, .. } => (None, format!("question {number}: a part")),
     }
 }

@@ -164,7 +164,9 @@ impl Client {
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
             | ReplicaMessage::Standby(_)
-            | ReplicaMessage::Proved { .. } => None,
+            | ReplicaMessage::Proved { .. }
+            | ReplicaMessage::Checkpoint { .. }
+            | ReplicaMessage::Part { .. } => None,
         }
     }
 

@@ -26,6 +26,9 @@ pub(super) const DATA: &str = "data";
 /// The folder of its log, in that.
 pub(crate) const LOG: &str = "log";
 
+/// The folder of its checkpoints, in that.
+pub(crate) const STATE: &str = "state";
+
 /// Largest datagram that is ever tried, in bytes: above it a burst of them no longer fits what the kernel takes at once.
 const MTU_MAX: u16 = 6500;
 

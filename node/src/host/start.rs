@@ -26,6 +26,7 @@ use super::evidence::EvidenceFolder;
 use super::executor::Executor;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
+use super::lending::Pace;
 use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
@@ -33,7 +34,7 @@ use super::standbys::Allowance;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::client::local;
-use crate::configuration::{LOG, ReplicaConfiguration, Role};
+use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -138,7 +139,7 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
 }
 
 fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
-    configuration.data.join("state")
+    configuration.data.join(STATE)
 }
 
 type OpenedState = (CheckpointStore, Index, Box<dyn Application + Send>, Option<DurableCheckpoint>);
@@ -269,7 +270,7 @@ fn assemble(
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start(build, (application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
-    let pool = Pool::start(threads, &configuration, &events)?;
+    let mut pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");
     let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
         .with_context(|| format!("listing {}", folder.display()))?;
@@ -285,6 +286,8 @@ fn assemble(
         token: getrandom::u64().context("drawing a number for this start")?,
     };
     let machine = start_machine(files.role, start, clock.now()).map_err(|error| explain_start(error, files))?;
+    // The log may have led it into a later epoch: what is said there is to be checked as of there.
+    pool.follow(machine.configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -302,6 +305,8 @@ fn assemble(
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,
+        pace: Pace::default(),
+        events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
 }
@@ -318,6 +323,11 @@ pub(crate) fn start_machine(role: Role, start: Start, now: Now) -> Result<Replic
 fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
     match &error {
+        StartError::InitialState => {
+            let what = format!("{}: {error}", folder.display());
+            let mend = "move the folder away and keep the log: the replica takes the state from the others";
+            Problem::failed(what, mend).into()
+        }
         StartError::Checkpoint(_) => {
             advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
         }

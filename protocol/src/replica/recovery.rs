@@ -8,6 +8,7 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::participation::{Participation, Standing};
+use super::protocol_state::initial_root;
 use super::reads::Reads;
 use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
@@ -41,7 +42,7 @@ pub struct Start {
     pub configuration: Arc<Configuration>,
     /// What signs for it.
     pub signer: Arc<dyn Signer + Send + Sync>,
-    /// The last durable checkpoint; none in a new cluster.
+    /// The last durable checkpoint; none in a new cluster, unless its genesis names a state.
     pub checkpoint: Option<DurableCheckpoint>,
     /// The records of the log, in order.
     pub records: Vec<(RecordNumber, Recovered)>,
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The protocol's entries of the checkpoint are not a state.
     #[error("the checkpoint at slot {0} does not hold a state of the protocol")]
     Checkpoint(Sequence),
+    /// The checkpoint is that of slot 0, and not the state with which the cluster begins.
+    #[error("the state at slot 0 is not the one that the genesis names")]
+    InitialState,
     /// A record holds bytes that are none of this version.
     #[error("record {number} of the log: {source}")]
     Record {
@@ -110,8 +114,10 @@ impl Replica {
         }
         let mut replica = Self::empty(id, configuration, signer, first_record, now);
         replica.participation.token = token;
-        if let Some(checkpoint) = checkpoint {
-            replica.recover_checkpoint(checkpoint)?;
+        match checkpoint {
+            Some(checkpoint) => replica.recover_checkpoint(checkpoint)?,
+            // What the cluster began with is lost here: nothing executes before it is fetched. (PROTOCOL §11)
+            None => replica.execution.is_diverged = replica.configuration.initial_state().is_some(),
         }
         let loss = replica.recover_participation(&records, is_damaged);
         // The watermarks first: which votes are to be taken up depends on them, and a cut writes them after older votes.
@@ -238,6 +244,9 @@ impl Replica {
     fn recover_checkpoint(&mut self, checkpoint: DurableCheckpoint) -> Result<(), StartError> {
         let DurableCheckpoint { sequence, application_root, protocol } = checkpoint;
         let state = self.restore_protocol(application_root, &protocol).ok_or(StartError::Checkpoint(sequence))?;
+        if sequence == Sequence::ZERO && Some(state.root) != initial_root(&self.configuration) {
+            return Err(StartError::InitialState);
+        }
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;
