@@ -488,6 +488,8 @@ pub enum ReplicaMessage {
         /// The piece; none if the replica hands that checkpoint out no more, or there is no such part of it.
         piece: Option<Piece>,
     },
+    /// To a standby: the bytes of a frame as a peer would get it.
+    Standby(Blob),
 }
 
 /// A stable checkpoint, and what its root is made of.
@@ -508,8 +510,6 @@ pub struct Piece {
     pub length: u32,
     /// Those from the offset on that was asked for: as many as fit a frame.
     pub bytes: Blob,
-    /// To a standby: the bytes of a frame as a peer would get it.
-    Standby(Blob),
 }
 
 /// What a replica read from its executed state. Answers count together if they are equal in all. (PROTOCOL §8)
