@@ -88,10 +88,10 @@ enum Command {
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
-    Backup(backup::Arguments),
-    Restore(restore::Arguments),
     #[command(subcommand)]
     Standby(standby::Command),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -120,9 +120,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
+        Command::Standby(command) => standby::run(command, &mut output),
         Command::Backup(arguments) => backup::run(&arguments, &mut output),
         Command::Restore(arguments) => restore::run(&arguments, &mut output),
-        Command::Standby(command) => standby::run(command, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

@@ -21,6 +21,7 @@ mod inbox;
 mod keeper;
 mod lending;
 mod others;
+mod pieces;
 mod priority;
 mod report;
 pub(crate) mod staging;

@@ -407,9 +407,6 @@ pub enum ClientMessage {
         /// The operation.
         operation: Blob,
     },
-    /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
-    /// decided slots. (PROTOCOL §11)
-    Standby(Blob),
     /// Asks which checkpoint the replica hands out, for a backup.
     Checkpoint {
         /// Names the question in the answer.
@@ -426,6 +423,9 @@ pub enum ClientMessage {
         /// Where the piece begins in the bytes of the encoded [`Part`].
         offset: u32,
     },
+    /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
+    /// decided slots. (PROTOCOL §11)
+    Standby(Blob),
 }
 
 /// What a replica says to a client.
@@ -474,8 +474,6 @@ pub enum ReplicaMessage {
         /// What was read; nothing if the replica may not answer now, or the operation does more than read.
         answer: Option<ReadAnswer>,
     },
-    /// To a standby: the bytes of a frame as a peer would get it.
-    Standby(Blob),
     /// The answer to [`ClientMessage::Checkpoint`].
     Checkpoint {
         /// The question's number.
@@ -490,6 +488,8 @@ pub enum ReplicaMessage {
         /// The piece; none if the replica hands that checkpoint out no more, or there is no such part of it.
         piece: Option<Piece>,
     },
+    /// To a standby: the bytes of a frame as a peer would get it.
+    Standby(Blob),
 }
 
 /// A stable checkpoint, and what its root is made of.

@@ -26,6 +26,8 @@ mod omission;
 mod proposing;
 #[path = "paper/recovery.rs"]
 mod recovery;
+#[path = "paper/standby.rs"]
+mod standby;
 mod support;
 #[path = "paper/suspicion.rs"]
 mod suspicion;

@@ -163,8 +163,8 @@ impl Client {
             | ReplicaMessage::Refused { .. }
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
-            | ReplicaMessage::Proved { .. }
             | ReplicaMessage::Standby(_)
+            | ReplicaMessage::Proved { .. }
             | ReplicaMessage::Checkpoint { .. }
             | ReplicaMessage::Part { .. } => None,
         }

@@ -314,6 +314,11 @@ impl Cluster {
         address(&self.genesis().configuration().members()[usize::from(id)].client_address)
     }
 
+    /// Where a standby may listen.
+    pub fn free_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.spare())
+    }
+
     /// The cluster's folder.
     pub fn net(&self) -> PathBuf {
         self.root.path().join("net")

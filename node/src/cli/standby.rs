@@ -8,6 +8,7 @@ use quorate_protocol::number::ReplicaId;
 use serde::Serialize;
 
 use super::{Output, quote};
+use crate::client::StandbyAddress;
 use crate::configuration::standby::{self, StandbyError};
 use crate::configuration::{ClientConfiguration, ReplicaConfiguration};
 use crate::error::{Exit, Problem};
@@ -64,6 +65,13 @@ pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit>
         Command::Create(arguments) => create(&arguments, output),
         Command::Promote(arguments) => promote(&arguments, output),
     }
+}
+
+/// The address and the key of a standby, as `quorate standby create` prints them.
+pub(super) fn parse_address(text: &str) -> Result<StandbyAddress, String> {
+    let (address, key) = text.split_once('=').ok_or("write the address, `=`, and the key of 64 hexadecimal digits")?;
+    let key = key.parse().map_err(|error| format!("`{key}` is no key: {error}"))?;
+    Ok(StandbyAddress { address: address.to_owned(), key })
 }
 
 fn create(arguments: &Create, output: &mut Output) -> anyhow::Result<Exit> {

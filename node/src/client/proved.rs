@@ -71,7 +71,7 @@ impl Connection {
         if timeout_at(deadline, reached.clone().wait_for(|reached| *reached > 0)).await.is_err() {
             return Err(self.handle.too_late(patience).await);
         }
-        for replica in self.configuration().replicas() {
+        for replica in self.linked() {
             let patience = PATIENCE_WITH_ONE.min(deadline.saturating_duration_since(Instant::now()));
             let question = Question::Proof { query: query.clone() };
             let Some(message) = self.handle.ask(replica, question, patience).await? else {

@@ -282,7 +282,8 @@ impl Keeping {
         };
         let part = match self.lending.read(*sequence, now) {
             Some(snapshot) => part_of(&snapshot, *sequence, cursor.clone())?,
-            None => None,
+            // A standby reads what peers may read.
+            None => self.part(*sequence, cursor.clone())?,
         };
         let piece = part.and_then(|part| {
             let bytes = encode(&part).ok()?;

@@ -1,13 +1,16 @@
 //! How a replica reaches the others: a member by its links to them, a standby through the door that they keep for clients.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use bytes::Bytes;
-use quorate_protocol::codec::Blob;
+use quorate_protocol::codec::{Blob, decode};
 use quorate_protocol::message::{ClientMessage, Fetch, Message, ReplicaMessage, from_frame, to_frame};
 use quorate_protocol::number::ReplicaId;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::carry_out;
+use super::pieces::{Pieces, Taken};
 use crate::transport::{CloseReason, Lane, LinkStatus, PeerEvent, PeerNetwork, ReplicaEvent, ReplicaLinks};
 
 /// The links to the other replicas.
@@ -20,7 +23,8 @@ pub(super) enum Others {
 
 /// A standby's links, which are those of a client.
 pub(super) struct Doors {
-    links: ReplicaLinks,
+    links: Arc<ReplicaLinks>,
+    pieces: Arc<Mutex<Pieces>>,
     /// Hands on what comes.
     listening: JoinHandle<()>,
 }
@@ -32,37 +36,71 @@ impl Doors {
         mut received: mpsc::Receiver<ReplicaEvent>,
         events: mpsc::Sender<PeerEvent>,
     ) -> Self {
+        let (links, pieces) = (Arc::new(links), Arc::new(Mutex::new(Pieces::default())));
+        let ear = Ear { links: Arc::clone(&links), pieces: Arc::clone(&pieces) };
         let listening = tokio::spawn(async move {
             while let Some(event) = received.recv().await {
-                if let Some(event) = as_of_peer(event)
+                if let Some(event) = ear.as_of_peer(event)
                     && events.send(event).await.is_err()
                 {
                     return;
                 }
             }
         });
-        Self { links, listening }
+        Self { links, pieces, listening }
+    }
+
+    /// Says what members hear of a standby, too; the rest is not said.
+    fn send(&self, to: ReplicaId, message: &Message, frame: Bytes) {
+        let message = match message {
+            Message::Status(_) | Message::Fetch(Fetch::Decided { .. }) => ClientMessage::Standby(Blob::from(frame)),
+            Message::Fetch(Fetch::Part { sequence, cursor }) => lock(&self.pieces).ask(to, *sequence, cursor.clone()),
+            _ => return,
+        };
+        send(&self.links, to, &message);
     }
 }
 
-/// What a replica says at its clients' door as what a peer says; nothing if it is no answer to a standby.
-fn as_of_peer(event: ReplicaEvent) -> Option<PeerEvent> {
-    match event {
-        ReplicaEvent::Up { replica, .. } => Some(PeerEvent::Up(replica)),
-        ReplicaEvent::Down { replica, reason } => Some(PeerEvent::Down(replica, reason)),
-        ReplicaEvent::Frame { from, bytes, permit } => match from_frame::<ReplicaMessage>(&bytes) {
-            Ok(ReplicaMessage::Standby(frame)) => {
-                Some(PeerEvent::Frame { from, lane: Lane::Bulk, bytes: frame.into_bytes(), permit })
-            }
+/// Who hears what the members say at their clients' doors.
+struct Ear {
+    links: Arc<ReplicaLinks>,
+    pieces: Arc<Mutex<Pieces>>,
+}
+
+impl Ear {
+    /// What a member says as what a peer says; nothing if it is no answer to a standby.
+    fn as_of_peer(&self, event: ReplicaEvent) -> Option<PeerEvent> {
+        let (from, bytes, permit) = match event {
+            ReplicaEvent::Up { replica, .. } => return Some(PeerEvent::Up(replica)),
+            ReplicaEvent::Down { replica, reason } => return Some(PeerEvent::Down(replica, reason)),
+            ReplicaEvent::Frame { from, bytes, permit } => (from, bytes, permit),
+        };
+        let frame = match from_frame::<ReplicaMessage>(&bytes) {
+            Ok(ReplicaMessage::Standby(frame)) => frame.into_bytes(),
+            Ok(ReplicaMessage::Part { number, piece }) => match lock(&self.pieces).take(from, number, piece) {
+                Taken::Whole(part) => to_frame(&Message::Part(decode(&part).ok()?)).ok()?,
+                Taken::More(question) => {
+                    send(&self.links, from, &question);
+                    return None;
+                }
+                Taken::Nothing => return None,
+            },
             // Not worth more than to be forgotten: it is bounded like all that comes by this link.
-            Ok(_) | Err(_) => None,
-        },
+            Ok(_) | Err(_) => return None,
+        };
+        Some(PeerEvent::Frame { from, lane: Lane::Bulk, bytes: frame, permit })
     }
 }
 
-/// Whether members hear it from a standby, too.
-fn is_for_standbys(message: &Message) -> bool {
-    matches!(message, Message::Status(_) | Message::Fetch(Fetch::Decided { .. }))
+/// What does not go out is counted by the transport, and asked for again.
+fn send(links: &ReplicaLinks, to: ReplicaId, message: &ClientMessage) {
+    if let Ok(frame) = to_frame(message) {
+        links.send(to, frame).ok();
+    }
+}
+
+fn lock(pieces: &Mutex<Pieces>) -> MutexGuard<'_, Pieces> {
+    pieces.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Others {
@@ -70,12 +108,7 @@ impl Others {
     pub(super) fn send(&self, to: ReplicaId, message: &Message, frame: Bytes) {
         match self {
             Self::Members(network) => drop(network.send(to, carry_out::lane(message), frame)),
-            Self::Doors(Doors { links, .. }) if is_for_standbys(message) => {
-                if let Ok(frame) = to_frame(&ClientMessage::Standby(Blob::from(frame))) {
-                    links.send(to, frame).ok();
-                }
-            }
-            Self::Doors(_) => {}
+            Self::Doors(doors) => doors.send(to, message, frame),
         }
     }
 
@@ -112,9 +145,12 @@ impl Others {
     pub(super) async fn shutdown(self) {
         match self {
             Self::Members(network) => network.shutdown().await,
-            Self::Doors(Doors { links, listening }) => {
-                links.shutdown().await;
+            Self::Doors(Doors { links, listening, .. }) => {
                 listening.abort();
+                listening.await.ok();
+                if let Some(links) = Arc::into_inner(links) {
+                    links.shutdown().await;
+                }
             }
         }
     }
