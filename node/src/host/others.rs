@@ -213,13 +213,13 @@ mod tests {
 
     #[test]
     fn a_warm_standby_asks_once_an_interval_until_it_reads_a_checkpoint() {
-        let every = Duration::from_secs(60);
+        let every = Duration::from_mins(1);
         let rounds = Rounds::new(every);
         let start = rounds.last.lock().unwrap().began;
         let asks = |after: Duration| rounds.is_on(start + after);
         assert!(asks(Duration::ZERO) && asks(every / 2));
         rounds.end();
-        assert!(!asks(every / 2) && !asks(every - Duration::from_millis(1)));
+        assert!(!asks(every / 2) && !asks(every * 99 / 100));
         assert!(asks(every) && asks(10 * every));
         rounds.end();
         assert!(!asks(10 * every), "rounds that were slept through are not made up for");
