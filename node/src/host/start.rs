@@ -373,7 +373,7 @@ fn start_doors(
     options.mtu_upper_bound = files.resources.mtu_max;
     let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
     let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
-    Ok((Others::Doors(Doors::new(links, own, events)), received))
+    Ok((Others::Doors(Doors::new(links, own, events, files.every)), received))
 }
 
 fn start_clients(
