@@ -5,6 +5,7 @@
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
+//! | `lab.rs` | a replica that plays attacks |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
@@ -18,5 +19,7 @@ pub mod configuration;
 pub mod error;
 pub mod host;
 pub mod inspect;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod storage;
 pub mod transport;

@@ -13,7 +13,7 @@ use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
-use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
+use quorate_protocol::replica::{DurableCheckpoint, Start, StartError};
 use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 
@@ -27,6 +27,7 @@ use super::inbox::Inbox;
 use super::keeper::Keeper;
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
+use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::{LOG, ReplicaConfiguration};
@@ -80,6 +81,16 @@ struct Opened {
 /// # Errors
 /// What keeps it from starting, or from going on: each with the path and what was being done.
 pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
+    run_with(options, subject::replica(), stop, ready).await
+}
+
+/// The same with whatever `make` makes in the replica's place.
+pub(crate) async fn run_with(
+    options: ReplicaOptions,
+    make: MakeSubject,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let ReplicaOptions { configuration, build } = options;
     let data = &configuration.data;
     make_durably(data).with_context(|| format!("making {}", data.display()))?;
@@ -90,7 +101,7 @@ pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready:
         let (configuration, build, events) = (Arc::clone(&configuration), Arc::clone(&build), events.clone());
         tokio::task::spawn_blocking(move || open(&configuration, &build, &events)).await??
     };
-    let (host, sources) = assemble(&configuration, build, opened, events, own)?;
+    let (host, sources) = assemble(&configuration, Makers { build, make }, opened, events, own)?;
     ready();
     let host = host.serve(sources, stop).await?;
     host.end().await?;
@@ -246,10 +257,16 @@ fn load(
     Ok(Some((index, DurableCheckpoint { sequence, application_root, protocol })))
 }
 
+/// What makes an application, and what makes a machine.
+struct Makers {
+    build: Build,
+    make: MakeSubject,
+}
+
 /// Puts the parts together.
 fn assemble(
     files: &ReplicaConfiguration,
-    build: Build,
+    Makers { build, make }: Makers,
     opened: Opened,
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
@@ -277,7 +294,7 @@ fn assemble(
         is_damaged,
         token: getrandom::u64().context("drawing a number for this start")?,
     };
-    let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    let machine = make(start, clock.now()).map_err(|error| explain_start(error, files))?;
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -299,13 +316,11 @@ fn assemble(
 }
 
 /// A state without the protocol's own part is a damaged one.
-fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
+fn explain_start(error: anyhow::Error, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
-    match &error {
-        StartError::Checkpoint(_) => {
-            advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
-        }
-        _ => error.into(),
+    match error.downcast_ref() {
+        Some(StartError::Checkpoint(_)) => advise(error.context(format!("reading {}", folder.display())), &folder),
+        _ => error,
     }
 }
 
