@@ -102,10 +102,11 @@ pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit>
 impl Place {
     fn open(&self) -> anyhow::Result<Network> {
         let folder = std::path::absolute(&self.folder).with_context(|| format!("finding {}", self.folder.display()))?;
+        // The client's folder holds a genesis, too.
+        let is_whole = |folder: &&Path| matches!(is_network(folder), Ok(true)) && folder.join("replica-0").is_dir();
         let above = folder.parent().unwrap_or(&folder);
-        let found = [folder.as_path(), above].into_iter().find(|folder| matches!(is_network(folder), Ok(true)));
-        let Some(found) = found else {
-            let what = format!("{} is no cluster's folder", self.folder.display());
+        let Some(found) = [folder.as_path(), above].into_iter().find(is_whole) else {
+            let what = format!("{} is no cluster's folder on this machine", self.folder.display());
             return Err(
                 Problem::failed(what, "name the folder that `quorate testnet` printed, or gave with --dir").into()
             );
