@@ -8,12 +8,15 @@
 //! | `testnet.rs` | `quorate testnet` |
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
+//! | `byzantine.rs` | replicas that play attacks |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `inspect.rs` | `quorate inspect` |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
+#[cfg(test)]
+mod byzantine;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
