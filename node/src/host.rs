@@ -47,9 +47,9 @@ pub use report::{LinkReport, Report};
 #[cfg(feature = "lab")]
 pub(crate) use start::run_with;
 pub use start::{Build, ReplicaOptions, run};
-#[cfg(feature = "lab")]
-pub(crate) use subject::MakeSubject;
 pub(crate) use subject::Subject;
+#[cfg(feature = "lab")]
+pub(crate) use subject::{MakeSubject, replica};
 pub(crate) use verification::Zip215;
 
 use backlog::Backlog;

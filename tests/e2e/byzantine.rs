@@ -123,6 +123,34 @@ fn a_replica_that_votes_for_two_batches_is_convicted() {
 }
 
 #[test]
+fn what_correct_replicas_record_of_their_statements_has_no_contradiction_though_they_crash() {
+    let mut cluster = Cluster::builder(4).malicious(ATTACKER, "none").recorded().start();
+    let load = Load::start(&cluster, 3);
+    load.wait_for(20);
+    begin(&cluster, "conflicting-votes");
+    wait_until("the primary to be replaced", LIMIT, || is_replaced(&cluster));
+    for id in [1, 3] {
+        cluster.kill(id);
+        cluster.restart(id);
+        load.wait_for(20);
+    }
+    cluster.assert_nothing_lost_among(load, &CORRECT);
+    let check = |id: u8| {
+        let file = cluster.replica_folder(id).join("signed.jsonl").display().to_string();
+        let judged = quorate(["evidence", "check-signed", &file, "--json"]);
+        (judged.status, judged.json())
+    };
+    for id in CORRECT {
+        let (status, found) = check(id);
+        assert_eq!((status, &found["contradictions"]), (Some(0), &0.into()), "{found}");
+        assert!(found["statements"].as_u64() > Some(50), "{found}");
+    }
+    let (status, found) = check(ATTACKER);
+    assert!(status == Some(1) && found["contradictions"].as_u64() > Some(0), "{found}");
+    assert_eq!(found["listed"][0]["replica"], ATTACKER, "{found}");
+}
+
+#[test]
 fn a_primary_that_falls_silent_is_replaced() {
     survive("silent", is_replaced);
 }

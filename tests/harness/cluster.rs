@@ -32,6 +32,7 @@ pub struct Builder {
     resources: Vec<(&'static str, String)>,
     is_relayed: bool,
     malicious: BTreeMap<u8, String>,
+    is_recorded: bool,
 }
 
 impl Builder {
@@ -63,6 +64,13 @@ impl Builder {
         self
     }
 
+    /// Has every replica record what it signs, in `signed.jsonl` in its folder.
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        self.is_recorded = true;
+        self
+    }
+
     /// Founds the cluster and starts no replica.
     ///
     /// # Panics
@@ -80,7 +88,7 @@ impl Builder {
         assert_eq!(founded.status, Some(0), "{founded:?}");
         let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
         let processes = (0..self.replicas).map(|_| None).collect();
-        let cluster = Cluster { processes, malicious: self.malicious.clone(), relay, ports, root, _turn: turn };
+        let cluster = Cluster { processes, options: self.options(root.path()), relay, ports, root, _turn: turn };
         cluster.ids().for_each(|id| self.configure(&cluster, id));
         cluster
     }
@@ -93,6 +101,17 @@ impl Builder {
         let mut cluster = self.found();
         cluster.start_all();
         cluster
+    }
+
+    /// The options of each replica, for a cluster in a folder.
+    fn options(&self, root: &Path) -> Vec<Vec<String>> {
+        let of = |id: u8| {
+            let strategy = self.malicious.get(&id).map(|strategy| ["--malicious".to_owned(), strategy.clone()]);
+            let file = root.join(format!("net/replica-{id}/signed.jsonl")).display().to_string();
+            let record = self.is_recorded.then(|| ["--record-signed".to_owned(), file]);
+            [strategy, record].into_iter().flatten().flatten().collect()
+        };
+        (0..self.replicas).map(of).collect()
     }
 
     fn configure(&self, cluster: &Cluster, id: u8) {
@@ -112,7 +131,8 @@ pub struct Cluster {
     // In this order: processes end before their network and their files go.
     processes: Vec<Option<ReplicaProcess>>,
     relay: Option<Relay>,
-    malicious: BTreeMap<u8, String>,
+    /// Options of each replica beside its folder.
+    options: Vec<Vec<String>>,
     ports: Ports,
     root: TempDir,
     _turn: Turn,
@@ -129,6 +149,7 @@ impl Cluster {
             resources: resources.map(|(name, value)| (name, value.to_owned())).into(),
             is_relayed: false,
             malicious: BTreeMap::new(),
+            is_recorded: false,
         }
     }
 
@@ -169,9 +190,8 @@ impl Cluster {
     /// Starts replica `id` and does not wait for it.
     pub fn launch(&mut self, id: u8) {
         let folder = self.replica_folder(id);
-        let strategy = self.malicious.get(&id).map(|strategy| ["--malicious".to_owned(), strategy.clone()]);
-        let options = strategy.map(Vec::from).unwrap_or_default();
-        self.processes[usize::from(id)] = Some(ReplicaProcess::launch(&folder, &options));
+        let options = &self.options[usize::from(id)];
+        self.processes[usize::from(id)] = Some(ReplicaProcess::launch(&folder, options));
     }
 
     /// Starts replica `id` and waits until it is ready.

@@ -23,7 +23,7 @@ use crate::host::{self, ReplicaOptions};
 #[cfg(feature = "lab")]
 use crate::lab::attacker::{self, Cast};
 #[cfg(feature = "lab")]
-use crate::lab::strategy;
+use crate::lab::{recorder, strategy};
 
 /// How long a replica may take to stop. What it made durable is safe either way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
@@ -74,6 +74,9 @@ struct Malice {
     /// Another attacker's folder, whose key this one uses, too
     #[arg(long = "accomplice", value_name = "FOLDER", requires = "malicious", hide = true)]
     accomplices: Vec<PathBuf>,
+    /// Append every statement that the replica signs to a file, for `quorate evidence check-signed`
+    #[arg(long, value_name = "FILE")]
+    record_signed: Option<PathBuf>,
 }
 
 /// What is run in the folder.
@@ -94,7 +97,24 @@ impl How {
 
     #[cfg(feature = "lab")]
     fn of(arguments: &Arguments, configuration: &ReplicaConfiguration) -> anyhow::Result<Self> {
-        let Malice { malicious: Some(strategy), accomplices } = &arguments.malice else { return Ok(Self::Replica) };
+        let Malice { malicious, accomplices, record_signed } = &arguments.malice;
+        let made = match malicious {
+            Some(strategy) => Some(Self::attacker(arguments, configuration, (strategy, accomplices))?),
+            None => None,
+        };
+        Ok(match (record_signed, made) {
+            (None, None) => Self::Replica,
+            (None, Some(made)) => Self::Made(made),
+            (Some(path), made) => Self::Made(recorder::record(path, made.unwrap_or_else(host::replica))?),
+        })
+    }
+
+    #[cfg(feature = "lab")]
+    fn attacker(
+        arguments: &Arguments,
+        configuration: &ReplicaConfiguration,
+        (strategy, accomplices): (&str, &[PathBuf]),
+    ) -> anyhow::Result<host::MakeSubject> {
         let protocol = configuration.genesis.configuration();
         let cast = Cast {
             folder: arguments.dir.clone(),
@@ -105,7 +125,7 @@ impl How {
                 .collect::<Result<_, _>>()?,
             fast_reads: protocol.parameters().fast_reads,
         };
-        Ok(Self::Made(attacker::make(cast)))
+        Ok(attacker::make(cast))
     }
 }
 

@@ -30,6 +30,6 @@ impl Subject for Replica {
 pub(crate) type MakeSubject = Box<dyn FnOnce(Start, Now) -> anyhow::Result<Box<dyn Subject>> + Send>;
 
 /// A replica, as a rule.
-pub(super) fn replica() -> MakeSubject {
+pub(crate) fn replica() -> MakeSubject {
     Box::new(|start, now| Ok(Box::new(Replica::start(start, now)?)))
 }
