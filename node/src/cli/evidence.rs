@@ -50,11 +50,14 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit> {
-    let VerifyArguments { file, genesis } = match command {
-        Command::Verify(arguments) => arguments,
+    match command {
+        Command::Verify(arguments) => verify(arguments, output),
         #[cfg(feature = "lab")]
-        Command::CheckSigned(arguments) => return check_signed::run(&arguments, output),
-    };
+        Command::CheckSigned(arguments) => check_signed::run(&arguments, output),
+    }
+}
+
+fn verify(VerifyArguments { file, genesis }: VerifyArguments, output: &mut Output) -> anyhow::Result<Exit> {
     let genesis = Genesis::load(&genesis)?;
     let mut bytes = Vec::new();
     let opened = File::open(&file).and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
