@@ -7,6 +7,7 @@
 mod attack;
 #[cfg(feature = "lab")]
 mod attacks;
+mod backup;
 mod bench;
 #[cfg(feature = "lab")]
 mod check_history;
@@ -19,9 +20,11 @@ mod kv;
 mod logging;
 mod output;
 mod replica;
+mod restore;
 mod signals;
 #[cfg(feature = "lab")]
 mod simulate;
+mod standby;
 mod status;
 mod testnet;
 
@@ -89,6 +92,10 @@ enum Command {
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
+    #[command(subcommand)]
+    Standby(standby::Command),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
@@ -122,6 +129,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
+        Command::Standby(command) => standby::run(command, &mut output),
+        Command::Backup(arguments) => backup::run(&arguments, &mut output),
+        Command::Restore(arguments) => restore::run(&arguments, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),

@@ -9,6 +9,7 @@ use std::{fmt, io};
 
 use serde::Serialize;
 
+use crate::backup::{RestoreError, TakeError};
 use crate::client::OpenError;
 use crate::configuration::FileError;
 use crate::storage::lock::LockError;
@@ -94,6 +95,12 @@ fn mend(cause: &(dyn Error + 'static)) -> Option<String> {
         return Some(problem.mend.clone());
     }
     if let Some(error) = cause.downcast_ref::<FileError>() {
+        return error.mend();
+    }
+    if let Some(error) = cause.downcast_ref::<RestoreError>() {
+        return error.mend();
+    }
+    if let Some(error) = cause.downcast_ref::<TakeError>() {
         return error.mend();
     }
     if let Some(LockError::Held { .. }) = cause.downcast_ref() {

@@ -19,9 +19,13 @@ mod evidence;
 mod executor;
 mod inbox;
 mod keeper;
+mod lending;
+mod others;
+mod pieces;
 mod priority;
 mod report;
-mod staging;
+pub(crate) mod staging;
+mod standbys;
 mod start;
 mod subject;
 #[cfg(test)]
@@ -41,11 +45,12 @@ use quorate_protocol::{Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::storage::log;
-use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
+use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
 #[cfg(feature = "lab")]
 pub(crate) use start::run_with;
+pub(crate) use start::start_machine;
 pub use start::{Build, ReplicaOptions, run};
 pub(crate) use subject::Subject;
 #[cfg(feature = "lab")]
@@ -59,8 +64,11 @@ use evidence::EvidenceFolder;
 use executor::{Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
+use lending::{BackupQuestion, Pace};
+use others::Others;
 use report::{Counters, LastReport};
 use staging::Staging;
+use standbys::Allowance;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
 
@@ -96,6 +104,10 @@ enum Event {
     Read { wanted: WantedReading, reading: Option<Reading> },
     /// The answer to a question for a proof.
     Proved { question: Question, message: Box<ReplicaMessage> },
+    /// A client's question for a piece of a checkpoint, whose turn has come.
+    BackupDue(BackupQuestion),
+    /// The answer to a question for a checkpoint, or a piece of it.
+    Lent { question: BackupQuestion, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -106,8 +118,9 @@ enum Event {
 struct Host {
     machine: Box<dyn Subject>,
     clock: Clock,
-    peers: PeerNetwork,
+    others: Others,
     clients: Clients,
+    standbys: Allowance,
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
@@ -120,6 +133,10 @@ struct Host {
     counters: Counters,
     last_report: LastReport,
     evidence: EvidenceFolder,
+    /// Of what is handed out for backups.
+    pace: Pace,
+    /// For what waits its turn.
+    events: mpsc::UnboundedSender<Event>,
 }
 
 /// Both clocks of the machine.
@@ -245,7 +262,7 @@ impl Host {
             return Ok(());
         }
         match from_frame::<Message>(&bytes) {
-            Ok(message) if carry_out::lane(&message) == lane => self.on_message(from, message, permit)?,
+            Ok(message) if self.others.comes_by(&message, lane) => self.on_message(from, message, permit)?,
             Ok(_) => self.note_invalid(from, &"it came by the lane of others"),
             Err(error) => self.note_invalid(from, &error),
         }
@@ -315,7 +332,7 @@ impl Host {
 
     fn disconnect(&self, peer: ReplicaId) {
         let text = "too many messages that count for nothing".to_owned();
-        self.peers.close(peer, CloseReason { code: CODE_CONDUCT, text });
+        self.others.close(peer, CloseReason { code: CODE_CONDUCT, text });
     }
 
     fn on_own(&mut self, event: Event) -> anyhow::Result<()> {
@@ -342,6 +359,11 @@ impl Host {
             }
             Event::Proved { question, message } => {
                 self.clients.answer(question.connection, &*message);
+                Ok(())
+            }
+            Event::BackupDue(question) => self.executor.lend(question),
+            Event::Lent { question, message } => {
+                self.answer_backup(&question, &message);
                 Ok(())
             }
             Event::Checked(Checked::Message { from, message, permit }) => {
@@ -379,13 +401,13 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, counters, .. } = self;
+        let Self { others, clients, log, executor, pool, counters, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
             log.close()
         });
-        let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
+        let (closed, (), ()) = tokio::join!(closed, others.shutdown(), clients.shutdown());
         let closed = closed?;
         if counters.is_disk_full {
             tracing::warn!("the log was full: what had no room was not accepted");

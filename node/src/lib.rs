@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
+//! | `backup.rs` | a checkpoint in one file: taking it, checking it, restoring from it |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
 //! | `lab.rs` | a replica that plays attacks |
 //! | `client.rs` | the client library |
@@ -11,6 +12,7 @@
 //! | `cli.rs` | the command line |
 //! | `error.rs` | the report that a person reads when something failed |
 
+pub mod backup;
 pub mod bench;
 mod certificates;
 pub mod cli;

@@ -11,10 +11,14 @@
 //! | `byzantine.rs` | replicas that play attacks |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
+//! | `backup.rs` | backups, and replicas and clusters that are made of them |
 //! | `inspect.rs` | `quorate inspect` |
+//! | `standby.rs` | standbys, and members whose place they take |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
+#[cfg(test)]
+mod backup;
 #[cfg(test)]
 mod byzantine;
 #[cfg(test)]
@@ -35,5 +39,7 @@ mod partition;
 mod reads;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
+mod standby;
 #[cfg(test)]
 mod testnet;

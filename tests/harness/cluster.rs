@@ -33,6 +33,7 @@ pub struct Builder {
     is_relayed: bool,
     malicious: BTreeMap<u8, String>,
     is_recorded: bool,
+    backup: Option<PathBuf>,
 }
 
 impl Builder {
@@ -71,6 +72,13 @@ impl Builder {
         self
     }
 
+    /// Has it begin with the state of a backup.
+    #[must_use]
+    pub fn from_backup(mut self, file: &Path) -> Self {
+        self.backup = Some(file.to_owned());
+        self
+    }
+
     /// Founds the cluster and starts no replica.
     ///
     /// # Panics
@@ -83,7 +91,9 @@ impl Builder {
         let base = ports.base().to_string();
         let mut arguments = vec!["init", "--replicas", &replicas, "--base-port", &base];
         arguments.extend(self.parameters.iter().flat_map(|parameter| ["--parameter", parameter]));
-        let arguments = arguments.into_iter().map(OsStr::new).chain([OsStr::new("--dir"), dir.as_os_str()]);
+        let backup = self.backup.iter().flat_map(|file| [OsStr::new("--from-backup"), file.as_os_str()]);
+        let arguments =
+            arguments.into_iter().map(OsStr::new).chain([OsStr::new("--dir"), dir.as_os_str()]).chain(backup);
         let founded = quorate(arguments);
         assert_eq!(founded.status, Some(0), "{founded:?}");
         let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
@@ -150,6 +160,7 @@ impl Cluster {
             is_relayed: false,
             malicious: BTreeMap::new(),
             is_recorded: false,
+            backup: None,
         }
     }
 
@@ -341,6 +352,11 @@ impl Cluster {
     /// If that is no address.
     pub fn client_address(&self, id: u8) -> SocketAddr {
         address(&self.genesis().configuration().members()[usize::from(id)].client_address)
+    }
+
+    /// Where a standby may listen.
+    pub fn free_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.spare())
     }
 
     /// The cluster's folder.

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use super::Output;
 use super::signals::StopSignals;
 use crate::configuration::ReplicaConfiguration;
+#[cfg(feature = "lab")]
+use crate::configuration::Role;
 use crate::error::{Exit, Problem, Report};
 use crate::host::{self, ReplicaOptions};
 #[cfg(feature = "lab")]
@@ -105,7 +107,9 @@ impl How {
         Ok(match (record_signed, made) {
             (None, None) => Self::Replica,
             (None, Some(made)) => Self::Made(made),
-            (Some(path), made) => Self::Made(recorder::record(path, made.unwrap_or_else(host::replica))?),
+            (Some(path), made) => {
+                Self::Made(recorder::record(path, made.unwrap_or_else(|| host::replica(configuration.role)))?)
+            }
         })
     }
 
@@ -115,6 +119,10 @@ impl How {
         configuration: &ReplicaConfiguration,
         (strategy, accomplices): (&str, &[PathBuf]),
     ) -> anyhow::Result<host::MakeSubject> {
+        if configuration.role == Role::Standby {
+            let what = format!("{} is a standby's folder: it has no vote to abuse", arguments.dir.display());
+            return Err(Problem::usage(what, "name the folder of a member with --dir, or leave --malicious out").into());
+        }
         let protocol = configuration.genesis.configuration();
         let cast = Cast {
             folder: arguments.dir.clone(),

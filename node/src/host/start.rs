@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use quorate_protocol::Now;
 use quorate_protocol::application::{Application, restore};
 use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
-use quorate_protocol::replica::{DurableCheckpoint, Start, StartError};
+use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 
@@ -25,19 +26,23 @@ use super::evidence::EvidenceFolder;
 use super::executor::Executor;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
+use super::lending::Pace;
+use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
+use super::standbys::Allowance;
 use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
-use crate::configuration::{LOG, ReplicaConfiguration};
+use crate::client::local;
+use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
     AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
-    PeerOptions, preferred,
+    PeerOptions, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions, preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -81,7 +86,8 @@ struct Opened {
 /// # Errors
 /// What keeps it from starting, or from going on: each with the path and what was being done.
 pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
-    run_with(options, subject::replica(), stop, ready).await
+    let make = subject::replica(options.configuration.role);
+    run_with(options, make, stop, ready).await
 }
 
 /// The same with whatever `make` makes in the replica's place.
@@ -145,7 +151,7 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
 }
 
 fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
-    configuration.data.join("state")
+    configuration.data.join(STATE)
 }
 
 type OpenedState = (CheckpointStore, Index, Box<dyn Application + Send>, Option<DurableCheckpoint>);
@@ -273,13 +279,16 @@ fn assemble(
 ) -> anyhow::Result<(Host, Sources)> {
     let Opened { log, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
-    let (peers, peer_events) = start_peers(files, &configuration)?;
+    let (others, peer_events) = match files.role {
+        Role::Voter => start_peers(files, &configuration)?,
+        Role::Standby => start_doors(files, &configuration)?,
+    };
     let (clients, client_events) = start_clients(files, &configuration)?;
     let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start(build, (application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
-    let pool = Pool::start(threads, &configuration, &events)?;
+    let mut pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");
     let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
         .with_context(|| format!("listing {}", folder.display()))?;
@@ -295,11 +304,14 @@ fn assemble(
         token: getrandom::u64().context("drawing a number for this start")?,
     };
     let machine = make(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    // The log may have led it into a later epoch: what is said there is to be checked as of there.
+    pool.follow(machine.replica().configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
         clock,
-        peers,
+        others,
+        standbys: Allowance::new(Instant::now()),
         log,
         backlog: Backlog::default(),
         executor,
@@ -311,14 +323,29 @@ fn assemble(
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,
+        pace: Pace::default(),
+        events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Starts the core of a member, or of a standby.
+pub(crate) fn start_machine(role: Role, start: Start, now: Now) -> Result<Replica, StartError> {
+    match role {
+        Role::Voter => Replica::start(start, now),
+        Role::Standby => Replica::start_standby(start, now),
+    }
 }
 
 /// A state without the protocol's own part is a damaged one.
 fn explain_start(error: anyhow::Error, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
     match error.downcast_ref() {
+        Some(StartError::InitialState) => {
+            let what = format!("{}: {error}", folder.display());
+            let mend = "move the folder away and keep the log: the replica takes the state from the others";
+            Problem::failed(what, mend).into()
+        }
         Some(StartError::Checkpoint(_)) => advise(error.context(format!("reading {}", folder.display())), &folder),
         _ => error,
     }
@@ -327,7 +354,7 @@ fn explain_start(error: anyhow::Error, files: &ReplicaConfiguration) -> anyhow::
 fn start_peers(
     files: &ReplicaConfiguration,
     configuration: &Configuration,
-) -> anyhow::Result<(PeerNetwork, mpsc::Receiver<PeerEvent>)> {
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
@@ -337,7 +364,32 @@ fn start_peers(
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
-    Ok((network, received))
+    Ok((Others::Members(network), received))
+}
+
+/// A standby dials all members but the one that it stands by, where they listen for clients.
+fn start_doors(
+    files: &ReplicaConfiguration,
+    configuration: &Configuration,
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
+    let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let members = configuration.replicas().zip(configuration.members()).filter(|(id, _)| *id != files.id);
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.client_address.clone() }).collect();
+    let parameters = configuration.parameters();
+    let limits = ReplicaLinkLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
+    // Names are looked up again whenever a member is dialled: here they only say of which family the addresses are.
+    let found: Vec<SocketAddr> = configuration
+        .members()
+        .iter()
+        .filter_map(|member| member.client_address.to_socket_addrs().and_then(preferred).ok())
+        .collect();
+    let mut options = ReplicaLinksOptions::new(files.key.clone(), local(&found), members, cluster, limits);
+    options.mtu_upper_bound = files.resources.mtu_max;
+    let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
+    let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
+    Ok((Others::Doors(Doors::new(links, own, events)), received))
 }
 
 fn start_clients(
@@ -347,7 +399,8 @@ fn start_clients(
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let listen = resolve(&files.listen_client, "listen.client")?;
-    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let parameters = configuration.parameters();
+    let limits = ClientLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
     if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
         options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());

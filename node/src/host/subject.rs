@@ -5,6 +5,9 @@ use quorate_protocol::number::ReplicaId;
 use quorate_protocol::replica::{Replica, Start};
 use quorate_protocol::{Machine, Now};
 
+use super::start_machine;
+use crate::configuration::Role;
+
 /// A machine that takes part in the protocol under one replica's key. Its host drives it like any other, and does not know
 /// which it is.
 pub(crate) trait Subject: Machine + Send {
@@ -29,7 +32,7 @@ impl Subject for Replica {
 /// [`StartError`](quorate_protocol::replica::StartError), and whatever else keeps it from starting.
 pub(crate) type MakeSubject = Box<dyn FnOnce(Start, Now) -> anyhow::Result<Box<dyn Subject>> + Send>;
 
-/// A replica, as a rule.
-pub(crate) fn replica() -> MakeSubject {
-    Box::new(|start, now| Ok(Box::new(Replica::start(start, now)?)))
+/// A replica, as a rule: a member, or a standby.
+pub(crate) fn replica(role: Role) -> MakeSubject {
+    Box::new(move |start, now| Ok(Box::new(start_machine(role, start, now)?)))
 }

@@ -9,8 +9,8 @@ use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
-    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReadAnswer,
-    ReplicaMessage, Reply, SignedNewView, SignedViewChange, StateRoot, Statements, Status,
+    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
+    ReadAnswer, ReplicaMessage, Reply, SignedNewView, SignedViewChange, StableState, StateRoot, Statements, Status,
 };
 use quorate_protocol::number::{Epoch, Incarnation, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{NewViewRecord, Record};
@@ -147,7 +147,22 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 operation: Blob::from(&b"get a"[..]),
             },
         ),
+        ("checkpoint", ClientMessage::Checkpoint { number: RequestNumber::new(9) }),
+        (
+            "part",
+            ClientMessage::Part {
+                number: RequestNumber::new(9),
+                sequence: slot(4),
+                cursor: Blob::from(&b"aa"[..]),
+                offset: 512,
+            },
+        ),
     ]
+}
+
+fn stable_state(group: &Group) -> StableState {
+    let root = StateRoot { application: digest(1), protocol: digest(2) };
+    StableState { certificate: group.stable(4, digest(4), &[0, 2, 3]), root }
 }
 
 /// Messages to clients, each variant.
@@ -178,6 +193,10 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
             },
         ),
         ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
+        ("checkpoint", ReplicaMessage::Checkpoint { number, checkpoint: Some(stable_state(&group)) }),
+        ("checkpoint-none", ReplicaMessage::Checkpoint { number, checkpoint: None }),
+        ("part", ReplicaMessage::Part { number, piece: Some(Piece { length: 517, bytes: proof.clone() }) }),
+        ("part-gone", ReplicaMessage::Part { number, piece: None }),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
         ("read", ReplicaMessage::Read { client: client(1), number, answer: Some(read_answer()) }),
@@ -397,7 +416,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(5) {
+        match self.below(7) {
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),
             2 => ClientMessage::Status,
@@ -405,6 +424,13 @@ impl<'a> Entropy<'a> {
                 client: self.key(),
                 number: RequestNumber::new(self.number()),
                 operation: self.blob(),
+            },
+            4 => ClientMessage::Checkpoint { number: RequestNumber::new(self.number()) },
+            5 => ClientMessage::Part {
+                number: RequestNumber::new(self.number()),
+                sequence: self.sequence(),
+                cursor: self.blob(),
+                offset: self.byte().into(),
             },
             _ => ClientMessage::Prove { number: RequestNumber::new(self.number()), query: self.blob() },
         }
@@ -425,7 +451,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
-        match self.below(6) {
+        match self.below(8) {
             0 => ReplicaMessage::Reply(Reply {
                 epoch: Epoch::new(self.number()),
                 view: View::new(self.number()),
@@ -452,6 +478,19 @@ impl<'a> Entropy<'a> {
                     epoch: Epoch::new(entropy.number()),
                     reading: Reading { result: entropy.blob(), since: entropy.sequence() },
                 }),
+            },
+            5 => ReplicaMessage::Checkpoint {
+                number: RequestNumber::new(self.number()),
+                checkpoint: self.option(|entropy| {
+                    let statement = entropy.checkpoint();
+                    let certificate = entropy.certificate(statement);
+                    let root = StateRoot { application: entropy.digest(), protocol: entropy.digest() };
+                    StableState { certificate, root }
+                }),
+            },
+            6 => ReplicaMessage::Part {
+                number: RequestNumber::new(self.number()),
+                piece: self.option(|entropy| Piece { length: entropy.byte().into(), bytes: entropy.blob() }),
             },
             _ => ReplicaMessage::Proved {
                 number: RequestNumber::new(self.number()),
