@@ -6,6 +6,7 @@
 //! | `host.rs` | one running replica |
 //! | `backup.rs` | a checkpoint in one file: taking it, checking it, restoring from it |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
+//! | `lab.rs` | a replica that plays attacks |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
@@ -20,5 +21,7 @@ pub mod configuration;
 pub mod error;
 pub mod host;
 pub mod inspect;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod storage;
 pub mod transport;

@@ -246,14 +246,15 @@ fn datagrams_of_noise_at_every_port_are_ignored() {
 }
 
 /// A client that makes its own requests, at one replica.
-struct Requester {
+pub(crate) struct Requester {
     key: SigningKey,
     stranger: Stranger,
     cluster: quorate_protocol::configuration::ClusterId,
 }
 
 impl Requester {
-    fn new(cluster: &Cluster, replica: u8) -> Self {
+    /// Connects with a replica and asks it for a session.
+    pub(crate) fn new(cluster: &Cluster, replica: u8) -> Self {
         let key = key();
         let mut stranger = client(cluster, replica, &key);
         stranger.send_frame(&to_frame(&opening(cluster, &key, 1)).unwrap());
@@ -272,7 +273,7 @@ impl Requester {
     }
 
     /// The next reply; replies to openings and requests come from this one replica.
-    fn reply(&mut self) -> Reply {
+    pub(crate) fn reply(&mut self) -> Reply {
         loop {
             let frame = self.stranger.receive_frame().unwrap();
             if let ReplicaMessage::Reply(reply) = from_frame(&frame.into()).unwrap() {

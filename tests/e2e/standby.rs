@@ -32,7 +32,7 @@ impl Standby {
     }
 
     fn start(&mut self) {
-        let mut process = ReplicaProcess::launch(&self.folder);
+        let mut process = ReplicaProcess::launch(&self.folder, &[]);
         process.wait_ready();
         self.process = Some(process);
     }

@@ -55,8 +55,10 @@ impl Host {
     /// one of these.
     pub(super) fn on_standby(&mut self, connection: ConnectionId, frame: &Blob) -> bool {
         let answers = match from_frame::<Message>(&frame.clone().into_bytes()) {
-            Ok(Message::Status(said)) => self.machine.tell_standby(&said),
-            Ok(Message::Fetch(Fetch::Decided { after })) => self.machine.decided_for_standby(after, ANSWER_BYTES),
+            Ok(Message::Status(said)) => self.machine.replica().tell_standby(&said),
+            Ok(Message::Fetch(Fetch::Decided { after })) => {
+                self.machine.replica().decided_for_standby(after, ANSWER_BYTES)
+            }
             Ok(_) | Err(_) => return false,
         };
         for message in answers {
