@@ -14,6 +14,7 @@ mod inspect;
 mod kv;
 mod logging;
 mod output;
+mod replay;
 mod replica;
 mod signals;
 #[cfg(feature = "lab")]
@@ -86,6 +87,7 @@ enum Command {
     Bench(bench::Arguments),
     Status(status::Arguments),
     Inspect(inspect::Arguments),
+    Replay(replay::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
     #[command(subcommand)]
@@ -114,6 +116,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
+        Command::Replay(arguments) => replay::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
         #[cfg(feature = "lab")]

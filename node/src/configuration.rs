@@ -32,4 +32,4 @@ pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
 pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
 pub(crate) use replica::LOG;
-pub use replica::{ReplicaConfiguration, Resources};
+pub use replica::{Recording, ReplicaConfiguration, Resources};

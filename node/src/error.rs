@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::client::OpenError;
 use crate::configuration::FileError;
+use crate::recording::ReadError;
 use crate::storage::lock::LockError;
 
 /// How the program ends.
@@ -95,6 +96,9 @@ fn mend(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<FileError>() {
         return error.mend();
+    }
+    if let Some(mend) = cause.downcast_ref().and_then(ReadError::mend) {
+        return Some(mend.to_owned());
     }
     if let Some(LockError::Held { .. }) = cause.downcast_ref() {
         return Some("let that process go on, or end it before you start another on its folder".to_owned());

@@ -40,10 +40,12 @@ use quorate_protocol::verify::{Invalid, verify};
 use quorate_protocol::{Input, Machine, Now};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::recording::Recorder;
 use crate::storage::log;
 use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
 
 pub use report::{LinkReport, Report};
+pub(crate) use start::identity;
 pub use start::{Build, ReplicaOptions, run};
 pub(crate) use verification::Zip215;
 
@@ -115,6 +117,8 @@ struct Host {
     counters: Counters,
     last_report: LastReport,
     evidence: EvidenceFolder,
+    /// Keeps what the machine is fed with, if that is wanted.
+    recorder: Option<Recorder>,
 }
 
 /// Both clocks of the machine.
@@ -222,7 +226,11 @@ impl Host {
     }
 
     fn handle(&mut self, input: Input) -> anyhow::Result<()> {
-        self.machine.handle(self.clock.now(), input);
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_input(now, &input);
+        }
+        self.machine.handle(now, input);
         self.carry_out()
     }
 
@@ -374,10 +382,13 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, counters, .. } = self;
+        let Self { peers, clients, log, executor, pool, counters, recorder, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
+            if let Some(recorder) = recorder {
+                recorder.end();
+            }
             log.close()
         });
         let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
+//! | `recording.rs`, `replay.rs` | what its core was fed with, kept; and fed to another |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
@@ -18,5 +19,7 @@ pub mod configuration;
 pub mod error;
 pub mod host;
 pub mod inspect;
+pub mod recording;
+pub mod replay;
 pub mod storage;
 pub mod transport;

@@ -91,6 +91,7 @@ fn records_have_the_bytes_of_their_golden_files() {
         assert_golden(&format!("record-{name}.body"), &body);
         let whole = Recovered::decode(&head, Some(&body), &configuration);
         assert_eq!(whole, Ok(Recovered::Whole(record)), "{name}");
+        assert_eq!(whole.expect("just compared").encode(), (head, Some(body)), "{name}");
     }
 }
 
@@ -106,7 +107,9 @@ fn a_record_whose_body_is_lost_still_says_what_was_signed() {
             Record::NewView(epoch, view, _) => Recovered::NewViewLost(epoch, view),
             whole => Recovered::Whole(whole),
         };
-        assert_eq!(Recovered::decode(&record.encode().head, None, &configuration), Ok(expected), "{name}");
+        let found = Recovered::decode(&record.encode().head, None, &configuration);
+        assert_eq!(found.as_ref(), Ok(&expected), "{name}");
+        assert_eq!(expected.encode().0, record.encode().head, "{name}");
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) struct Arguments {
     /// The replica's folder, as `quorate init` made it
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
+    /// Record what the core is fed with, for `quorate replay`: docs/OPERATIONS.md says what that costs
+    #[arg(long)]
+    record: bool,
     /// Play an attack instead of being correct, for tests; refused: so far attacks are played in the simulator alone
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "STRATEGY")]
@@ -52,7 +55,8 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     if let Some(attack) = &arguments.malicious {
         return Err(refuse_attack(attack).into());
     }
-    let configuration = ReplicaConfiguration::load(&arguments.dir)?;
+    let mut configuration = ReplicaConfiguration::load(&arguments.dir)?;
+    configuration.recording.is_on |= arguments.record;
     let threads = configuration.resources.threads();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

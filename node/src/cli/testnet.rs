@@ -55,6 +55,9 @@ pub(super) struct Arguments {
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "REPLICA=STRATEGY")]
     malicious: Vec<String>,
+    /// Have every replica record what its core is fed with, for `quorate replay`
+    #[arg(long)]
+    record: bool,
     /// Change a parameter of a new cluster from its default, for instance window=256; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE")]
     parameters: Vec<ParameterChange>,
@@ -158,7 +161,10 @@ async fn live(
     let mut ready = Ready::new(network, home.is_temporary())?;
     for row in &mut ready.replicas {
         let id = ReplicaId::new(row.id);
-        let options = log_options(global);
+        let mut options = log_options(global);
+        if arguments.record {
+            options.push("--record".to_owned());
+        }
         row.pid = replicas.launch(Launch { id, folder: network.replica_folder(id), options })?;
     }
     tokio::select! {

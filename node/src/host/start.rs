@@ -14,6 +14,7 @@ use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
+use quorate_protocol::Now;
 use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 
@@ -31,6 +32,7 @@ use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::configuration::{LOG, ReplicaConfiguration};
 use crate::error::Problem;
+use crate::recording::{self, Recorder, recorder};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
@@ -183,9 +185,7 @@ fn read_log(
     events: &mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<(Log, Records, log::Recovery)> {
     let protocol = configuration.genesis.configuration();
-    let identity =
-        Identity { cluster: *protocol.cluster().digest().as_bytes(), replica: configuration.id.value().into() };
-    let mut options = log::Options::new(folder.to_owned(), identity);
+    let mut options = log::Options::new(folder.to_owned(), identity(configuration));
     options.segment_bytes = configuration.resources.log_segment_bytes.bytes();
     options.disk_bytes_max = configuration.resources.disk_bytes_max.bytes();
     let mut records = Vec::new();
@@ -203,6 +203,12 @@ fn read_log(
         bail!("{}: record {number} is none of this version: {error}", folder.display());
     }
     Ok((log, records, recovery))
+}
+
+/// Whose log and recordings they are.
+pub(crate) fn identity(files: &ReplicaConfiguration) -> Identity {
+    let cluster = *files.genesis.configuration().cluster().digest().as_bytes();
+    Identity { cluster, replica: files.id.value().into() }
 }
 
 /// Moves a folder to a name beside it that is not taken.
@@ -262,7 +268,7 @@ fn assemble(
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start(build, (application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
-    let pool = Pool::start(threads, &configuration, &events)?;
+    let mut pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");
     let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
         .with_context(|| format!("listing {}", folder.display()))?;
@@ -277,7 +283,11 @@ fn assemble(
         is_damaged,
         token: getrandom::u64().context("drawing a number for this start")?,
     };
-    let machine = Replica::start(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    let now = clock.now();
+    let recorder = files.recording.is_on.then(|| record(files, &start, now)).flatten();
+    let machine = Replica::start(start, now).map_err(|error| explain_start(error, files))?;
+    // It may have been in a later epoch than the first.
+    pool.follow(machine.configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -294,8 +304,19 @@ fn assemble(
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,
+        recorder,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Begins a recording. Without one the replica is as good: what is wrong is only said.
+fn record(files: &ReplicaConfiguration, start: &Start, now: Now) -> Option<Recorder> {
+    let folder = files.data.join(recording::FOLDER);
+    let identity = identity(files);
+    let bytes_max = files.recording.bytes_max.bytes();
+    let begun = Recorder::begin(&recorder::Options { folder: folder.clone(), identity, bytes_max }, start, now);
+    let folder = folder.display();
+    begun.inspect_err(|error| tracing::warn!(%folder, %error, "cannot record: the replica goes on without")).ok()
 }
 
 /// A state without the protocol's own part is a damaged one.
