@@ -21,9 +21,9 @@ use serde::Serialize;
 
 use crate::certificates::is_signed;
 use crate::configuration::{LOG, ReplicaConfiguration};
+use crate::host::identity;
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
-use crate::host::identity;
 use crate::storage::log;
 
 /// Slots that are listed: the last ones.

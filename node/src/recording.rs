@@ -1,4 +1,4 @@
-//! Recordings: what a replica's core was fed with, in a file a start, for [`crate::replay`]. (docs/formats.md §8)
+//! Recordings: what a replica's core was fed with, in a file a start, for [`crate::replay`]. (docs/formats.md §10)
 //!
 //! - [`file`](mod@file): a recording's bytes: header, frames, names.
 //! - [`recorder`]: the host's half, and the thread that writes.

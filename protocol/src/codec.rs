@@ -62,8 +62,7 @@ pub fn encode<T: Encode>(value: &T) -> Result<Bytes, CodecError> {
 /// # Errors
 /// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
 pub(crate) fn encode_about<T: Encode>(value: &T, bytes: usize) -> Result<Bytes, CodecError> {
-    let mut sink =
-        Sink { bytes: Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)), length_max: ENCODED_BYTES_MAX };
+    let mut sink = Sink { bytes: Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)), length_max: ENCODED_BYTES_MAX };
     bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(refused)?;
     // Without slack the bytes need no second allocation beside their own.
     Ok(Bytes::from(sink.bytes.into_boxed_slice()))

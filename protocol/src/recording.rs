@@ -1,5 +1,5 @@
 //! What a core is fed with, as bytes: its start, then each input with its time. A core that is fed with the same again does the
-//! same again, so that what happened in the field can be looked at in a debugger. (docs/formats.md §8)
+//! same again, so that what happened in the field can be looked at in a debugger. (docs/formats.md §10)
 //!
 //! Whoever records puts [`Item`]s, one a frame: [`start`] and [`input`] make them. Whoever replays hands them to [`Items`],
 //! which gives a [`Step`] each time that one is whole. A message is recorded as it was received, and checked again: nothing

@@ -11,6 +11,8 @@
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `inspect.rs` | `quorate inspect` |
+//! | `replay.rs` | `quorate replay` |
+//! | `watch.rs` | `quorate kv watch` |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -33,4 +35,8 @@ mod reads;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod testnet;
+#[cfg(test)]
+mod watch;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
+use quorate_protocol::Now;
 use quorate_protocol::application::{Application, restore};
 use quorate_protocol::configuration::{ClientPolicy, Configuration};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
-use quorate_protocol::Now;
 use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 

@@ -93,9 +93,7 @@ impl Reader {
             Err(source) => return Err(ReadError::Io { path, source }),
         }
         match Header::decode(&header) {
-            FirstBytes::Whole(header) => {
-                Ok(Self { path, file, header, position: HEADER_BYTES as u64, is_torn: false })
-            }
+            FirstBytes::Whole(header) => Ok(Self { path, file, header, position: HEADER_BYTES as u64, is_torn: false }),
             FirstBytes::Version(version) => Err(ReadError::Version { path, version }),
             FirstBytes::Unreadable => Err(ReadError::NotARecording { path }),
         }
@@ -124,9 +122,8 @@ impl Reader {
         let Some(item) = self.next_frame()? else { return Ok(None) };
         let decoded = Item::decode(&item);
         let length = (FRAME_HEADER_BYTES + item.len()) as u64;
-        let item = decoded.map_err(|source| {
-            ReadError::Item { path: self.path.clone(), position: self.position, source }
-        })?;
+        let item =
+            decoded.map_err(|source| ReadError::Item { path: self.path.clone(), position: self.position, source })?;
         self.position += length;
         Ok(Some(item))
     }

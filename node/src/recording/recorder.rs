@@ -104,7 +104,8 @@ impl Recorder {
         };
         files.write_start(&header, start, now, &mut state)?;
         tracing::info!(path = %files.path.display(), "recording");
-        let shared = Arc::new(Shared { state: Mutex::new(state), has_work: Condvar::new(), is_written: Condvar::new() });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(state), has_work: Condvar::new(), is_written: Condvar::new() });
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new().name("recording".to_owned()).spawn(move || work(&shared, files))?
@@ -242,8 +243,7 @@ fn work(shared: &Shared, mut files: Files) {
         {
             let idle = |state: &mut State| state.waiting.is_empty() && !state.is_closing;
             let state = shared.has_work.wait_while(shared.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-            let gathers =
-                |state: &mut State| state.waiting.len() < BULK_BYTES && !state.is_closing && !state.is_urgent;
+            let gathers = |state: &mut State| state.waiting.len() < BULK_BYTES && !state.is_closing && !state.is_urgent;
             let waited = shared.has_work.wait_timeout_while(state, GATHER, gathers);
             let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.waiting.is_empty() {

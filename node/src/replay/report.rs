@@ -160,7 +160,10 @@ impl fmt::Display for ReplayedStart {
         let Self { start, inputs, outputs, epoch, view, executed, stable, ended, panicked, divergence, .. } = self;
         let verdict = if divergence.is_none() { "same" } else { "NOT the same" };
         writeln!(formatter, "start {start}: {inputs} inputs, {outputs} outputs, {verdict}")?;
-        writeln!(formatter, "  at the end: epoch {epoch}, view {view}, executed slot {executed}, stable slot {stable}")?;
+        writeln!(
+            formatter,
+            "  at the end: epoch {epoch}, view {view}, executed slot {executed}, stable slot {stable}"
+        )?;
         writeln!(formatter, "  it ends where {ended}")?;
         if let (Some(said), None) = (panicked, divergence) {
             writeln!(formatter, "  the core stopped at its last input, as it did: {said}")?;

@@ -124,8 +124,10 @@ impl Items {
                 return Ok(None);
             }
             Item::Start { id, checkpoint, first_record, is_damaged, token, now } => {
-                let checkpoint = checkpoint.map(|(sequence, application_root)| {
-                    DurableCheckpoint { sequence, application_root, protocol: mem::take(&mut self.entries) }
+                let checkpoint = checkpoint.map(|(sequence, application_root)| DurableCheckpoint {
+                    sequence,
+                    application_root,
+                    protocol: mem::take(&mut self.entries),
                 });
                 let records = mem::take(&mut self.records);
                 Step::Start(RecordedStart { id, checkpoint, records, first_record, is_damaged, token, now })
