@@ -40,6 +40,7 @@ pub type Digests = List<u32, DIGESTS_MAX>;
 /// One frame of a recording.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
+#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and there is one at a time")]
 pub enum Item {
     /// Entries of the protocol's own state, for the start or the input that follows.
     Entries(List<Entry, CHUNK_MAX>),

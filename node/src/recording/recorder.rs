@@ -65,6 +65,7 @@ struct Shared {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "two threads tell each other so, in any combination")]
 struct State {
     /// Whole frames. Bound: [`WAITING_BYTES_MAX`].
     waiting: Vec<u8>,

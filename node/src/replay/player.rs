@@ -202,7 +202,9 @@ impl<'a> Player<'a> {
 
 fn digests(outputs: &[Output]) -> Digests {
     let mut noted = Outputs::default();
-    outputs.iter().for_each(|output| noted.note(output));
+    for output in outputs {
+        noted.note(output);
+    }
     noted.take()
 }
 

@@ -120,7 +120,8 @@ fn rewrite(path: &Path, items: &[Item]) {
         bytes.extend([0; FRAME_HEADER_BYTES]);
         item.encode_into(&mut bytes).unwrap();
         let item = &bytes[start + FRAME_HEADER_BYTES..];
-        let mut header = [(item.len() as u32).to_le_bytes(), crc32fast::hash(item).to_le_bytes()].concat();
+        let mut header =
+            [u32::try_from(item.len()).unwrap().to_le_bytes(), crc32fast::hash(item).to_le_bytes()].concat();
         header.extend(crc32fast::hash(&header).to_le_bytes());
         bytes[start..start + FRAME_HEADER_BYTES].copy_from_slice(&header);
     }

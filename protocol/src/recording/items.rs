@@ -1,7 +1,5 @@
 //! From what a core is given to the items that say so.
 
-use alloc::vec::Vec;
-
 use super::{CHUNK_MAX, Digests, Event, Item};
 use crate::codec::{Blob, List};
 use crate::input::Input;
@@ -139,6 +137,6 @@ fn to_statements(spoken: &Spoken) -> Statements {
     }
 }
 
-fn list<T: Clone, const MAX: usize>(elements: &Vec<T>) -> List<T, MAX> {
-    List::new(elements.clone()).expect("it came out of such a list")
+fn list<T: Clone, const MAX: usize>(elements: &[T]) -> List<T, MAX> {
+    List::new(elements.to_vec()).expect("it came out of such a list")
 }

@@ -33,6 +33,7 @@ pub struct Items {
 
 /// Something that happened to the core.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are inputs, and there is one at a time")]
 pub enum Step {
     /// It was started.
     Start(RecordedStart),
