@@ -3,9 +3,14 @@
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
 use quorate_crypto::{Digest, Item, KnownKeys, verify_batch};
-use quorate_protocol::certificate::{Certificate, VoteSignature};
+use quorate_protocol::certificate::{Certificate, StableCertificate, VoteSignature};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::statement::Statement;
+
+/// Whether a quorum of the configuration vouches for it, of whatever epoch: the members are the same. (PROTOCOL §5)
+pub(crate) fn is_stable(configuration: &Configuration, certificate: &StableCertificate) -> bool {
+    configuration.is_checkpoint(certificate.statement.sequence) && is_signed(configuration, certificate)
+}
 
 /// Whether a quorum of the configuration signed it: each of them once, and with valid signatures. (PROTOCOL §3)
 pub(crate) fn is_signed<S: Statement + Copy + PartialEq>(

@@ -3,6 +3,7 @@
 //! Results go to stdout through [`Output`], logs and progress to stderr. Exit status: 0 done; 1 it failed or a check did
 //! not hold; 2 wrong usage; `kv` adds 4 and 5.
 
+mod backup;
 mod bench;
 #[cfg(feature = "lab")]
 mod check_history;
@@ -16,9 +17,11 @@ mod logging;
 mod output;
 mod replay;
 mod replica;
+mod restore;
 mod signals;
 #[cfg(feature = "lab")]
 mod simulate;
+mod standby;
 mod status;
 mod testnet;
 
@@ -86,6 +89,10 @@ enum Command {
     Kv(kv::Arguments),
     Bench(bench::Arguments),
     Status(status::Arguments),
+    #[command(subcommand)]
+    Standby(standby::Command),
+    Backup(backup::Arguments),
+    Restore(restore::Arguments),
     Inspect(inspect::Arguments),
     Replay(replay::Arguments),
     #[command(subcommand)]
@@ -115,6 +122,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Kv(arguments) => kv::run(arguments, &mut output),
         Command::Bench(arguments) => bench::run(arguments, &mut output),
         Command::Status(arguments) => status::run(arguments, &mut output),
+        Command::Standby(command) => standby::run(command, &mut output),
+        Command::Backup(arguments) => backup::run(&arguments, &mut output),
+        Command::Restore(arguments) => restore::run(&arguments, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Replay(arguments) => replay::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),

@@ -33,8 +33,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_crypto::SigningKey;
+use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::number::{ReplicaId, View};
+use quorate_protocol::message::{Piece, ReplicaMessage, StableState};
+use quorate_protocol::number::{ReplicaId, Sequence, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -43,6 +45,7 @@ pub use self::account::{Account, LinkAccount};
 use self::driver::{Command, Driver};
 pub use self::error::{ClientError, OpenError, Reachability, ReplicaReach};
 pub use self::identity::{Identity, derive_key};
+use self::pending::Question;
 pub use self::proved::{ProofError, Proved};
 pub use self::session::{Answer, Completion, CompletionSender, Completions, PENDING_MAX, Session, completions};
 #[cfg(test)]
@@ -77,9 +80,39 @@ pub struct ConnectionOptions {
     pub local: SocketAddr,
     /// What packets may grow to, in bytes of UDP payload: 1200 to 6500.
     pub mtu_upper_bound: u16,
+    /// Instead of all members: one standby, in the place of the first member.
+    pub standby: Option<Member>,
+}
+
+/// Where a standby answers clients, and the key that it proves to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandbyAddress {
+    /// `host:port`.
+    pub address: String,
+    /// Its key.
+    pub key: quorate_crypto::PublicKey,
 }
 
 impl ConnectionOptions {
+    /// Options that lead to a standby of the cluster and to nobody else: it answers single questions, and orders nothing.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`] if its address leads nowhere.
+    pub async fn to_standby(
+        configuration: Arc<Configuration>,
+        key: SigningKey,
+        standby: StandbyAddress,
+    ) -> Result<Self, OpenError> {
+        let StandbyAddress { address, key: of_standby } = standby;
+        let found = match look_up(&address).await {
+            Ok(found) => found,
+            Err(source) => return Err(OpenError::Address { address, source }),
+        };
+        let mtu_upper_bound = if found.ip().is_loopback() { MTU_MAX } else { MTU_DEFAULT };
+        let standby = Some(Member { id: ReplicaId::new(0), key: of_standby, address });
+        Ok(Self { configuration, key, local: local(&[found]), mtu_upper_bound, standby })
+    }
+
     /// Options that fit the addresses of the configuration, as far as they can be looked up within [`LOOK_UP_PATIENCE`].
     /// They are looked up again whenever a replica is dialled. Packets may grow larger where all replicas are on this
     /// machine.
@@ -105,7 +138,7 @@ impl ConnectionOptions {
         }
         let is_local = found.len() == configuration.size() && found.iter().all(|address| address.ip().is_loopback());
         let mtu_upper_bound = if is_local { MTU_MAX } else { MTU_DEFAULT };
-        Ok(Self { configuration, key, local: local(&found), mtu_upper_bound })
+        Ok(Self { configuration, key, local: local(&found), mtu_upper_bound, standby: None })
     }
 }
 
@@ -124,6 +157,8 @@ pub(crate) struct Handle {
     reached: watch::Receiver<usize>,
     view: Arc<AtomicU64>,
     configuration: Arc<Configuration>,
+    /// Who is dialled, and where.
+    linked: Arc<[(ReplicaId, String)]>,
 }
 
 impl Connection {
@@ -132,11 +167,13 @@ impl Connection {
     /// # Errors
     /// [`OpenError`].
     pub fn open(options: ConnectionOptions) -> Result<Self, OpenError> {
-        let ConnectionOptions { configuration, key, local, mtu_upper_bound } = options;
+        let ConnectionOptions { configuration, key, local, mtu_upper_bound, standby } = options;
         let (events, from_links) = mpsc::channel(EVENTS_MAX);
         let cluster = *configuration.cluster().digest().as_bytes();
         let limits = ReplicaLinkLimits::for_requests(configuration.parameters().request_bytes_max);
-        let mut link_options = ReplicaLinksOptions::new(key.clone(), local, members(&configuration), cluster, limits);
+        let members = standby.map_or_else(|| members(&configuration), |standby| vec![standby]);
+        let linked = members.iter().map(|member| (member.id, member.address.clone())).collect();
+        let mut link_options = ReplicaLinksOptions::new(key.clone(), local, members, cluster, limits);
         link_options.mtu_upper_bound = mtu_upper_bound;
         let links = ReplicaLinks::start(link_options, events).map_err(OpenError::Start)?;
         let (commands, from_callers) = mpsc::channel(COMMANDS_MAX);
@@ -144,7 +181,7 @@ impl Connection {
         let view = Arc::new(AtomicU64::new(0));
         let driver = Driver::new(Arc::clone(&configuration), key.public_key(), links, tell_reached, Arc::clone(&view));
         let task = tokio::spawn(driver.run(from_links, from_callers));
-        let handle = Handle { commands, reached, view, configuration };
+        let handle = Handle { commands, reached, view, configuration, linked };
         Ok(Self { handle, task })
     }
 
@@ -203,6 +240,37 @@ impl Connection {
         }
     }
 
+    /// Which stable checkpoint a replica hands out, unchecked; the inner one is none if it has none yet.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`]. No answer within `patience` is none.
+    pub(crate) async fn checkpoint(
+        &self,
+        replica: ReplicaId,
+        patience: Duration,
+    ) -> Result<Option<Option<StableState>>, ClientError> {
+        match self.handle.ask(replica, Question::Checkpoint, patience).await? {
+            Some(ReplicaMessage::Checkpoint { checkpoint, .. }) => Ok(Some(checkpoint)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// A piece of a part of that checkpoint, unchecked; the inner one is none if the replica hands it out no more.
+    ///
+    /// # Errors
+    /// As [`Connection::checkpoint`].
+    pub(crate) async fn piece(
+        &self,
+        replica: ReplicaId,
+        (sequence, cursor, offset): (Sequence, Blob, u32),
+        patience: Duration,
+    ) -> Result<Option<Option<Piece>>, ClientError> {
+        match self.handle.ask(replica, Question::Piece { sequence, cursor, offset }, patience).await? {
+            Some(ReplicaMessage::Part { piece, .. }) => Ok(Some(piece)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
     /// The highest view that some session's answers proved to be reached.
     pub fn view(&self) -> View {
         View::new(self.handle.view.load(Ordering::Relaxed))
@@ -211,6 +279,11 @@ impl Connection {
     /// The cluster.
     pub fn configuration(&self) -> &Arc<Configuration> {
         &self.handle.configuration
+    }
+
+    /// Who is dialled: all members, or a standby in the place of the first.
+    pub fn linked(&self) -> impl Iterator<Item = ReplicaId> {
+        self.handle.linked.iter().map(|(replica, _)| *replica)
     }
 
     /// Takes leave of the replicas and ends. What is still under way has no result.
@@ -224,6 +297,18 @@ impl Connection {
 impl Handle {
     async fn command(&self, command: Command) -> Result<(), ClientError> {
         self.commands.send(command).await.map_err(|_closed| ClientError::Closed)
+    }
+
+    /// A replica's answer to a question; none if it did not come in time.
+    async fn ask(
+        &self,
+        replica: ReplicaId,
+        question: Question,
+        patience: Duration,
+    ) -> Result<Option<ReplicaMessage>, ClientError> {
+        let (answer, answered) = oneshot::channel();
+        self.command(Command::Ask { to: replica, question, answer }).await?;
+        Ok(timeout(patience, answered).await.ok().and_then(Result::ok))
     }
 
     /// What to say when there was no answer within `patience`.
@@ -243,21 +328,21 @@ impl Handle {
             Ok(()) => timeout(LINKS_PATIENCE, answered).await.ok().and_then(Result::ok).unwrap_or_default(),
             Err(_closed) => Vec::new(),
         };
-        let reach = |(replica, member): (ReplicaId, &quorate_protocol::configuration::Member)| {
-            let link: Option<&LinkStatus> = links.iter().find(|link| link.peer == replica);
+        let reach = |(replica, address): &(ReplicaId, String)| {
+            let link: Option<&LinkStatus> = links.iter().find(|link| link.peer == *replica);
             ReplicaReach {
-                replica,
-                address: member.client_address.clone(),
+                replica: *replica,
+                address: address.clone(),
                 is_reached: link.is_some_and(|link| link.phase == LinkPhase::Up),
                 last_error: link.and_then(|link| link.last_error.clone()),
             }
         };
-        Reachability { replicas: self.configuration.replicas().zip(self.configuration.members()).map(reach).collect() }
+        Reachability { replicas: self.linked.iter().map(reach).collect() }
     }
 }
 
 /// The address to send from: any of the family that reaches all of these.
-fn local(addresses: &[SocketAddr]) -> SocketAddr {
+pub(crate) fn local(addresses: &[SocketAddr]) -> SocketAddr {
     let has_only_ipv4 = addresses.iter().all(SocketAddr::is_ipv4);
     let any: IpAddr = if has_only_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     SocketAddr::new(any, 0)

@@ -6,6 +6,9 @@
 //!     replica.toml            which replica it is, and this machine         replica.rs
 //!     replica.key             its private key, mode 0600                    key_file.rs
 //!     data/                   its log and checkpoints
+//! standby/                    a standby's folder: that of a replica, with    standby.rs
+//!     standby.key             a key of its own, and its copy of the
+//!     genesis.toml            genesis
 //! net/client/                 what a client needs                           client.rs
 //!     client.toml  client.key  genesis.toml
 //! ```
@@ -25,11 +28,13 @@ pub mod network;
 mod parameters;
 mod quantity;
 mod replica;
+pub mod standby;
 
 pub use client::ClientConfiguration;
 pub use file_error::FileError;
+pub(crate) use folder::Staging as FolderStaging;
 pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
 pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
-pub(crate) use replica::LOG;
-pub use replica::{Recording, ReplicaConfiguration, Resources};
+pub(crate) use replica::{LOG, STATE};
+pub use replica::{Recording, ReplicaConfiguration, Resources, Role};

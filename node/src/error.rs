@@ -9,6 +9,7 @@ use std::{fmt, io};
 
 use serde::Serialize;
 
+use crate::backup::{RestoreError, TakeError};
 use crate::client::OpenError;
 use crate::configuration::FileError;
 use crate::recording::ReadError;
@@ -99,6 +100,12 @@ fn mend(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(mend) = cause.downcast_ref().and_then(ReadError::mend) {
         return Some(mend.to_owned());
+    }
+    if let Some(error) = cause.downcast_ref::<RestoreError>() {
+        return error.mend();
+    }
+    if let Some(error) = cause.downcast_ref::<TakeError>() {
+        return error.mend();
     }
     if let Some(LockError::Held { .. }) = cause.downcast_ref() {
         return Some("let that process go on, or end it before you start another on its folder".to_owned());

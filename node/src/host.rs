@@ -19,9 +19,13 @@ mod evidence;
 mod executor;
 mod inbox;
 mod keeper;
+mod lending;
+mod others;
+mod pieces;
 mod priority;
 mod report;
-mod staging;
+pub(crate) mod staging;
+mod standbys;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -42,11 +46,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::recording::Recorder;
 use crate::storage::log;
-use crate::transport::{ClientEvent, CloseReason, PeerEvent, PeerNetwork, Permit};
+use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
-pub(crate) use start::identity;
 pub use start::{Build, ReplicaOptions, run};
+pub(crate) use start::{identity, start_machine};
 pub(crate) use verification::Zip215;
 
 use backlog::Backlog;
@@ -56,8 +60,11 @@ use evidence::EvidenceFolder;
 use executor::{Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
+use lending::{BackupQuestion, Pace};
+use others::Others;
 use report::{Counters, LastReport};
 use staging::Staging;
+use standbys::Allowance;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
 
@@ -93,6 +100,10 @@ enum Event {
     Read { wanted: WantedReading, reading: Option<Reading> },
     /// The answer to a question for a proof.
     Proved { question: Question, message: Box<ReplicaMessage> },
+    /// A client's question for a piece of a checkpoint, whose turn has come.
+    BackupDue(BackupQuestion),
+    /// The answer to a question for a checkpoint, or a piece of it.
+    Lent { question: BackupQuestion, message: Box<ReplicaMessage> },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -103,8 +114,9 @@ enum Event {
 struct Host {
     machine: Replica,
     clock: Clock,
-    peers: PeerNetwork,
+    others: Others,
     clients: Clients,
+    standbys: Allowance,
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
@@ -119,6 +131,10 @@ struct Host {
     evidence: EvidenceFolder,
     /// Keeps what the machine is fed with, if that is wanted.
     recorder: Option<Recorder>,
+    /// Of what is handed out for backups.
+    pace: Pace,
+    /// For what waits its turn.
+    events: mpsc::UnboundedSender<Event>,
 }
 
 /// Both clocks of the machine.
@@ -248,7 +264,7 @@ impl Host {
             return Ok(());
         }
         match from_frame::<Message>(&bytes) {
-            Ok(message) if carry_out::lane(&message) == lane => self.on_message(from, message, permit)?,
+            Ok(message) if self.others.comes_by(&message, lane) => self.on_message(from, message, permit)?,
             Ok(_) => self.note_invalid(from, &"it came by the lane of others"),
             Err(error) => self.note_invalid(from, &error),
         }
@@ -318,7 +334,7 @@ impl Host {
 
     fn disconnect(&self, peer: ReplicaId) {
         let text = "too many messages that count for nothing".to_owned();
-        self.peers.close(peer, CloseReason { code: CODE_CONDUCT, text });
+        self.others.close(peer, CloseReason { code: CODE_CONDUCT, text });
     }
 
     fn on_own(&mut self, event: Event) -> anyhow::Result<()> {
@@ -345,6 +361,11 @@ impl Host {
             }
             Event::Proved { question, message } => {
                 self.clients.answer(question.connection, &*message);
+                Ok(())
+            }
+            Event::BackupDue(question) => self.executor.lend(question),
+            Event::Lent { question, message } => {
+                self.answer_backup(&question, &message);
                 Ok(())
             }
             Event::Checked(Checked::Message { from, message, permit }) => {
@@ -382,7 +403,7 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { peers, clients, log, executor, pool, counters, recorder, .. } = self;
+        let Self { others, clients, log, executor, pool, counters, recorder, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
@@ -391,7 +412,7 @@ impl Host {
             }
             log.close()
         });
-        let (closed, (), ()) = tokio::join!(closed, peers.shutdown(), clients.shutdown());
+        let (closed, (), ()) = tokio::join!(closed, others.shutdown(), clients.shutdown());
         let closed = closed?;
         if counters.is_disk_full {
             tracing::warn!("the log was full: what had no room was not accepted");

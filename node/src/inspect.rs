@@ -14,14 +14,14 @@ use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::output::{Loss, NotVoting};
 use quorate_protocol::record::{Record, Recovered};
-use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
+use quorate_protocol::replica::{DurableCheckpoint, Mode, Start};
 use quorate_protocol::state::{DEPTH, Index};
 use quorate_protocol::time::{Now, Time, WallTime};
 use serde::Serialize;
 
 use crate::certificates::is_signed;
-use crate::configuration::{LOG, ReplicaConfiguration};
-use crate::host::identity;
+use crate::configuration::{LOG, ReplicaConfiguration, STATE};
+use crate::host::{identity, start_machine};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log;
@@ -112,7 +112,7 @@ pub fn inspect(files: &ReplicaConfiguration) -> anyhow::Result<Inspection> {
     let _lock = FolderLock::acquire(&files.data)?;
     let mut problems = Vec::new();
     let (log, records, lost) = read_log(files, configuration, &mut problems)?;
-    let state = read_state(&files.data.join("state"), &mut problems)?;
+    let state = read_state(&files.data.join(STATE), &mut problems)?;
     let mut seen = Seen::default();
     for (number, record) in &records {
         seen.take(*number, record, configuration, &mut problems);
@@ -364,7 +364,7 @@ fn start(
         is_damaged,
         token: 1,
     };
-    let replica = match Replica::start(start, now) {
+    let replica = match start_machine(files.role, start, now) {
         Ok(replica) => replica,
         Err(error) => return (vec![format!("It would refuse to start: {error}.")], None),
     };
@@ -394,6 +394,9 @@ fn start(
         None => "It votes at once.".to_owned(),
         Some(NotVoting::Asking { needed, .. }) => {
             format!("It asks the others what it has signed, and votes when {needed} have answered.")
+        }
+        Some(NotVoting::StandsBy) => {
+            format!("It stands by replica {}: it executes what the members decide, and never votes.", files.id)
         }
         Some(NotVoting::Lost(loss)) => {
             let why = match loss {

@@ -5,12 +5,14 @@
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
 //! | `recording.rs`, `replay.rs` | what its core was fed with, kept; and fed to another |
+//! | `backup.rs` | a checkpoint in one file: taking it, checking it, restoring from it |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
 //! | `error.rs` | the report that a person reads when something failed |
 
+pub mod backup;
 pub mod bench;
 mod certificates;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! Recordings: what a replica's core was fed with, in a file a start, for [`crate::replay`]. (docs/formats.md §10)
+//! Recordings: what a replica's core was fed with, in a file a start, for [`crate::replay`]. (docs/formats.md §11)
 //!
 //! - [`file`](mod@file): a recording's bytes: header, frames, names.
 //! - [`recorder`]: the host's half, and the thread that writes.
@@ -12,6 +12,7 @@ pub mod file;
 pub mod reader;
 pub(crate) mod recorder;
 
+pub(crate) use quorate_protocol::recording::Role;
 pub use reader::{ReadError, Reader};
 pub(crate) use recorder::Recorder;
 

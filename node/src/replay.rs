@@ -1,4 +1,4 @@
-//! Replaying: a recording is fed to a fresh core, which must put out the same. (docs/formats.md §10)
+//! Replaying: a recording is fed to a fresh core, which must put out the same. (docs/formats.md §11)
 //!
 //! Nothing of it reaches a disk or a socket. All signatures are checked again with the keys of the genesis, and what the
 //! replica itself signed is signed again with its key: a recording counts for nothing because of where it came from. One

@@ -12,6 +12,7 @@ use crate::batch::OPERATIONS_MAX;
 use crate::codec::{BorrowDecode, Decode, ENCODED_BYTES_MAX, Encode, Frame, List, encode};
 use crate::number::{Epoch, ReplicaId, Sequence, View};
 use crate::sessions::OUTSTANDING_MAX;
+use crate::time::WallTime;
 
 /// Most slots between the watermarks. Bounds view changes and everything that is kept per slot.
 pub const WINDOW_MAX: usize = 1024;
@@ -166,6 +167,15 @@ pub enum ConfigurationError {
     },
 }
 
+/// The state with which a cluster begins, where it is not the empty one: what its genesis says of slot 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InitialState {
+    /// The root of the application's state.
+    pub application: Digest,
+    /// The time from which that of its operations goes on.
+    pub time: WallTime,
+}
+
 /// The members and parameters of one epoch, checked.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Configuration {
@@ -175,6 +185,8 @@ pub struct Configuration {
     began: Sequence,
     members: List<Member, { ReplicaId::COUNT_MAX }>,
     parameters: Parameters,
+    /// None: the cluster begins with nothing.
+    initial: Option<InitialState>,
 }
 
 impl Configuration {
@@ -190,7 +202,19 @@ impl Configuration {
         check_members(&members)?;
         check_parameters(&parameters)?;
         check_new_view(members.len(), &parameters)?;
-        Ok(Self { cluster, epoch: Epoch::ZERO, began: Sequence::ZERO, members, parameters })
+        Ok(Self { cluster, epoch: Epoch::ZERO, began: Sequence::ZERO, members, parameters, initial: None })
+    }
+
+    /// The same for a cluster that begins with a state. The genesis names it, so that the cluster's identity covers it.
+    /// (PROTOCOL §11)
+    #[must_use]
+    pub fn with_initial_state(self, initial: Option<InitialState>) -> Self {
+        Self { initial, ..self }
+    }
+
+    /// The state at slot 0, if it is not the empty one.
+    pub const fn initial_state(&self) -> Option<&InitialState> {
+        self.initial.as_ref()
     }
 
     /// The same members in `epoch`, which began at the checkpoint `began`.

@@ -407,6 +407,25 @@ pub enum ClientMessage {
         /// The operation.
         operation: Blob,
     },
+    /// Asks which checkpoint the replica hands out, for a backup.
+    Checkpoint {
+        /// Names the question in the answer.
+        number: RequestNumber,
+    },
+    /// Asks for a piece of a part of that checkpoint's state: the same parts that replicas fetch of each other.
+    Part {
+        /// Names the question in the answer.
+        number: RequestNumber,
+        /// The checkpoint's slot.
+        sequence: Sequence,
+        /// Where the part begins, as in [`Fetch::Part`]. At most [`CURSOR_BYTES_MAX`] bytes.
+        cursor: Blob,
+        /// Where the piece begins in the bytes of the encoded [`Part`].
+        offset: u32,
+    },
+    /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
+    /// decided slots. (PROTOCOL §11)
+    Standby(Blob),
 }
 
 /// What a replica says to a client.
@@ -455,6 +474,42 @@ pub enum ReplicaMessage {
         /// What was read; nothing if the replica may not answer now, or the operation does more than read.
         answer: Option<ReadAnswer>,
     },
+    /// The answer to [`ClientMessage::Checkpoint`].
+    Checkpoint {
+        /// The question's number.
+        number: RequestNumber,
+        /// What it hands out; none if it holds the state of no stable checkpoint yet.
+        checkpoint: Option<StableState>,
+    },
+    /// The answer to [`ClientMessage::Part`].
+    Part {
+        /// The question's number.
+        number: RequestNumber,
+        /// The piece; none if the replica hands that checkpoint out no more, or there is no such part of it.
+        piece: Option<Piece>,
+    },
+    /// To a standby: the bytes of a frame as a peer would get it.
+    Standby(Blob),
+}
+
+/// A stable checkpoint, and what its root is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct StableState {
+    /// The quorum that vouches for it.
+    pub certificate: StableCertificate,
+    /// What the root in the certificate is the digest of.
+    pub root: StateRoot,
+}
+
+/// Some of the bytes of an encoded [`Part`]: a value may be larger than a frame to a client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub struct Piece {
+    /// How many bytes the whole part has.
+    pub length: u32,
+    /// Those from the offset on that was asked for: as many as fit a frame.
+    pub bytes: Blob,
 }
 
 /// What a replica read from its executed state. Answers count together if they are equal in all. (PROTOCOL §8)

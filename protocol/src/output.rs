@@ -185,6 +185,8 @@ pub enum NotVoting {
     },
     /// It has lost votes, and waits for an epoch that names its new incarnation.
     Lost(Loss),
+    /// It stands by, beside the member whose place it may take: it never votes.
+    StandsBy,
 }
 
 /// How a replica knows that it lost votes. (PROTOCOL §9)

@@ -1,5 +1,5 @@
 //! What a core is fed with, as bytes: its start, then each input with its time. A core that is fed with the same again does the
-//! same again, so that what happened in the field can be looked at in a debugger. (docs/formats.md §10)
+//! same again, so that what happened in the field can be looked at in a debugger. (docs/formats.md §11)
 //!
 //! Whoever records puts [`Item`]s, one a frame: [`start`] and [`input`] make them. Whoever replays hands them to [`Items`],
 //! which gives a [`Step`] each time that one is whole. A message is recorded as it was received, and checked again: nothing
@@ -69,6 +69,8 @@ pub enum Item {
         token: u64,
         /// When.
         now: Clocks,
+        /// As what.
+        role: Role,
     },
     /// An input.
     Input {
@@ -86,6 +88,15 @@ pub enum Item {
         /// Why.
         reason: End,
     },
+}
+
+/// As what a core is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Role {
+    /// As the member: [`crate::replica::Replica::start`].
+    Member,
+    /// As a standby beside it: [`crate::replica::Replica::start_standby`].
+    Standby,
 }
 
 /// Both clocks, in nanoseconds.

@@ -11,11 +11,13 @@ mod new_view;
 mod participation;
 mod pre_prepare;
 mod prepare;
+mod protocol_state;
 mod reads;
 mod recovery;
 mod request;
 mod retransmission;
 mod room;
+mod standby;
 mod state_transfer;
 mod status;
 mod suspicion;
@@ -54,6 +56,7 @@ use crate::timers::{Timer, Timers};
 use crate::verify::{Payload, Verified};
 
 use participation::Participation;
+pub use protocol_state::{ProtocolSummary, founding_entries};
 use reads::Reads;
 pub use recovery::{DurableCheckpoint, Start, StartError};
 

@@ -8,6 +8,8 @@ mod checkpoints;
 mod epochs;
 #[path = "paper/fast_reads.rs"]
 mod fast_reads;
+#[path = "paper/founding.rs"]
+mod founding;
 #[path = "paper/full_log.rs"]
 mod full_log;
 #[path = "paper/loss_of_votes.rs"]
@@ -24,6 +26,8 @@ mod omission;
 mod proposing;
 #[path = "paper/recovery.rs"]
 mod recovery;
+#[path = "paper/standby.rs"]
+mod standby;
 mod support;
 #[path = "paper/suspicion.rs"]
 mod suspicion;

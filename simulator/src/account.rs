@@ -89,10 +89,13 @@ pub(crate) fn describe_answer(message: &ReplicaMessage) -> (Option<u64>, String)
         ReplicaMessage::Busy { number, .. } => (None, format!("request {number}: busy")),
         ReplicaMessage::Refused { number, .. } => (None, format!("request {number}: refused")),
         ReplicaMessage::Status(_) => (None, "status".to_owned()),
+        ReplicaMessage::Standby(_) => (None, "for a standby".to_owned()),
         ReplicaMessage::Read { number, answer: None, .. } => (None, format!("read {number}: may not tell")),
         ReplicaMessage::Read { number, answer: Some(answer), .. } => {
             (None, format!("read {number}: as it was since slot {}", answer.reading.since))
         }
         ReplicaMessage::Proved { number, .. } => (None, format!("question {number}: proved")),
+        ReplicaMessage::Checkpoint { number, .. } => (None, format!("question {number}: a checkpoint")),
+        ReplicaMessage::Part { number, .. } => (None, format!("question {number}: a part")),
     }
 }

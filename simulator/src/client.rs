@@ -163,7 +163,10 @@ impl Client {
             | ReplicaMessage::Refused { .. }
             | ReplicaMessage::Read { .. }
             | ReplicaMessage::Status(_)
-            | ReplicaMessage::Proved { .. } => None,
+            | ReplicaMessage::Standby(_)
+            | ReplicaMessage::Proved { .. }
+            | ReplicaMessage::Checkpoint { .. }
+            | ReplicaMessage::Part { .. } => None,
         }
     }
 

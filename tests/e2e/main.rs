@@ -10,12 +10,16 @@
 //! | `partition.rs` | networks that are cut |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
+//! | `backup.rs` | backups, and replicas and clusters that are made of them |
 //! | `inspect.rs` | `quorate inspect` |
 //! | `replay.rs` | `quorate replay` |
 //! | `watch.rs` | `quorate kv watch` |
+//! | `standby.rs` | standbys, and members whose place they take |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
+#[cfg(test)]
+mod backup;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -36,6 +40,8 @@ mod reads;
 mod recovery;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod standby;
 #[cfg(test)]
 mod testnet;
 #[cfg(test)]

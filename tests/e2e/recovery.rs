@@ -83,6 +83,26 @@ fn a_replica_whose_disk_is_gone_is_started_again_and_votes_in_the_next_epoch() {
 }
 
 #[test]
+fn replicas_that_are_started_again_in_a_later_epoch_vote() {
+    let (mut cluster, load) = killed_under_load(4);
+    fs::remove_dir_all(cluster.replica_folder(1).join("data")).unwrap();
+    cluster.restart(1);
+    wait_until_it_votes_again(&cluster, 0);
+    cluster.assert_nothing_lost(load);
+    cluster.stop_all();
+    cluster.start_all();
+    for id in cluster.ids() {
+        wait_until("the replica to vote", LIMIT, || {
+            let status = cluster.status_of(id);
+            status.epoch > 0 && status.waits_for.is_none()
+        });
+    }
+    // All that are left are needed.
+    cluster.kill(1);
+    cluster.wait_until_orders();
+}
+
+#[test]
 fn a_replica_whose_disk_was_rolled_back_notices_and_votes_again_in_the_next_epoch() {
     let (mut cluster, load) = killed_under_load(4);
     let data = cluster.replica_folder(1).join("data");

@@ -1,4 +1,4 @@
-//! `quorate replay`: what real replicas recorded comes out again of a fresh core. (docs/formats.md §10)
+//! `quorate replay`: what real replicas recorded comes out again of a fresh core. (docs/formats.md §11)
 
 use std::fs;
 use std::path::PathBuf;

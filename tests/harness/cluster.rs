@@ -30,6 +30,7 @@ pub struct Builder {
     parameters: Vec<String>,
     resources: Vec<(&'static str, String)>,
     is_relayed: bool,
+    backup: Option<PathBuf>,
 }
 
 impl Builder {
@@ -54,6 +55,13 @@ impl Builder {
         self
     }
 
+    /// Has it begin with the state of a backup.
+    #[must_use]
+    pub fn from_backup(mut self, file: &Path) -> Self {
+        self.backup = Some(file.to_owned());
+        self
+    }
+
     /// Founds the cluster and starts no replica.
     ///
     /// # Panics
@@ -66,7 +74,9 @@ impl Builder {
         let base = ports.base().to_string();
         let mut arguments = vec!["init", "--replicas", &replicas, "--base-port", &base];
         arguments.extend(self.parameters.iter().flat_map(|parameter| ["--parameter", parameter]));
-        let arguments = arguments.into_iter().map(OsStr::new).chain([OsStr::new("--dir"), dir.as_os_str()]);
+        let backup = self.backup.iter().flat_map(|file| [OsStr::new("--from-backup"), file.as_os_str()]);
+        let arguments =
+            arguments.into_iter().map(OsStr::new).chain([OsStr::new("--dir"), dir.as_os_str()]).chain(backup);
         let founded = quorate(arguments);
         assert_eq!(founded.status, Some(0), "{founded:?}");
         let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
@@ -118,6 +128,7 @@ impl Cluster {
             parameters: vec!["checkpoint_interval=16".to_owned(), "window=64".to_owned()],
             resources: resources.map(|(name, value)| (name, value.to_owned())).into(),
             is_relayed: false,
+            backup: None,
         }
     }
 
@@ -301,6 +312,11 @@ impl Cluster {
     /// If that is no address.
     pub fn client_address(&self, id: u8) -> SocketAddr {
         address(&self.genesis().configuration().members()[usize::from(id)].client_address)
+    }
+
+    /// Where a standby may listen.
+    pub fn free_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.spare())
     }
 
     /// The cluster's folder.

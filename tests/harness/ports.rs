@@ -14,6 +14,9 @@ const BLOCK_PORTS: u16 = 220;
 /// From the base port to the ports at which replicas listen that are reached through a relay.
 const LISTEN_OFFSET: u16 = 140;
 
+/// From the base port to the one for a standby.
+const SPARE_OFFSET: u16 = LISTEN_OFFSET + 40;
+
 /// From the base port to the one that is held while the block is in use.
 const HELD_OFFSET: u16 = BLOCK_PORTS - 1;
 
@@ -43,6 +46,11 @@ impl Ports {
         self.base
     }
 
+    /// A port at which no member listens.
+    pub(crate) fn spare(&self) -> u16 {
+        self.base + SPARE_OFFSET
+    }
+
     /// Where replica `id` listens for others when a relay has its place in the genesis.
     pub(crate) fn behind_relay(&self, id: u8) -> u16 {
         self.base + LISTEN_OFFSET + u16::from(id)
@@ -51,7 +59,7 @@ impl Ports {
 
 fn is_free(base: u16, replicas: u8) -> bool {
     let count = u16::from(replicas);
-    let udp = (0..2 * count).chain(LISTEN_OFFSET..LISTEN_OFFSET + count);
+    let udp = (0..2 * count).chain(LISTEN_OFFSET..LISTEN_OFFSET + count).chain([SPARE_OFFSET]);
     let is_free = udp.into_iter().all(|offset| UdpSocket::bind((Ipv4Addr::LOCALHOST, base + offset)).is_ok());
     is_free && (100..100 + count).all(|offset| TcpListener::bind((Ipv4Addr::LOCALHOST, base + offset)).is_ok())
 }

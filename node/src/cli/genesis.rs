@@ -45,6 +45,9 @@ struct Checked {
     faults_max: usize,
     quorum: usize,
     clients: String,
+    /// The root of the application's state with which the cluster begins, if that is not the empty one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<String>,
     members: Vec<CheckedMember>,
 }
 
@@ -75,6 +78,7 @@ impl Checked {
                 ClientPolicy::Any => "any key".to_owned(),
                 ClientPolicy::Listed(keys) => format!("{} listed keys", keys.len()),
             },
+            state: configuration.initial_state().map(|state| state.application.to_string()),
             members: members.collect(),
         }
     }
@@ -83,12 +87,15 @@ impl Checked {
 impl fmt::Display for Checked {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "valid: cluster {}", self.cluster)?;
-        let Self { members, faults_max, quorum, clients, .. } = self;
+        let Self { members, faults_max, quorum, clients, state, .. } = self;
         write!(
             formatter,
             "{} replicas, of which {faults_max} may lie; quorum {quorum}; clients: {clients}",
             members.len()
         )?;
+        if let Some(state) = state {
+            write!(formatter, "\nit begins with a state: the root of the application's is {state}")?;
+        }
         members.iter().try_for_each(|CheckedMember { id, key, peer, client }| {
             write!(formatter, "\n  replica {id}  key {key}  peer {peer}  client {client}")
         })

@@ -1,7 +1,7 @@
 //! `quorate init`: founds a cluster: its genesis, a folder a replica, and one for a client.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, value_parser};
@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::Output;
 use super::signals::StopSignals;
+use crate::backup::{self, Content};
 use crate::configuration::ParameterChange;
 use crate::configuration::network::{BASE_PORT_MAX, Network, NewNetwork, Plan};
 use crate::error::{Exit, Problem};
@@ -24,9 +25,11 @@ const _: () = assert!(MEMBERS_MIN == 4 && ReplicaId::COUNT_MAX == 31, "the range
 
 /// Found a cluster: write its genesis and a folder for each replica and for a client
 #[derive(Debug, Args)]
-#[command(after_help = "Examples: four replicas on this machine, and four on machines of their own
+#[command(after_help = "Examples: four replicas on this machine; four on machines of their own;
   quorate init --replicas 4 --dir net
   quorate init --dir net --host 10.0.0.1 --host 10.0.0.2 --host 10.0.0.3 --host 10.0.0.4
+and one that begins with the state of a backup
+  quorate init --replicas 4 --dir net2 --from-backup monday.backup
 
 The k-th replica on a host, from 0, takes the ports P+2k for the other replicas and P+2k+1 for clients, both UDP, where \
 P is the base port; P+100+k on the loopback, TCP, is set aside for its operator, and nothing listens there yet. A folder replica-<i> belongs on that \
@@ -48,10 +51,13 @@ pub(super) struct Arguments {
     /// Change a parameter of the cluster from its default, for instance window=256; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE")]
     parameters: Vec<ParameterChange>,
+    /// A backup whose state the cluster begins with, of whichever cluster; sessions of clients stay behind
+    #[arg(long, value_name = "FILE")]
+    from_backup: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
-    let Arguments { replicas, dir, base_port, hosts, parameters } = arguments;
+    let Arguments { replicas, dir, base_port, hosts, parameters, from_backup } = arguments;
     let mut plan = if hosts.is_empty() {
         Plan::on_loopback(replicas.unwrap_or(REPLICAS_DEFAULT).into(), base_port)
     } else {
@@ -60,7 +66,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     };
     change_parameters(&mut plan, &parameters)?;
     let addresses = plan.addresses.clone();
-    let network = found(dir, plan)?;
+    let (network, state) = found(dir, plan, from_backup)?;
     let replicas = network.genesis().configuration().replicas().zip(addresses).map(|(id, addresses)| Founded {
         id: id.value(),
         dir: network.replica_folder(id),
@@ -74,16 +80,17 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
         genesis: network.genesis_path(),
         client: network.client_folder(),
         dir: network.folder().to_owned(),
+        state,
     })?;
     Ok(Exit::Done)
 }
 
 /// Founds the cluster. If a signal comes before it stands in its place, nothing is left of it: it holds private keys.
-fn found(dir: PathBuf, plan: Plan) -> anyhow::Result<Network> {
+fn found(dir: PathBuf, plan: Plan, backup: Option<PathBuf>) -> anyhow::Result<(Network, Option<Content>)> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let built = runtime.block_on(async {
+    let (built, state) = runtime.block_on(async {
         let mut signals = StopSignals::listen_to_all().context("cannot listen for signals")?;
-        let mut building = spawn_blocking(move || NewNetwork::build(&dir, plan));
+        let mut building = spawn_blocking(move || build(&dir, plan, backup.as_deref()));
         tokio::select! {
             biased;
             signal = signals.next() => {
@@ -91,10 +98,22 @@ fn found(dir: PathBuf, plan: Plan) -> anyhow::Result<Network> {
                 drop(building.await);
                 Err(Problem::failed(format!("{signal}: no cluster was founded"), "run it again").into())
             }
-            built = &mut building => built.context("founding the cluster broke"),
+            built = &mut building => built.context("founding the cluster broke")?,
         }
     })?;
-    Ok(built?.finish()?)
+    Ok((built.finish()?, state))
+}
+
+/// Writes all files of the cluster. One that begins with the state of a backup has it in the folder of each replica.
+fn build(dir: &Path, mut plan: Plan, backup: Option<&Path>) -> anyhow::Result<(NewNetwork, Option<Content>)> {
+    let Some(backup) = backup else { return Ok((NewNetwork::build(dir, plan)?, None)) };
+    let (initial, content) = backup::initial_state(backup)?;
+    plan.initial = Some(initial);
+    let network = NewNetwork::build(dir, plan)?;
+    for state in network.state_folders() {
+        backup::found(backup, &state, network.genesis())?;
+    }
+    Ok((network, Some(content)))
 }
 
 /// Applies what was given with `--parameter`.
@@ -132,6 +151,9 @@ struct Initialised {
     genesis: PathBuf,
     client: PathBuf,
     replicas: Vec<Founded>,
+    /// The backup whose state it begins with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Content>,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,6 +173,13 @@ impl fmt::Display for Initialised {
             writeln!(formatter, "  {}  peers at {peer}, clients at {client}", dir.display())?;
         }
         writeln!(formatter, "  {}  to connect with", self.client.display())?;
+        if let Some(Content { file, cluster, sequence, entries, .. }) = &self.state {
+            let file = file.display();
+            writeln!(
+                formatter,
+                "it begins with the {entries} entries of {file}: cluster {cluster} at slot {sequence}"
+            )?;
+        }
         let first = self.replicas.first().map_or(&self.dir, |replica| &replica.dir);
         write!(formatter, "start each replica, for example: quorate replica --dir {}", super::quote(first))
     }

@@ -18,9 +18,9 @@ use quorate_protocol::number::Sequence;
 use serde::Serialize;
 use tokio::runtime;
 
-use super::Output;
+use super::{Output, standby};
 use crate::client::kv::{KeyValue, KvError};
-use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError, Session};
+use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError, Session, StandbyAddress};
 use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
 
@@ -113,6 +113,9 @@ struct GetArguments {
     /// With --proved: the slot of the oldest checkpoint that will do
     #[arg(long, value_name = "SLOT", requires = "proved", default_value_t = 0)]
     oldest: u64,
+    /// With --proved: ask a standby, at this address and of this key, instead of the members
+    #[arg(long, value_name = "HOST:PORT=KEY", requires = "proved", value_parser = standby::parse_address)]
+    standby: Option<StandbyAddress>,
 }
 
 /// Remove a key and its value
@@ -180,7 +183,11 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     let identity = Identity::take(net)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let store = Store::open(&identity, &common).await?;
+        let standby = match &command {
+            Command::Get(arguments) => arguments.standby.clone(),
+            _ => None,
+        };
+        let store = Store::open(&identity, standby, &common).await?;
         let outcome = match command {
             Command::Put(arguments) => store.put(arguments, output).await,
             Command::Get(arguments) => store.get(arguments, output).await,
@@ -203,11 +210,15 @@ struct Store {
 }
 
 impl Store {
-    async fn open(identity: &Identity, common: &Common) -> Result<Self, OpenError> {
+    async fn open(identity: &Identity, standby: Option<StandbyAddress>, common: &Common) -> Result<Self, OpenError> {
         let configuration = Arc::new(identity.configuration.genesis.configuration().clone());
         let key = identity.configuration.key.clone();
-        let quorum = configuration.quorum();
-        let connection = Connection::open(ConnectionOptions::resolve(configuration, key.clone()).await?)?;
+        let quorum = if standby.is_some() { 1 } else { configuration.quorum() };
+        let options = match standby {
+            Some(standby) => ConnectionOptions::to_standby(configuration, key.clone(), standby).await?,
+            None => ConnectionOptions::resolve(configuration, key.clone()).await?,
+        };
+        let connection = Connection::open(options)?;
         // Who is not reached when a request executes can't answer it; if too few are, that costs a time-out.
         connection.wait_for_replicas(quorum, QUORUM_PATIENCE.min(common.timeout)).await.ok();
         let form = if common.base64 { Form::Base64 } else { Form::Text };

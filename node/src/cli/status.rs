@@ -15,9 +15,9 @@ use tokio::runtime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::Output;
 use super::signals::StopSignals;
-use crate::client::{Account, Connection, ConnectionOptions};
+use super::{Output, standby};
+use crate::client::{Account, Connection, ConnectionOptions, StandbyAddress};
 use crate::configuration::{ClientConfiguration, key_file};
 use crate::error::Exit;
 
@@ -38,6 +38,7 @@ const BEGIN_ANEW: &str = "\x1b[H\x1b[J";
 #[command(after_help = "Examples:
   quorate status --net net/client
   quorate status --net net/client --watch
+  quorate status --net net/client --standby 127.0.0.1:4300=<KEY>
 
 Each row is one replica's own word. Exit status: 0 if any replica is reached, 1 if none is.")]
 pub(super) struct Arguments {
@@ -47,7 +48,13 @@ pub(super) struct Arguments {
     /// Show it again every second, until Ctrl-C
     #[arg(long)]
     watch: bool,
+    /// Show a standby, at this address and of this key, instead of the members
+    #[arg(long, value_name = "HOST:PORT=KEY", value_parser = standby::parse_address)]
+    standby: Option<StandbyAddress>,
 }
+
+/// What a standby says that it is.
+const STANDBY: &str = "standby";
 
 pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
     let ClientConfiguration { genesis, key } = ClientConfiguration::load(&arguments.net)?;
@@ -56,7 +63,10 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     let key = if configuration.parameters().clients == ClientPolicy::Any { key_file::generate()? } else { key };
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let options = ConnectionOptions::resolve(configuration, key).await?;
+        let options = match arguments.standby {
+            Some(standby) => ConnectionOptions::to_standby(configuration, key, standby).await?,
+            None => ConnectionOptions::resolve(configuration, key).await?,
+        };
         let connection = Arc::new(Connection::open(options)?);
         let outcome = if arguments.watch { watch(&connection, output).await } else { once(&connection, output).await };
         if let Some(connection) = Arc::into_inner(connection) {
@@ -142,7 +152,7 @@ impl Picture {
     /// Asks all replicas at once.
     async fn take(connection: &Arc<Connection>, rates: Rates<'_>) -> Self {
         let mut asking = JoinSet::new();
-        for replica in connection.configuration().replicas() {
+        for replica in connection.linked() {
             let connection = Arc::clone(connection);
             let (counts_from_now, before) = match rates {
                 Rates::Now => (true, None),
@@ -197,7 +207,9 @@ impl Row {
             Ok(account) => (Some(account), None),
             Err(_) => (None, Some(connection.reachability().await.reason(replica))),
         };
-        Self { id: replica.value(), reachable: account.is_some(), error, requests_per_second: None, account, taken }
+        let of_itself = account.as_ref().filter(|account| account.role == STANDBY).and_then(|account| account.id);
+        let id = of_itself.unwrap_or(replica.value());
+        Self { id, reachable: account.is_some(), error, requests_per_second: None, account, taken }
     }
 
     /// `None` unless both pictures show it, and it did not start again between them.
@@ -261,8 +273,14 @@ impl fmt::Display for Picture {
         }
         for row in &self.replicas {
             let waits_for = row.account.as_ref().and_then(|account| account.waits_for.as_ref());
-            if let Some(waits_for) = waits_for {
-                write!(formatter, "\nreplica {} does not vote yet: it waits for {waits_for}", row.id)?;
+            match (row.account.as_ref(), waits_for) {
+                (Some(account), _) if account.role == STANDBY => {
+                    write!(formatter, "\nit stands by replica {}, and never votes", row.id)?;
+                }
+                (_, Some(waits_for)) => {
+                    write!(formatter, "\nreplica {} does not vote yet: it waits for {waits_for}", row.id)?;
+                }
+                (_, None) => {}
             }
         }
         Ok(())

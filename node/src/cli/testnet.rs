@@ -77,6 +77,7 @@ impl Arguments {
                 threads: NonZeroUsize::new((processors / usize::from(count)).max(1)),
                 ..Resources::default()
             },
+            initial: None,
         };
         init::change_parameters(&mut plan, &self.parameters)?;
         Ok(plan)

@@ -13,7 +13,10 @@ const ENTRIES_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Account {
-    /// `primary`, `backup`, or `learner` if it has lost votes.
+    /// Which member it says that it is, or stands by.
+    #[serde(skip_serializing)]
+    pub id: Option<u8>,
+    /// `primary`, `backup`, `learner` if it has lost votes, or `standby`.
     pub role: String,
     /// Why it does not vote, if it does not, and what it waits for.
     pub waits_for: Option<String>,

@@ -24,7 +24,7 @@ use tokio::time::{sleep_until, timeout};
 use super::CLIENTS_MAX;
 use super::deadlines::Deadlines;
 use super::error::ClientError;
-use super::pending::{Questions, Respond};
+use super::pending::{Question, Questions, Respond};
 use super::session::Answer;
 use crate::transport::{ChannelBinding, Dropped, LinkStatus, ReplicaEvent, ReplicaLinks};
 
@@ -57,9 +57,9 @@ pub(super) enum Command {
         to: ReplicaId,
         answer: oneshot::Sender<Blob>,
     },
-    Prove {
+    Ask {
         to: ReplicaId,
-        query: Blob,
+        question: Question,
         answer: oneshot::Sender<ReplicaMessage>,
     },
     Links(oneshot::Sender<Vec<LinkStatus>>),
@@ -238,7 +238,11 @@ impl Driver {
                 }
             }
             ReplicaMessage::Status(account) => self.questions.on_account(from, &account),
-            ReplicaMessage::Proved { number, .. } => self.questions.on_proof(from, number, message),
+            ReplicaMessage::Proved { number, .. }
+            | ReplicaMessage::Checkpoint { number, .. }
+            | ReplicaMessage::Part { number, .. } => self.questions.on_answer(from, number, message),
+            // Not asked for.
+            ReplicaMessage::Standby(_) => {}
         }
     }
 
@@ -258,9 +262,9 @@ impl Driver {
                 let question = self.questions.ask_account(to, answer);
                 self.ask(to, question);
             }
-            Command::Prove { to, query, answer } => {
-                let question = self.questions.ask_proof(to, query, answer);
-                self.ask(to, question);
+            Command::Ask { to, question, answer } => {
+                let message = self.questions.ask(to, question, answer);
+                self.ask(to, message);
             }
             Command::Links(answer) => drop(answer.send(self.links.links())),
             Command::Close => {}

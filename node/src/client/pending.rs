@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use quorate_protocol::codec::Blob;
 use quorate_protocol::message::{ClientMessage, ReplicaMessage};
-use quorate_protocol::number::{ReplicaId, RequestNumber};
+use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::error::ClientError;
@@ -51,16 +51,39 @@ impl Respond {
 /// Questions to single replicas.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    /// Bound: [`QUESTIONS_MAX`] together with `proofs`.
+    /// Bound: [`QUESTIONS_MAX`] together with `numbered`.
     accounts: Vec<(ReplicaId, oneshot::Sender<Blob>)>,
-    proofs: BTreeMap<RequestNumber, ProofQuestion>,
+    numbered: BTreeMap<RequestNumber, Numbered>,
     last: RequestNumber,
 }
 
+/// A question whose answer names its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// For the value of a key with its proof.
+    Proof { query: Blob },
+    /// Which checkpoint the replica hands out.
+    Checkpoint,
+    /// For a piece of it.
+    Piece { sequence: Sequence, cursor: Blob, offset: u32 },
+}
+
+impl Question {
+    fn message(&self, number: RequestNumber) -> ClientMessage {
+        match self {
+            Self::Proof { query } => ClientMessage::Prove { number, query: query.clone() },
+            Self::Checkpoint => ClientMessage::Checkpoint { number },
+            Self::Piece { sequence, cursor, offset } => {
+                ClientMessage::Part { number, sequence: *sequence, cursor: cursor.clone(), offset: *offset }
+            }
+        }
+    }
+}
+
 #[derive(Debug)]
-struct ProofQuestion {
+struct Numbered {
     to: ReplicaId,
-    query: Blob,
+    question: Question,
     answer: oneshot::Sender<ReplicaMessage>,
 }
 
@@ -72,35 +95,35 @@ impl Questions {
         Some(ClientMessage::Status)
     }
 
-    /// Asks a replica for a proof; gives what to send it.
-    pub(super) fn ask_proof(
+    /// Asks a replica something that its answer names; gives what to send it.
+    pub(super) fn ask(
         &mut self,
         to: ReplicaId,
-        query: Blob,
+        question: Question,
         answer: oneshot::Sender<ReplicaMessage>,
     ) -> Option<ClientMessage> {
         self.make_room()?;
         let number = self.last.saturating_add(1);
         self.last = number;
-        self.proofs.insert(number, ProofQuestion { to, query: query.clone(), answer });
-        Some(ClientMessage::Prove { number, query })
+        let message = question.message(number);
+        self.numbered.insert(number, Numbered { to, question, answer });
+        Some(message)
     }
 
     fn make_room(&mut self) -> Option<()> {
-        if self.accounts.len() + self.proofs.len() >= QUESTIONS_MAX {
+        if self.accounts.len() + self.numbered.len() >= QUESTIONS_MAX {
             self.accounts.retain(|(_, answer)| !answer.is_closed());
-            self.proofs.retain(|_, question| !question.answer.is_closed());
+            self.numbered.retain(|_, question| !question.answer.is_closed());
         }
-        (self.accounts.len() + self.proofs.len() < QUESTIONS_MAX).then_some(())
+        (self.accounts.len() + self.numbered.len() < QUESTIONS_MAX).then_some(())
     }
 
     /// What a replica whose link came up is to be asked again: what was under way went lost.
     pub(super) fn again(&self, to: ReplicaId) -> Vec<ClientMessage> {
         let account = self.accounts.iter().any(|(asked, _)| *asked == to).then_some(ClientMessage::Status);
-        let proofs = self.proofs.iter().filter(|(_, question)| question.to == to);
-        let proofs =
-            proofs.map(|(number, question)| ClientMessage::Prove { number: *number, query: question.query.clone() });
-        account.into_iter().chain(proofs).collect()
+        let open = self.numbered.iter().filter(|(_, asked)| asked.to == to && !asked.answer.is_closed());
+        let open = open.map(|(number, asked)| asked.question.message(*number));
+        account.into_iter().chain(open).collect()
     }
 
     /// A replica's account came: it answers all who asked for it.
@@ -110,10 +133,10 @@ impl Questions {
         }
     }
 
-    /// A proof came. Only the one who was asked counts.
-    pub(super) fn on_proof(&mut self, from: ReplicaId, number: RequestNumber, message: ReplicaMessage) {
-        if self.proofs.get(&number).is_some_and(|question| question.to == from)
-            && let Some(question) = self.proofs.remove(&number)
+    /// An answer came. Only the one who was asked counts.
+    pub(super) fn on_answer(&mut self, from: ReplicaId, number: RequestNumber, message: ReplicaMessage) {
+        if self.numbered.get(&number).is_some_and(|question| question.to == from)
+            && let Some(question) = self.numbered.remove(&number)
         {
             question.answer.send(message).ok();
         }
@@ -137,7 +160,7 @@ mod tests {
         }
         assert!(questions.ask_account(ASKED, oneshot::channel().0).is_none());
         askers.pop();
-        assert!(questions.ask_proof(ASKED, Blob::EMPTY, oneshot::channel().0).is_some());
+        assert!(questions.ask(ASKED, Question::Checkpoint, oneshot::channel().0).is_some());
     }
 
     #[test]
@@ -150,11 +173,11 @@ mod tests {
         questions.on_account(ASKED, &Blob::from(&b"{}"[..]));
         assert_eq!(account.try_recv(), Ok(Blob::from(&b"{}"[..])));
         let (answer, mut proof) = oneshot::channel();
-        questions.ask_proof(ASKED, Blob::EMPTY, answer);
+        questions.ask(ASKED, Question::Checkpoint, answer);
         let message = || ReplicaMessage::Status(Blob::EMPTY);
-        questions.on_proof(ReplicaId::new(2), RequestNumber::new(1), message());
+        questions.on_answer(ReplicaId::new(2), RequestNumber::new(1), message());
         assert!(proof.try_recv().is_err());
-        questions.on_proof(ASKED, RequestNumber::new(1), message());
+        questions.on_answer(ASKED, RequestNumber::new(1), message());
         assert!(proof.try_recv().is_ok());
     }
 
@@ -167,7 +190,7 @@ mod tests {
         questions.ask_account(ASKED, answer);
         let (answer, asker) = oneshot::channel();
         _proof = asker;
-        questions.ask_proof(ASKED, Blob::from(&b"k"[..]), answer);
+        questions.ask(ASKED, Question::Proof { query: Blob::from(&b"k"[..]) }, answer);
         let expected =
             [ClientMessage::Status, ClientMessage::Prove { number: RequestNumber::new(1), query: b"k"[..].into() }];
         assert_eq!(questions.again(ASKED), expected);

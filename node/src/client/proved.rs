@@ -3,20 +3,18 @@
 
 use std::time::Duration;
 
-use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, CodecError, decode};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::ReplicaMessage;
 use quorate_protocol::number::{ReplicaId, Sequence};
 use quorate_protocol::replica::state_root;
 use quorate_protocol::state::{InvalidProof, Proof};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
-use super::driver::Command;
+use super::Connection;
 use super::error::ClientError;
-use super::{Connection, Handle};
-use crate::certificates::is_signed;
+use super::pending::Question;
+use crate::certificates::is_stable;
 
 /// How long one replica may take before the next one is asked.
 const PATIENCE_WITH_ONE: Duration = Duration::from_millis(500);
@@ -73,9 +71,10 @@ impl Connection {
         if timeout_at(deadline, reached.clone().wait_for(|reached| *reached > 0)).await.is_err() {
             return Err(self.handle.too_late(patience).await);
         }
-        for replica in self.configuration().replicas() {
+        for replica in self.linked() {
             let patience = PATIENCE_WITH_ONE.min(deadline.saturating_duration_since(Instant::now()));
-            let Some(message) = self.handle.ask_for_proof(replica, &query, patience).await? else {
+            let question = Question::Proof { query: query.clone() };
+            let Some(message) = self.handle.ask(replica, question, patience).await? else {
                 failures.push((replica, "no answer".to_owned()));
                 continue;
             };
@@ -85,19 +84,6 @@ impl Connection {
             }
         }
         Err(ClientError::NoProof { failures })
-    }
-}
-
-impl Handle {
-    async fn ask_for_proof(
-        &self,
-        replica: ReplicaId,
-        query: &Blob,
-        patience: Duration,
-    ) -> Result<Option<ReplicaMessage>, ClientError> {
-        let (answer, answered) = oneshot::channel();
-        self.command(Command::Prove { to: replica, query: query.clone(), answer }).await?;
-        Ok(timeout(patience, answered).await.ok().and_then(Result::ok))
     }
 }
 
@@ -115,7 +101,9 @@ fn check(
     if sequence < oldest {
         return Err(ProofError::TooOld { found: sequence });
     }
-    check_certificate(configuration, &certificate)?;
+    if !is_stable(configuration, &certificate) {
+        return Err(ProofError::Certificate);
+    }
     if state_root(&state) != certificate.statement.root {
         return Err(ProofError::OtherState);
     }
@@ -124,16 +112,10 @@ fn check(
     Ok((value.cloned(), sequence))
 }
 
-/// A quorum of the configuration signed it. (PROTOCOL §3)
-fn check_certificate(configuration: &Configuration, certificate: &StableCertificate) -> Result<(), ProofError> {
-    // Of whatever epoch: its members are the same.
-    let is_valid = configuration.is_checkpoint(certificate.statement.sequence) && is_signed(configuration, certificate);
-    if is_valid { Ok(()) } else { Err(ProofError::Certificate) }
-}
-
 #[cfg(test)]
 mod tests {
     use quorate_crypto::{Digest, SigningKey};
+    use quorate_protocol::certificate::StableCertificate;
     use quorate_protocol::codec::{List, encode};
     use quorate_protocol::configuration::{ClusterId, Member, Parameters};
     use quorate_protocol::message::StateRoot;

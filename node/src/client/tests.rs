@@ -70,7 +70,7 @@ impl TestCluster {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources { log_segment_bytes: Size::new(1 << 20), mtu_max: 6500, ..Resources::default() };
         let parameters = Parameters { checkpoint_interval: CHECKPOINT_INTERVAL, ..Parameters::default() };
-        let mut plan = Plan { addresses: own_addresses(4), parameters, resources };
+        let mut plan = Plan { addresses: own_addresses(4), parameters, resources, initial: None };
         adjust(&mut plan);
         let network = Network::create(&folder.path().join("net"), plan).unwrap();
         Self { folder, network, replicas: (0..4).map(|_| None).collect() }

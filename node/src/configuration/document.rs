@@ -30,6 +30,11 @@ impl Document {
         let file = File::open(path).map_err(FileError::io("open", path))?;
         let mut bytes = Vec::new();
         file.take(BYTES_MAX + 1).read_to_end(&mut bytes).map_err(FileError::io("read", path))?;
+        Self::of(path, bytes)
+    }
+
+    /// What stands in a file at `path`, at most [`BYTES_MAX`].
+    pub(super) fn of(path: &Path, bytes: Vec<u8>) -> Result<Self, FileError> {
         if bytes.len() as u64 > BYTES_MAX {
             return Err(FileError::TooLarge { path: path.to_owned(), bytes_max: BYTES_MAX });
         }

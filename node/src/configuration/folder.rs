@@ -15,7 +15,7 @@ const MODE_PRIVATE: u32 = 0o700;
 
 /// A folder that is being built. Unless it is finished, it is removed when dropped.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     target: PathBuf,
     built: TempDir,
     // Declared last, so that it is dropped last: a parent can be removed only when it is empty.
@@ -24,7 +24,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Begins a folder that is to stand at `target`, where nothing or an empty folder may be. Missing parents are made.
-    pub(super) fn begin(target: &Path) -> Result<Self, FileError> {
+    pub(crate) fn begin(target: &Path) -> Result<Self, FileError> {
         let target = std::path::absolute(target).map_err(FileError::io("find", target))?;
         if is_taken(&target)? {
             return Err(FileError::Exists { path: target });
@@ -40,12 +40,12 @@ impl Staging {
     }
 
     /// Where to build.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.built.path()
     }
 
     /// Syncs the folder and puts it in its place.
-    pub(super) fn finish(self) -> Result<(), FileError> {
+    pub(crate) fn finish(self) -> Result<(), FileError> {
         let target = &self.target;
         sync_folder(self.built.path())?;
         // Replaces nothing but an empty folder: with anything else at the target, the system refuses.

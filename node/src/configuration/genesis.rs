@@ -7,8 +7,9 @@ use std::path::Path;
 
 use quorate_crypto::{Digest, Domain, PublicKey, hash};
 use quorate_protocol::codec::{List, encode};
-use quorate_protocol::configuration::{ClusterId, Configuration, ConfigurationError, Member, Parameters};
+use quorate_protocol::configuration::{ClusterId, Configuration, ConfigurationError, InitialState, Member, Parameters};
 use quorate_protocol::number::ReplicaId;
+use quorate_protocol::time::WallTime;
 use serde::{Deserialize, Serialize};
 
 use super::address;
@@ -40,10 +41,24 @@ impl Genesis {
     /// # Errors
     /// [`ConfigurationError`] names the first relation that does not hold.
     pub fn new(created: Digest, members: Vec<Member>, parameters: Parameters) -> Result<Self, ConfigurationError> {
+        Self::with_state(created, members, parameters, None)
+    }
+
+    /// The same for a cluster that begins with a state, if one is given.
+    ///
+    /// # Errors
+    /// As [`Genesis::new`].
+    pub fn with_state(
+        created: Digest,
+        members: Vec<Member>,
+        parameters: Parameters,
+        initial: Option<InitialState>,
+    ) -> Result<Self, ConfigurationError> {
         let count = members.len();
         let members = List::new(members).ok_or(ConfigurationError::Members(count))?;
-        let cluster = identity(&created, &members, &parameters);
-        Ok(Self { created, configuration: Configuration::new(cluster, members, parameters)? })
+        let cluster = identity(&created, &members, &parameters, initial.as_ref());
+        let configuration = Configuration::new(cluster, members, parameters)?.with_initial_state(initial);
+        Ok(Self { created, configuration })
     }
 
     /// Reads and checks a genesis file.
@@ -51,16 +66,29 @@ impl Genesis {
     /// # Errors
     /// [`FileError`] says what is wrong in which line and how to mend it; a file that was edited is refused.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        let document = Document::read(path)?;
+        Self::read(&Document::read(path)?)
+    }
+
+    /// The same with the bytes of such a file, which stand at `path` as far as messages say.
+    ///
+    /// # Errors
+    /// As [`Genesis::load`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
+        Self::read(&Document::of(path, bytes.to_vec())?)
+    }
+
+    fn read(document: &Document) -> Result<Self, FileError> {
         let file: GenesisFile = document.parse()?;
         if file.format != FORMAT {
             let mend = "use the version of quorate that the cluster was founded with, or a later one";
             return Err(document.refuse_key("format", format!("this program reads format {FORMAT}"), mend));
         }
-        let created = read_digest(&document, "created", &file.created)?;
-        let stated = read_digest(&document, "cluster", &file.cluster)?;
-        let members = read_members(&document, &file.members)?;
-        let genesis = Self::new(created, members, file.parameters).map_err(|error| explain(&document, &error))?;
+        let created = read_digest(document, "created", &file.created)?;
+        let stated = read_digest(document, "cluster", &file.cluster)?;
+        let members = read_members(document, &file.members)?;
+        let initial = file.state.map(|table| table.read(document)).transpose()?;
+        let genesis =
+            Self::with_state(created, members, file.parameters, initial).map_err(|error| explain(document, &error))?;
         if genesis.cluster().digest() != &stated {
             let found = format!("the rest of the file has the digest {}: it was edited", genesis.cluster().digest());
             return Err(document.refuse_key("cluster", found, MEND_COPY));
@@ -85,6 +113,7 @@ impl Genesis {
             cluster: self.cluster().digest().to_string(),
             created: self.created.to_string(),
             parameters: self.configuration.parameters().clone(),
+            state: self.configuration.initial_state().map(StateTable::new),
             members: self.configuration.replicas().zip(self.configuration.members()).map(MemberTable::new).collect(),
         };
         let body = toml::to_string(&file);
@@ -104,7 +133,29 @@ struct GenesisFile {
     created: String,
     #[serde(with = "ParametersTable")]
     parameters: Parameters,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    state: Option<StateTable>,
     members: Vec<MemberTable>,
+}
+
+/// The state with which the cluster begins: that of slot 0.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateTable {
+    application_root: String,
+    /// In nanoseconds since 1970.
+    time_ns: u64,
+}
+
+impl StateTable {
+    fn new(state: &InitialState) -> Self {
+        Self { application_root: state.application.to_string(), time_ns: state.time.nanoseconds() }
+    }
+
+    fn read(&self, document: &Document) -> Result<InitialState, FileError> {
+        let application = read_digest(document, "state.application_root", &self.application_root)?;
+        Ok(InitialState { application, time: WallTime::from_nanoseconds(self.time_ns) })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,14 +187,23 @@ impl MemberTable {
     }
 }
 
-/// The digest of everything in the file but itself. Each part has a fixed length or begins with its count.
-fn identity(created: &Digest, members: &List<Member, { ReplicaId::COUNT_MAX }>, parameters: &Parameters) -> ClusterId {
+/// The digest of everything in the file but itself. Each part has a fixed length or begins with its count; the state, where
+/// there is one, is what follows the parameters.
+fn identity(
+    created: &Digest,
+    members: &List<Member, { ReplicaId::COUNT_MAX }>,
+    parameters: &Parameters,
+    initial: Option<&InitialState>,
+) -> ClusterId {
     let roles = vec![Role::Voter as u8; members.len()];
     // Addresses may be of any length until a configuration was built of them: they are bounded by the file or by
     // the command line, far below what an encoding may have.
     let members = encode(members).expect("31 members are far below the limit of an encoding");
     let parameters = encode(parameters).expect("parameters with bounded lists are far below the limit");
-    let parts = [&FORMAT.to_le_bytes()[..], created.as_bytes(), &members, &roles, &parameters];
+    let root = initial.map_or(&[][..], |state| state.application.as_bytes());
+    let time = initial.map(|state| state.time.nanoseconds().to_le_bytes());
+    let time = time.as_ref().map_or(&[][..], |time| &time[..]);
+    let parts = [&FORMAT.to_le_bytes()[..], created.as_bytes(), &members, &roles, &parameters, root, time];
     ClusterId::new(hash(Domain::Genesis, &parts))
 }
 
@@ -246,6 +306,31 @@ mod tests {
         let listed = genesis(Parameters { clients, ..Parameters::default() });
         let (_folder, path) = written(&listed.to_toml());
         assert_eq!(Genesis::load(&path).unwrap(), listed);
+    }
+
+    #[test]
+    fn the_state_that_a_cluster_begins_with_is_part_of_its_identity() {
+        let members: Vec<Member> = (0..4).map(member).collect();
+        let with = |initial| {
+            let created = Digest::from_bytes([7; 32]);
+            Genesis::with_state(created, members.clone(), Parameters::default(), initial).unwrap()
+        };
+        let state = |root, time| {
+            let (application, time) = (Digest::from_bytes([root; 32]), WallTime::from_nanoseconds(time));
+            Some(InitialState { application, time })
+        };
+        let founded = with(state(5, 1_700_000_000_123_456_789));
+        let others = [with(None), with(state(6, 1_700_000_000_123_456_789)), with(state(5, 0))];
+        assert!(others.iter().all(|other| other.cluster() != founded.cluster()));
+        assert_eq!(others[0], genesis(Parameters::default()), "those without one are what they were");
+        let text = founded.to_toml();
+        let (_folder, path) = written(&text);
+        assert_eq!(Genesis::load(&path).unwrap(), founded);
+        for (from, to) in [("application_root = \"05", "application_root = \"06"), ("6789", "6788")] {
+            let (_folder, path) = written(&text.replacen(from, to, 1));
+            let problem = Genesis::load(&path).unwrap_err().to_string();
+            assert!(problem.ends_with("it was edited"), "{problem}");
+        }
     }
 
     #[test]

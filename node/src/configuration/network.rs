@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use quorate_crypto::{Digest, SigningKey};
-use quorate_protocol::configuration::{Member, Parameters};
+use quorate_protocol::configuration::{InitialState, Member, Parameters};
 use quorate_protocol::number::ReplicaId;
 
 use super::file_error::FileError;
@@ -52,6 +52,8 @@ pub struct Plan {
     pub parameters: Parameters,
     /// What each replica may use of its machine.
     pub resources: Resources,
+    /// The state that it begins with, if it does: then that is to be put into each replica's folder.
+    pub initial: Option<InitialState>,
 }
 
 impl Plan {
@@ -73,6 +75,7 @@ impl Plan {
             addresses: hosts.iter().enumerate().map(place).collect(),
             parameters: Parameters::default(),
             resources: Resources::default(),
+            initial: None,
         }
     }
 
@@ -117,8 +120,9 @@ impl NewNetwork {
             peer_address: addresses.peer.clone(),
             client_address: addresses.client.clone(),
         });
-        let genesis = Genesis::new(Digest::from_bytes(created), members.collect(), plan.parameters)
-            .map_err(|source| FileError::Plan { source })?;
+        let genesis =
+            Genesis::with_state(Digest::from_bytes(created), members.collect(), plan.parameters, plan.initial)
+                .map_err(|source| FileError::Plan { source })?;
         let text = genesis.to_toml();
         write_new(&staging.path().join(GENESIS), text.as_bytes(), MODE_PUBLIC)?;
         let resources = plan.resources.fitting(genesis.configuration().parameters());
@@ -130,6 +134,17 @@ impl NewNetwork {
         }
         create_client(&client_folder(staging.path()), &text)?;
         Ok(Self { staging, network: Network { folder: folder.to_owned(), genesis } })
+    }
+
+    /// Its genesis.
+    pub fn genesis(&self) -> &Genesis {
+        &self.network.genesis
+    }
+
+    /// Where the states of its replicas are to be put while it is not in its place.
+    pub fn state_folders(&self) -> Vec<PathBuf> {
+        let folder = |id| replica_folder(self.staging.path(), id).join(replica::DATA).join(replica::STATE);
+        self.network.genesis.configuration().replicas().map(folder).collect()
     }
 
     /// Puts it in its place.

@@ -26,6 +26,9 @@ pub(super) const DATA: &str = "data";
 /// The folder of its log, in that.
 pub(crate) const LOG: &str = "log";
 
+/// The folder of its checkpoints, in that.
+pub(crate) const STATE: &str = "state";
+
 /// Largest datagram that is ever tried, in bytes: above it a burst of them no longer fits what the kernel takes at once.
 const MTU_MAX: u16 = 6500;
 
@@ -111,18 +114,31 @@ impl Default for Recording {
     }
 }
 
+/// What the process of a replica's folder does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It is the member, and votes.
+    #[default]
+    Voter,
+    /// It stands by the member, under a key of its own: it executes what the members decide, and never votes. (PROTOCOL §11)
+    Standby,
+}
+
 /// Everything that a replica starts with.
 #[derive(Debug)]
 pub struct ReplicaConfiguration {
-    /// Which member it is.
+    /// Which member it is, or stands by.
     pub id: ReplicaId,
+    /// Whether it is that member.
+    pub role: Role,
     /// The cluster that it belongs to.
     pub genesis: Genesis,
-    /// Its private key: the one whose public half the genesis lists.
+    /// Its private key: a voter's is the one whose public half the genesis lists.
     pub key: SigningKey,
     /// The folder of its log and checkpoints.
     pub data: PathBuf,
-    /// `host:port` on which it listens for other replicas.
+    /// `host:port` on which it listens for other replicas; a standby does not.
     pub listen_peer: String,
     /// `host:port` on which it listens for clients.
     pub listen_client: String,
@@ -159,7 +175,13 @@ impl ReplicaConfiguration {
             return Err(document.refuse_key("replica", problem, "give each machine the folder of its own replica"));
         };
         let key = key_file::load(&folder.join(&file.key))?;
-        if key.public_key() != member.key {
+        if file.role == Role::Standby && genesis.configuration().member_with_key(&key.public_key()).is_some() {
+            let problem = "it holds the key of a member, and a standby has one of its own";
+            let mend =
+                "make the folder with `quorate standby create`; `quorate standby promote` gives it a member's key";
+            return Err(document.refuse_key("key", problem, mend));
+        }
+        if file.role == Role::Voter && key.public_key() != member.key {
             let problem = format!("it holds the key {}, but replica {id} has {}", key.public_key(), member.key);
             return Err(document.refuse_key("key", problem, "give each machine the folder of its own replica"));
         }
@@ -169,6 +191,7 @@ impl ReplicaConfiguration {
             admin: file.admin.map(|admin| checked(&document, "admin", admin)).transpose()?,
             data: folder.join(&file.data),
             id,
+            role: file.role,
             key,
             genesis,
             resources,
@@ -179,9 +202,7 @@ impl ReplicaConfiguration {
 
 /// The text of `replica.toml` for replica `id`.
 pub(super) fn to_toml(id: ReplicaId, admin: &str, resources: &Resources) -> String {
-    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads } = resources;
-    let recording = Recording::default().bytes_max;
-    let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
+    let resources = resources_toml(resources);
     format!(
         "\
 # Replica {id}: what concerns its machine alone. Paths are relative to this folder.
@@ -199,6 +220,58 @@ admin = \"{admin}\"
 # peer = \"0.0.0.0:4100\"
 # client = \"0.0.0.0:4101\"
 
+{resources}"
+    )
+}
+
+/// The text of `replica.toml` for a standby beside replica `id`.
+pub(super) fn standby_toml(id: ReplicaId, listen_client: &str, resources: &Resources) -> String {
+    let resources = resources_toml(resources);
+    format!(
+        "\
+# A standby beside replica {id}, whose place it may take. Paths are relative to this folder.
+
+role = \"standby\"
+replica = {id}
+genesis = \"genesis.toml\"
+key = \"standby.key\"
+data = \"data\"
+
+# Where it answers clients.
+[listen]
+client = \"{listen_client}\"
+
+{resources}"
+    )
+}
+
+/// The text of `replica.toml` for a standby that has become replica `id`.
+pub(super) fn promoted_toml(id: ReplicaId, resources: &Resources) -> String {
+    let resources = resources_toml(resources);
+    format!(
+        "\
+# Replica {id}, which was a standby. Paths are relative to this folder.
+
+replica = {id}
+genesis = \"genesis.toml\"
+key = \"replica.key\"
+data = \"data\"
+
+# Where it listens, if that differs from its addresses in the genesis, for instance behind a translation of addresses.
+[listen]
+# peer = \"0.0.0.0:4100\"
+# client = \"0.0.0.0:4101\"
+
+{resources}"
+    )
+}
+
+fn resources_toml(resources: &Resources) -> String {
+    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads } = resources;
+    let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
+    let recording = Recording::default().bytes_max;
+    format!(
+        "\
 [resources]
 # A segment of the log, and the most that all of them take on disk.
 log_segment_bytes = \"{log_segment_bytes}\"
@@ -223,6 +296,8 @@ mtu_max = {mtu_max}
 #[serde(deny_unknown_fields)]
 struct ReplicaFile {
     replica: u8,
+    #[serde(default)]
+    role: Role,
     genesis: PathBuf,
     key: PathBuf,
     data: PathBuf,

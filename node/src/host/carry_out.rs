@@ -95,7 +95,7 @@ impl Host {
 
     /// What does not go out is counted by the transport, and sent again when a status shows that it is missed.
     fn send_frame(&self, to: ReplicaId, message: &Message, frame: bytes::Bytes) {
-        self.peers.send(to, lane(message), frame).ok();
+        self.others.send(to, message, frame);
     }
 
     fn keep_evidence(&mut self, evidence: &Evidence) {
@@ -123,6 +123,9 @@ impl Host {
             Notice::TransferEnded { sequence } => tracing::info!(%sequence, "state transfer ended"),
             Notice::NotVoting { reason: NotVoting::Lost(loss) } => {
                 tracing::warn!(?loss, "this replica lost votes: it executes, and votes again in the next epoch");
+            }
+            Notice::NotVoting { reason: NotVoting::StandsBy } => {
+                tracing::info!(member = %self.machine.id(), "stands by");
             }
             Notice::NotVoting { reason: NotVoting::Asking { .. } } => {
                 tracing::info!("asks the others what it has said before it votes");

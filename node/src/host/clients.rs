@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
@@ -9,16 +10,18 @@ use quorate_protocol::application::Reading;
 use quorate_protocol::batch::RequestId;
 use quorate_protocol::codec::{Blob, Encode};
 use quorate_protocol::message::{
-    ClientMessage, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame, to_frame,
+    CURSOR_BYTES_MAX, ClientMessage, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame,
+    to_frame,
 };
 use quorate_protocol::number::RequestNumber;
 use quorate_protocol::verify::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Host;
 use super::executor::{Command, WantedReading};
 use super::keeper::Question;
+use super::lending::{BackupQuestion, WantedPiece};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
+use super::{Event, Host};
 use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
 
 /// Keys that one connection serves, at most; one that gave way and comes back counts again.
@@ -36,6 +39,11 @@ const QUESTIONS_PER_CONNECTION_MAX: usize = 8;
 /// to be ordered.
 const READS_MAX: usize = 512;
 const READS_PER_CONNECTION_MAX: usize = 256;
+
+/// Questions for checkpoints and pieces of them that are not answered yet: of all clients, and of one connection. What is
+/// asked beyond that is not answered.
+const BACKUP_QUESTIONS_MAX: usize = 4;
+const BACKUP_QUESTIONS_PER_CONNECTION_MAX: usize = 1;
 
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
@@ -57,6 +65,8 @@ pub(super) struct Clients {
     questions: Arc<Semaphore>,
     /// The places for reads.
     reads: Arc<Semaphore>,
+    /// The places for questions for checkpoints.
+    backups: Arc<Semaphore>,
 }
 
 struct Connection {
@@ -67,6 +77,8 @@ struct Connection {
     questions: Arc<Semaphore>,
     /// The places for its own reads.
     reads: Arc<Semaphore>,
+    /// The places for its own questions for checkpoints.
+    backups: Arc<Semaphore>,
     /// Bound: [`KEYS_MAX`].
     keys: BTreeSet<PublicKey>,
 }
@@ -81,6 +93,7 @@ impl Clients {
             unchecked: Vec::new(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             reads: Arc::new(Semaphore::new(READS_MAX)),
+            backups: Arc::new(Semaphore::new(BACKUP_QUESTIONS_MAX)),
         }
     }
 
@@ -110,7 +123,7 @@ impl Clients {
 
     /// An answer that the client can do without, since it has the read ordered where none comes: who takes answers too slowly
     /// does not get it, and keeps the connection.
-    fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
+    pub(super) fn try_answer(&self, connection: ConnectionId, message: &impl Encode) {
         if let Ok(frame) = to_frame(message) {
             self.server.try_send(connection, frame).ok();
         }
@@ -128,6 +141,7 @@ impl Clients {
             attached: 0,
             questions: Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX)),
             reads: Arc::new(Semaphore::new(READS_PER_CONNECTION_MAX)),
+            backups: Arc::new(Semaphore::new(BACKUP_QUESTIONS_PER_CONNECTION_MAX)),
             keys: BTreeSet::new(),
         };
         self.connections.insert(connection, connected);
@@ -187,6 +201,11 @@ impl Clients {
         places([&self.connections.get(&connection)?.reads, &self.reads])
     }
 
+    /// A place for a question for a checkpoint, if one is free.
+    fn place_for_backup(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
+        places([&self.connections.get(&connection)?.backups, &self.backups])
+    }
+
     fn is_connected(&self, connection: ConnectionId) -> bool {
         self.connections.contains_key(&connection)
     }
@@ -238,6 +257,18 @@ impl Host {
     ) -> anyhow::Result<()> {
         match message {
             ClientMessage::Attach { client, signature } => self.clients.on_attach(connection, client, &signature),
+            ClientMessage::Standby(frame) => {
+                if !self.on_standby(connection, &frame) {
+                    self.counters.invalid_from_clients += 1;
+                    let text = "what no standby says".to_owned();
+                    self.clients.close(connection, CODE_MALFORMED, text);
+                }
+            }
+            ClientMessage::Request(request) if self.others.are_doors() => {
+                if let Some(RequestId { client, number, .. }) = request.claimed_id() {
+                    self.refuse(connection, client, number, "a standby has nothing ordered: ask a member".to_owned());
+                }
+            }
             ClientMessage::Request(request) => {
                 self.clients.unchecked.push(Received { connection, request, _permit: permit });
             }
@@ -253,6 +284,16 @@ impl Host {
             ClientMessage::Read { client, number, operation } => {
                 self.on_read(connection, (client, number), operation, permit)?;
             }
+            ClientMessage::Checkpoint { number } => self.on_backup_question(connection, number, None, permit)?,
+            ClientMessage::Part { cursor, .. } if cursor.len() > CURSOR_BYTES_MAX => {
+                self.counters.invalid_from_clients += 1;
+                let text = format!("a cursor of more than {CURSOR_BYTES_MAX} bytes");
+                self.clients.close(connection, CODE_MALFORMED, text);
+            }
+            ClientMessage::Part { number, sequence, cursor, offset } => {
+                let piece = WantedPiece { sequence, cursor, offset };
+                self.on_backup_question(connection, number, Some(piece), permit)?;
+            }
             ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
                 Some(places) => {
                     let question = Question { connection, number, query, _permit: permit, _places: places };
@@ -263,6 +304,42 @@ impl Host {
             },
         }
         Ok(())
+    }
+
+    /// Has a question for a checkpoint answered, or one for a piece of it when its turn has come. Whoever is connected may
+    /// ask: what a proved read shows of a key, to any client that the policy admits, this shows of all. (PROTOCOL §8)
+    fn on_backup_question(
+        &mut self,
+        connection: ConnectionId,
+        number: RequestNumber,
+        piece: Option<WantedPiece>,
+        permit: Permit,
+    ) -> anyhow::Result<()> {
+        let Some(places) = self.clients.place_for_backup(connection) else {
+            // The client asks again, or another replica.
+            self.counters.busy += 1;
+            return Ok(());
+        };
+        let question = BackupQuestion { connection, number, piece, _permit: permit, _places: places };
+        let wait = self.pace.wait(Instant::now());
+        if wait.is_zero() {
+            return self.executor.lend(question);
+        }
+        let events = self.events.clone();
+        // Bound: the places for these questions.
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            events.send(Event::BackupDue(question)).ok();
+        });
+        Ok(())
+    }
+
+    /// Hands over what was asked of a checkpoint.
+    pub(super) fn answer_backup(&mut self, question: &BackupQuestion, message: &ReplicaMessage) {
+        if let ReplicaMessage::Part { piece: Some(piece), .. } = message {
+            self.pace.spend(piece.bytes.len(), Instant::now());
+        }
+        self.clients.answer(question.connection, message);
     }
 
     /// Has the executed state read, if this replica may answer from it: else the client has the read ordered, at once.

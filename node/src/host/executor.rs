@@ -18,6 +18,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keeper::{Keep, Keeper, Question, WantedPart, keep};
+use super::lending::BackupQuestion;
 use super::start::Build;
 use super::{Event, priority};
 use crate::transport::{ConnectionId, Permit};
@@ -143,6 +144,14 @@ impl Executor {
     /// Its thread has ended.
     pub(super) fn prove(&self, question: Question) -> anyhow::Result<()> {
         self.keeper.send(Keep::Prove(question))
+    }
+
+    /// Has a client's question for a checkpoint, or a piece of it, answered.
+    ///
+    /// # Errors
+    /// Its thread has ended.
+    pub(super) fn lend(&self, question: BackupQuestion) -> anyhow::Result<()> {
+        self.keeper.send(Keep::Lend(question))
     }
 
     /// Says which checkpoint is stable.

@@ -1,5 +1,6 @@
 //! The checkpoints' own thread: what it hashes and writes never holds up execution.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use quorate_protocol::application::{Change, Changes};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, List, encode};
 use quorate_protocol::message::{
-    CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part, ReplicaMessage, StateRoot,
+    CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part, Piece, ReplicaMessage, StableState,
+    StateRoot,
 };
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use quorate_protocol::state::Index;
@@ -19,6 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::damage::advise;
+use super::lending::{BackupQuestion, Lending, WantedPiece};
 use super::staging::cursor;
 use super::{Event, priority};
 use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map, Snapshot};
@@ -29,6 +32,9 @@ const _: () = assert!(KEY_BYTES_MAX == ENTRY_KEY_BYTES_MAX);
 
 /// Bytes of entries in one part of a transferred state, about.
 const PART_BYTES: usize = 256 << 10;
+
+/// Bytes of a part that are handed to a client at once: together with what says so they fit a frame to a client.
+const PIECE_BYTES: usize = 512 << 10;
 
 /// How long a checkpoint below the stable one stays readable after a peer last read a part of it.
 const READ_LATELY: Duration = Duration::from_secs(5);
@@ -42,6 +48,7 @@ pub(super) enum Keep {
     Stable { certificate: StableCertificate, root: StateRoot },
     SendPart(WantedPart),
     Prove(Question),
+    Lend(BackupQuestion),
     Install { sequence: Sequence, index: Index, application: Vec<Entry>, protocol: Vec<Entry> },
 }
 
@@ -87,6 +94,8 @@ struct Keeping {
     /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
     /// Bound: one an interval in the window below the last, the last, and one.
     snapshots: Vec<Kept>,
+    /// Those that clients read whole.
+    lending: Lending,
     /// Slots of the window: a checkpoint that far below the last is not the stable one any more, or of no use to others.
     window: u64,
 }
@@ -94,7 +103,7 @@ struct Keeping {
 /// A state that stays readable.
 struct Kept {
     sequence: Sequence,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     read: Option<Instant>,
 }
 
@@ -107,7 +116,8 @@ impl Keeper {
         events: UnboundedSender<Event>,
     ) -> anyhow::Result<Self> {
         let mut keeping = Keeping::new(store, index, window, events);
-        if keeping.taken() > Sequence::ZERO {
+        // Also that of slot 0, with which a cluster may begin.
+        if keeping.store.latest().is_some() {
             keeping.keep_snapshot(keeping.taken())?;
         }
         let (commands, waiting) = channel();
@@ -144,8 +154,9 @@ pub(super) fn keep(keeper: &Sender<Keep>, command: Keep) -> anyhow::Result<()> {
 }
 
 impl Keeping {
-    const fn new(store: CheckpointStore, index: Index, window: u64, events: UnboundedSender<Event>) -> Self {
-        Self { store, index, stable: None, questions: Vec::new(), events, snapshots: Vec::new(), window }
+    fn new(store: CheckpointStore, index: Index, window: u64, events: UnboundedSender<Event>) -> Self {
+        let (questions, snapshots, lending) = (Vec::new(), Vec::new(), Lending::default());
+        Self { store, index, stable: None, questions, events, snapshots, lending, window }
     }
 
     /// The slot of the last checkpoint: what proofs are of.
@@ -185,6 +196,10 @@ impl Keeping {
                 }
             }
             Keep::Prove(question) => self.prove(question)?,
+            Keep::Lend(question) => {
+                let message = self.lend(&question).map_err(|error| advise(error, self.store.folder()))?;
+                self.events.send(Event::Lent { question, message: message.into() }).ok();
+            }
             Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
                 let part = self.part(sequence, cursor);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
@@ -212,7 +227,8 @@ impl Keeping {
         let snapshot = self.store.snapshot().context("taking a snapshot of the checkpoint store")?;
         // Where this replica lags, its own checkpoints are below the stable one, and none of them is said to be it.
         self.keep_from(sequence.saturating_sub(self.window));
-        self.snapshots.push(Kept { sequence, snapshot, read: None });
+        self.lending.expire(Instant::now());
+        self.snapshots.push(Kept { sequence, snapshot: Arc::new(snapshot), read: None });
         Ok(())
     }
 
@@ -254,41 +270,69 @@ impl Keeping {
         self.events.send(Event::Proved { question, message: message.into() }).ok();
     }
 
-    /// A part of the stable checkpoint: the protocol's entries first, then the application's. The cursor is the map's
-    /// letter and the last key sent.
+    /// Which checkpoint a client may read whole, or a piece of it.
+    fn lend(&mut self, question: &BackupQuestion) -> anyhow::Result<ReplicaMessage> {
+        let (number, now) = (question.number, Instant::now());
+        let Some(WantedPiece { sequence, cursor, offset }) = &question.piece else {
+            let newest = self.stable.clone().and_then(|(certificate, root)| {
+                let kept = self.snapshots.iter().find(|kept| kept.sequence == certificate.statement.sequence)?;
+                Some((StableState { certificate, root }, Arc::clone(&kept.snapshot)))
+            });
+            return Ok(ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) });
+        };
+        let part = match self.lending.read(*sequence, now) {
+            Some(snapshot) => part_of(&snapshot, *sequence, cursor.clone())?,
+            // A standby reads what peers may read.
+            None => self.part(*sequence, cursor.clone())?,
+        };
+        let piece = part.and_then(|part| {
+            let bytes = encode(&part).ok()?;
+            let begin = usize::try_from(*offset).ok().filter(|begin| *begin < bytes.len())?;
+            let end = bytes.len().min(begin + PIECE_BYTES);
+            Some(Piece { length: u32::try_from(bytes.len()).ok()?, bytes: bytes.slice(begin..end).into() })
+        });
+        Ok(ReplicaMessage::Part { number, piece })
+    }
+
+    /// A part of the stable checkpoint, for a peer.
     fn part(&mut self, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
-        // The store asserts that no key is longer than it takes, also where one only says where to begin.
-        if begin.len() > CURSOR_BYTES_MAX {
-            return Ok(None);
-        }
         let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
         kept.read = Some(Instant::now());
-        let snapshot = &kept.snapshot;
-        let (map, after) = match begin.split_first() {
-            None => (Map::Protocol, None),
-            Some((&cursor::PROTOCOL, after)) => (Map::Protocol, Some(after)),
-            Some((&cursor::APPLICATION, [])) => (Map::Application, None),
-            Some((&cursor::APPLICATION, after)) => (Map::Application, Some(after)),
-            Some(_) => return Ok(None),
-        };
-        let mut map = map;
-        let mut found = snapshot.read_part(map, after, PART_BYTES)?;
-        if found.is_empty() && map == Map::Protocol {
-            map = Map::Application;
-            found = snapshot.read_part(map, None, PART_BYTES)?;
-        }
-        found.truncate(PART_ENTRIES_MAX);
-        let letter = if map == Map::Protocol { cursor::PROTOCOL } else { cursor::APPLICATION };
-        let found: Vec<Entry> =
-            found.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() }).collect();
-        let next = cursor::after(letter, &found);
-        let found = List::new(found).unwrap_or(List::empty());
-        let (protocol, application) = match map {
-            Map::Protocol => (found, List::empty()),
-            Map::Application => (List::empty(), found),
-        };
-        Ok(Some(Part { sequence, cursor: begin, protocol, application, next }))
+        part_of(&kept.snapshot, sequence, begin)
     }
+}
+
+/// A part of a checkpoint: the protocol's entries first, then the application's. The cursor is the map's letter and the
+/// last key sent. None, if no part begins there.
+fn part_of(snapshot: &Snapshot, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
+    // The store asserts that no key is longer than it takes, also where one only says where to begin.
+    if begin.len() > CURSOR_BYTES_MAX {
+        return Ok(None);
+    }
+    let (map, after) = match begin.split_first() {
+        None => (Map::Protocol, None),
+        Some((&cursor::PROTOCOL, after)) => (Map::Protocol, Some(after)),
+        Some((&cursor::APPLICATION, [])) => (Map::Application, None),
+        Some((&cursor::APPLICATION, after)) => (Map::Application, Some(after)),
+        Some(_) => return Ok(None),
+    };
+    let mut map = map;
+    let mut found = snapshot.read_part(map, after, PART_BYTES)?;
+    if found.is_empty() && map == Map::Protocol {
+        map = Map::Application;
+        found = snapshot.read_part(map, None, PART_BYTES)?;
+    }
+    found.truncate(PART_ENTRIES_MAX);
+    let letter = if map == Map::Protocol { cursor::PROTOCOL } else { cursor::APPLICATION };
+    let found: Vec<Entry> =
+        found.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() }).collect();
+    let next = cursor::after(letter, &found);
+    let found = List::new(found).unwrap_or(List::empty());
+    let (protocol, application) = match map {
+        Map::Protocol => (found, List::empty()),
+        Map::Application => (List::empty(), found),
+    };
+    Ok(Some(Part { sequence, cursor: begin, protocol, application, next }))
 }
 
 impl Kept {
@@ -303,8 +347,6 @@ fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use quorate_protocol::codec::decode;
     use quorate_protocol::number::Epoch;
     use quorate_protocol::state::{DEPTH, Proof};
@@ -437,5 +479,62 @@ mod tests {
         assert_eq!(value(1, b"absent"), Ok(None));
         assert_eq!(value(2, &[]), Ok(None));
         assert_eq!(value(3, &vec![b'a'; KEY_BYTES_MAX + 1]), Ok(None));
+    }
+    fn lend(piece: Option<WantedPiece>) -> Keep {
+        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        Keep::Lend(BackupQuestion {
+            connection: ConnectionId(1),
+            number: RequestNumber::new(7),
+            piece,
+            _permit: Permit::of_a_test(),
+            _places: [place(), place()],
+        })
+    }
+
+    fn piece(sequence: u64, offset: usize) -> Keep {
+        let (sequence, cursor) = (Sequence::new(sequence), Blob::EMPTY);
+        lend(Some(WantedPiece { sequence, cursor, offset: u32::try_from(offset).unwrap() }))
+    }
+
+    fn lent(commands: impl IntoIterator<Item = Keep>) -> Vec<ReplicaMessage> {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut said): (_, UnboundedReceiver<Event>) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 4, events);
+        commands.into_iter().for_each(|command| keeping.on_command(command).unwrap());
+        let answer = |event| match event {
+            Event::Lent { message, .. } => Some(*message),
+            _ => None,
+        };
+        std::iter::from_fn(|| said.try_recv().ok()).filter_map(answer).collect()
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_client_reads_stays_whole_while_later_ones_are_stable() {
+        let large = Bytes::from(vec![7; 3 * PIECE_BYTES / 2]);
+        let set = |value: &Bytes| vec![(KEY.into(), Some(value.clone()))];
+        let before = [lend(None), checkpoint(128, set(&large)), lend(None), stable(128), lend(None)];
+        let later = (2..6).flat_map(|round| [checkpoint(128 * round, set(&Bytes::new())), stable(128 * round)]);
+        let read = [piece(128, 0), piece(128, PIECE_BYTES), piece(128, 1 << 30), piece(640, 0)];
+        let mut said = lent(before.into_iter().chain(later).chain(read)).into_iter();
+        let mut offers = said.by_ref().take(3).map(|message| match message {
+            ReplicaMessage::Checkpoint { checkpoint, .. } => {
+                checkpoint.map(|state| state.certificate.statement.sequence.value())
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!([offers.next(), offers.next(), offers.next()], [Some(None), Some(None), Some(Some(128))]);
+        drop(offers);
+        let pieces: Vec<Option<Piece>> = said
+            .map(|message| match message {
+                ReplicaMessage::Part { piece, .. } => piece,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let [Some(first), Some(second), None, None] = &pieces[..] else { panic!("{pieces:?}") };
+        let whole = Bytes::from([&first.bytes[..], &second.bytes[..]].concat());
+        assert_eq!(whole.len(), first.length as usize);
+        let part: Part = decode(&whole).unwrap();
+        assert_eq!(part.application[0].value, large.into());
     }
 }

@@ -66,7 +66,7 @@ pub struct LinkReport {
 pub struct Report {
     /// Its number.
     pub id: u8,
-    /// `primary`, `backup`, or `learner` if it has lost votes.
+    /// `primary`, `backup`, `learner` if it has lost votes, or `standby`.
     pub role: &'static str,
     /// Why it does not vote, if it does not, and what it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,6 +140,7 @@ impl Host {
             id: machine.id().value(),
             role: match machine.not_voting() {
                 Some(NotVoting::Lost(_)) => "learner",
+                Some(NotVoting::StandsBy) => "standby",
                 _ if primary == machine.id() => "primary",
                 _ => "backup",
             },
@@ -182,7 +183,7 @@ impl Host {
             drops: status.drops,
             last_error: status.last_error.map(|error| error.to_string()),
         };
-        self.peers.links().into_iter().map(link).collect()
+        self.others.links().into_iter().map(link).collect()
     }
 }
 
@@ -192,6 +193,7 @@ fn waits_for(machine: &Replica, reason: NotVoting) -> String {
         NotVoting::Asking { answers, needed } => {
             return format!("others to tell what it said before: {answers} of {needed} did");
         }
+        NotVoting::StandsBy => return format!("promotion to replica {}", machine.id()),
         NotVoting::Lost(loss) => loss,
     };
     let why = match loss {

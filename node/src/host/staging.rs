@@ -1,4 +1,4 @@
-//! What peers may make of a transferred state: its parts are put together in memory, so they are in order and bounded.
+//! What may be made of a state that comes in parts, from a peer or for a backup: they are in order and bounded.
 //!
 //! The core asks one source for part after part until it says that there is no more. A source that lies might go on for
 //! ever: with keys that it sent already, or with ever new ones. Its part that does so is the last that is staged, its next
@@ -13,17 +13,17 @@ const ENTRY_BYTES: u64 = 64;
 const _: () = assert!(size_of::<Entry>() as u64 <= ENTRY_BYTES, "an entry costs no more than it is charged for");
 
 /// Where a part begins: one of the two maps, and the last key of it that was sent.
-pub(super) mod cursor {
+pub(crate) mod cursor {
     use super::{Blob, Entry};
 
     /// The protocol's own entries, which come first.
-    pub(in crate::host) const PROTOCOL: u8 = b'p';
+    pub(crate) const PROTOCOL: u8 = b'p';
 
     /// The application's entries.
-    pub(in crate::host) const APPLICATION: u8 = b'a';
+    pub(crate) const APPLICATION: u8 = b'a';
 
     /// The place after the last of `entries`; `None` if there are none.
-    pub(in crate::host) fn after(map: u8, entries: &[Entry]) -> Option<Blob> {
+    pub(crate) fn after(map: u8, entries: &[Entry]) -> Option<Blob> {
         let key = &entries.last()?.key;
         let mut cursor = Vec::with_capacity(key.len() + 1);
         cursor.push(map);
@@ -34,7 +34,7 @@ pub(super) mod cursor {
 
 /// Why what was sent is no state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     /// A key is not greater than the one before.
     #[error("its keys do not ascend")]
     Order,
@@ -45,7 +45,7 @@ pub(super) enum Refused {
 
 /// How far the state that is being transferred has come.
 #[derive(Debug)]
-pub(super) struct Staging {
+pub(crate) struct Staging {
     bytes_max: u64,
     bytes: u64,
     /// The last key of each map.
@@ -56,7 +56,7 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Nothing is transferred yet. A state may take `bytes_max` bytes, [`ENTRY_BYTES`] counted for each entry.
-    pub(super) fn new(bytes_max: u64) -> Self {
+    pub(crate) fn new(bytes_max: u64) -> Self {
         Self { bytes_max, bytes: 0, protocol: None, application: None, is_refused: false }
     }
 
@@ -74,7 +74,7 @@ impl Staging {
     ///
     /// # Errors
     /// [`Refused`]: the state is none, and these entries are not to be staged.
-    pub(super) fn admit(&mut self, protocol: &[Entry], application: &[Entry]) -> Result<(), Refused> {
+    pub(crate) fn admit(&mut self, protocol: &[Entry], application: &[Entry]) -> Result<(), Refused> {
         let outcome = self.refuse_entries(protocol, application);
         self.is_refused |= outcome.is_err();
         outcome
@@ -100,13 +100,17 @@ impl Staging {
     /// longer than any: what follows those could not be asked for. It then brings nothing and is the last, so that the core
     /// finds that its source lied.
     pub(super) fn cut(&self, part: &mut Part) {
-        let end = cursor::after(cursor::APPLICATION, &part.application)
-            .or_else(|| cursor::after(cursor::PROTOCOL, &part.protocol));
-        let is_astray = part.next.is_some() && part.next != end;
-        if self.is_refused || is_astray || !part.is_within_bounds() {
+        if self.is_refused || is_astray(part) {
             (part.protocol, part.application, part.next) = (List::empty(), List::empty(), None);
         }
     }
+}
+
+/// Whether a part leads elsewhere than to where its entries end, or holds keys that are longer than any.
+pub(crate) fn is_astray(part: &Part) -> bool {
+    let end = cursor::after(cursor::APPLICATION, &part.application)
+        .or_else(|| cursor::after(cursor::PROTOCOL, &part.protocol));
+    (part.next.is_some() && part.next != end) || !part.is_within_bounds()
 }
 
 #[cfg(test)]

@@ -26,11 +26,15 @@ use super::evidence::EvidenceFolder;
 use super::executor::Executor;
 use super::inbox::Inbox;
 use super::keeper::Keeper;
+use super::lending::Pace;
+use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
+use super::standbys::Allowance;
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
-use crate::configuration::{LOG, ReplicaConfiguration};
+use crate::client::local;
+use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
 use crate::recording::{self, Recorder, recorder};
 use crate::storage::checkpoint::{CheckpointStore, Map};
@@ -38,7 +42,7 @@ use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
 use crate::transport::{
     AcceptedKeys, ClientEvent, ClientLimits, ClientServer, ClientServerOptions, Member, PeerEvent, PeerNetwork,
-    PeerOptions, preferred,
+    PeerOptions, ReplicaLinkLimits, ReplicaLinks, ReplicaLinksOptions, preferred,
 };
 
 /// Events of peers that wait for the host.
@@ -136,7 +140,7 @@ fn open_store(folder: &Path) -> anyhow::Result<CheckpointStore> {
 }
 
 fn state_folder(configuration: &ReplicaConfiguration) -> PathBuf {
-    configuration.data.join("state")
+    configuration.data.join(STATE)
 }
 
 type OpenedState = (CheckpointStore, Index, Box<dyn Application + Send>, Option<DurableCheckpoint>);
@@ -262,7 +266,10 @@ fn assemble(
 ) -> anyhow::Result<(Host, Sources)> {
     let Opened { log, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
-    let (peers, peer_events) = start_peers(files, &configuration)?;
+    let (others, peer_events) = match files.role {
+        Role::Voter => start_peers(files, &configuration)?,
+        Role::Standby => start_doors(files, &configuration)?,
+    };
     let (clients, client_events) = start_clients(files, &configuration)?;
     let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
@@ -285,14 +292,15 @@ fn assemble(
     };
     let now = clock.now();
     let recorder = files.recording.is_on.then(|| record(files, &start, now)).flatten();
-    let machine = Replica::start(start, now).map_err(|error| explain_start(error, files))?;
-    // It may have been in a later epoch than the first.
+    let machine = start_machine(files.role, start, now).map_err(|error| explain_start(error, files))?;
+    // The log may have led it into a later epoch: what is said there is to be checked as of there.
     pool.follow(machine.configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
         clock,
-        peers,
+        others,
+        standbys: Allowance::new(Instant::now()),
         log,
         backlog: Backlog::default(),
         executor,
@@ -305,6 +313,8 @@ fn assemble(
         last_report: LastReport::default(),
         evidence,
         recorder,
+        pace: Pace::default(),
+        events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
 }
@@ -314,15 +324,33 @@ fn record(files: &ReplicaConfiguration, start: &Start, now: Now) -> Option<Recor
     let folder = files.data.join(recording::FOLDER);
     let identity = identity(files);
     let bytes_max = files.recording.bytes_max.bytes();
-    let begun = Recorder::begin(&recorder::Options { folder: folder.clone(), identity, bytes_max }, start, now);
+    let role = match files.role {
+        Role::Voter => recording::Role::Member,
+        Role::Standby => recording::Role::Standby,
+    };
+    let options = recorder::Options { folder: folder.clone(), identity, bytes_max, role };
+    let begun = Recorder::begin(&options, start, now);
     let folder = folder.display();
     begun.inspect_err(|error| tracing::warn!(%folder, %error, "cannot record: the replica goes on without")).ok()
+}
+
+/// Starts the core of a member, or of a standby.
+pub(crate) fn start_machine(role: Role, start: Start, now: Now) -> Result<Replica, StartError> {
+    match role {
+        Role::Voter => Replica::start(start, now),
+        Role::Standby => Replica::start_standby(start, now),
+    }
 }
 
 /// A state without the protocol's own part is a damaged one.
 fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
     match &error {
+        StartError::InitialState => {
+            let what = format!("{}: {error}", folder.display());
+            let mend = "move the folder away and keep the log: the replica takes the state from the others";
+            Problem::failed(what, mend).into()
+        }
         StartError::Checkpoint(_) => {
             advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
         }
@@ -333,7 +361,7 @@ fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Err
 fn start_peers(
     files: &ReplicaConfiguration,
     configuration: &Configuration,
-) -> anyhow::Result<(PeerNetwork, mpsc::Receiver<PeerEvent>)> {
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
     let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let members = configuration.replicas().zip(configuration.members());
@@ -343,7 +371,32 @@ fn start_peers(
     let mut options = PeerOptions::new(files.id, files.key.clone(), listen, members, cluster);
     options.mtu_upper_bound = files.resources.mtu_max;
     let network = PeerNetwork::start(options, events).with_context(|| format!("listening for replicas on {listen}"))?;
-    Ok((network, received))
+    Ok((Others::Members(network), received))
+}
+
+/// A standby dials all members but the one that it stands by, where they listen for clients.
+fn start_doors(
+    files: &ReplicaConfiguration,
+    configuration: &Configuration,
+) -> anyhow::Result<(Others, mpsc::Receiver<PeerEvent>)> {
+    let (events, received) = mpsc::channel(PEER_EVENTS_MAX);
+    let cluster = *configuration.cluster().digest().as_bytes();
+    let members = configuration.replicas().zip(configuration.members()).filter(|(id, _)| *id != files.id);
+    let members =
+        members.map(|(id, member)| Member { id, key: member.key, address: member.client_address.clone() }).collect();
+    let parameters = configuration.parameters();
+    let limits = ReplicaLinkLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
+    // Names are looked up again whenever a member is dialled: here they only say of which family the addresses are.
+    let found: Vec<SocketAddr> = configuration
+        .members()
+        .iter()
+        .filter_map(|member| member.client_address.to_socket_addrs().and_then(preferred).ok())
+        .collect();
+    let mut options = ReplicaLinksOptions::new(files.key.clone(), local(&found), members, cluster, limits);
+    options.mtu_upper_bound = files.resources.mtu_max;
+    let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
+    let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
+    Ok((Others::Doors(Doors::new(links, own, events)), received))
 }
 
 fn start_clients(
@@ -353,7 +406,8 @@ fn start_clients(
     let (events, received) = mpsc::channel(CLIENT_EVENTS_MAX);
     let cluster = *configuration.cluster().digest().as_bytes();
     let listen = resolve(&files.listen_client, "listen.client")?;
-    let limits = ClientLimits::for_requests(configuration.parameters().request_bytes_max);
+    let parameters = configuration.parameters();
+    let limits = ClientLimits::for_requests(parameters.request_bytes_max).with_batches(parameters.batch_bytes_max);
     let mut options = ClientServerOptions::new(files.key.clone(), listen, cluster, limits);
     if let ClientPolicy::Listed(keys) = &configuration.parameters().clients {
         options.accepted = AcceptedKeys::Listed(keys.iter().copied().collect());

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::configuration::network::{Addresses, Network, Plan};
 use crate::configuration::{ReplicaConfiguration, Size};
-use crate::transport::{ConnectionId, HOST_CODE_FIRST, Lane, LinkError, Member, PeerLimits, PeerOptions};
+use crate::transport::{ConnectionId, HOST_CODE_FIRST, Lane, LinkError, Member, PeerLimits, PeerNetwork, PeerOptions};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_mins(1);

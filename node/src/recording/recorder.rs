@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quorate_protocol::codec::List;
-use quorate_protocol::recording::{self, Digests, End, Item};
+use quorate_protocol::recording::{self, Digests, End, Item, Role};
 use quorate_protocol::replica::Start;
 use quorate_protocol::{Input, Now, Output};
 
@@ -47,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) identity: Identity,
     /// Most bytes of all of them. Earlier starts make room for this one.
     pub(crate) bytes_max: u64,
+    /// As what the core is started.
+    pub(crate) role: Role,
 }
 
 /// The recording of one start.
@@ -87,7 +89,7 @@ impl Recorder {
     /// # Errors
     /// The file cannot be made or written.
     pub(crate) fn begin(options: &Options, start: &Start, now: Now) -> io::Result<Self> {
-        let Options { folder, identity, bytes_max } = options;
+        let Options { folder, identity, bytes_max, role } = options;
         fs::create_dir_all(folder)?;
         let earlier = file::list(folder)?;
         let number = earlier.last().map_or(1, |found| found.start.saturating_add(1));
@@ -103,7 +105,7 @@ impl Recorder {
             is_urgent: false,
             is_closing: false,
         };
-        files.write_start(&header, start, now, &mut state)?;
+        files.write_start(&header, (start, *role, now), &mut state)?;
         tracing::info!(path = %files.path.display(), "recording");
         let shared =
             Arc::new(Shared { state: Mutex::new(state), has_work: Condvar::new(), is_written: Condvar::new() });
@@ -283,7 +285,12 @@ struct Files {
 
 impl Files {
     /// Writes the header and what the core is started with. What has no room ends the recording before it began.
-    fn write_start(&mut self, header: &Header, start: &Start, now: Now, state: &mut State) -> io::Result<()> {
+    fn write_start(
+        &mut self,
+        header: &Header,
+        (start, role, now): (&Start, Role, Now),
+        state: &mut State,
+    ) -> io::Result<()> {
         let mut writer = BufWriter::with_capacity(BULK_BYTES, &self.file);
         let header = header.encode();
         writer.write_all(&header)?;
@@ -298,7 +305,7 @@ impl Files {
             state.put(&item).map_err(Refused::Room)?;
             write(&mut state.waiting).map_err(Refused::Write)
         };
-        match recording::start(start, now, put) {
+        match recording::start(start, role, now, put) {
             Ok(()) => {}
             Err(Refused::Write(error)) => return Err(error),
             Err(Refused::Room(reason)) => {
@@ -380,7 +387,8 @@ mod tests {
             token: 1,
         };
         let identity = crate::host::identity(&files);
-        Recorder::begin(&Options { folder: folder.join("recording"), identity, bytes_max: 1 << 40 }, &start, NOW)
+        let folder = folder.join("recording");
+        Recorder::begin(&Options { folder, identity, bytes_max: 1 << 40, role: Role::Member }, &start, NOW)
     }
 
     fn items(folder: &Path) -> Vec<Item> {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::recording::{Configurations, Digests, End, Item, Items, RecordedInput, RecordedStart, Step};
+use quorate_protocol::recording::{
+    Configurations, Digests, End, Item, Items, RecordedInput, RecordedStart, Role, Step,
+};
 use quorate_protocol::replica::Replica;
 use quorate_protocol::{Input, Machine as _, Now, Output};
 
@@ -117,12 +119,15 @@ impl<'a> Player<'a> {
         if self.core.is_some() {
             bail!("a second start in one recording");
         }
-        let (start, now) = start.into_start(Arc::clone(&self.genesis), Arc::new(self.files.key.clone()))?;
+        let (start, role, now) = start.into_start(Arc::clone(&self.genesis), Arc::new(self.files.key.clone()))?;
         if start.id != self.files.id {
             bail!("a start of replica {}", start.id);
         }
         let started = catch_unwind(AssertUnwindSafe(|| {
-            let mut machine = Replica::start(start, now)?;
+            let mut machine = match role {
+                Role::Member => Replica::start(start, now)?,
+                Role::Standby => Replica::start_standby(start, now)?,
+            };
             let outputs = std::iter::from_fn(|| machine.poll_output()).collect();
             anyhow::Ok((machine, outputs))
         }));

@@ -8,7 +8,7 @@ use quorate_protocol::codec::List;
 use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, Sequence, View};
 use quorate_protocol::record::{Record, Recovered};
-use quorate_protocol::recording::Item;
+use quorate_protocol::recording::{Item, Role};
 use quorate_protocol::replica::{Replica, Start};
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::verify;
@@ -71,7 +71,8 @@ impl Subject {
             is_damaged: false,
             token: 7,
         };
-        let options = recorder::Options { folder: self.folder(), identity: identity(&self.files), bytes_max };
+        let options =
+            recorder::Options { folder: self.folder(), identity: identity(&self.files), bytes_max, role: Role::Member };
         let mut recorder = Recorder::begin(&options, &start, at(0)).unwrap();
         let mut machine = Replica::start(start, at(0)).unwrap();
         let drain = |machine: &mut Replica, recorder: &mut Recorder| {

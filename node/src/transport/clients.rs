@@ -43,6 +43,12 @@ const EVENTS_PER_CONNECTION_MIN: usize = 3;
 /// hold none, such as the question for a proof.
 const REQUEST_OVERHEAD_BYTES: u32 = 64 << 10;
 
+/// What a frame to a standby may hold beside a batch: more than the certificate of the largest cluster.
+const CERTIFICATE_OVERHEAD_BYTES: u32 = 64 << 10;
+
+/// Largest frame to a client, in bytes, if batches are not larger.
+pub(crate) const REPLY_FRAME_BYTES_MIN: u32 = 1 << 20;
+
 /// One connection of a client; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -80,7 +86,7 @@ impl ClientLimits {
         let held_bytes_max = frame_bytes_max.saturating_mul(2).max(1 << 20);
         Self {
             request_bytes_max: frame_bytes_max,
-            reply_bytes_max: 1 << 20,
+            reply_bytes_max: REPLY_FRAME_BYTES_MIN,
             queue_bytes_max: 4 << 20,
             queue_frames_max: 8192,
             queue_bytes_total_max: 256 << 20,
@@ -97,6 +103,19 @@ impl ClientLimits {
             idle: Duration::from_secs(30),
         }
     }
+
+    /// The same with room for batches of up to `batch_bytes_max` bytes on their way to standbys.
+    #[must_use]
+    pub fn with_batches(self, batch_bytes_max: u32) -> Self {
+        let reply_bytes_max = reply_frame_bytes_max(batch_bytes_max);
+        let queue_bytes_max = self.queue_bytes_max.max(2 * reply_bytes_max as usize);
+        Self { reply_bytes_max, queue_bytes_max, ..self }
+    }
+}
+
+/// Largest frame from a replica to a client: an answer, or a batch of up to so many bytes with its certificate for a standby.
+pub(crate) fn reply_frame_bytes_max(batch_bytes_max: u32) -> u32 {
+    batch_bytes_max.saturating_add(CERTIFICATE_OVERHEAD_BYTES).max(REPLY_FRAME_BYTES_MIN)
 }
 
 /// Largest frame of a client whose requests have up to so many bytes.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::transport::budget::Permit;
-use crate::transport::clients::request_frame_bytes_max;
+use crate::transport::clients::{REPLY_FRAME_BYTES_MIN, reply_frame_bytes_max, request_frame_bytes_max};
 use crate::transport::close::LinkError;
 use crate::transport::dial::{Target, keep_connected};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, transport_config};
@@ -56,7 +56,7 @@ impl ReplicaLinkLimits {
                 held_bytes_max: 0,
             },
             replies: LaneLimits {
-                frame_bytes_max: 1 << 20,
+                frame_bytes_max: REPLY_FRAME_BYTES_MIN,
                 queue_bytes_max: 0,
                 queue_frames_max: 0,
                 held_bytes_max: 4 << 20,
@@ -65,6 +65,15 @@ impl ReplicaLinkLimits {
             keep_alive: Duration::from_secs(1),
             idle: Duration::from_secs(10),
         }
+    }
+
+    /// The same for a standby, which is sent batches of up to `batch_bytes_max` bytes.
+    #[must_use]
+    pub fn with_batches(mut self, batch_bytes_max: u32) -> Self {
+        let replies = &mut self.replies;
+        replies.frame_bytes_max = reply_frame_bytes_max(batch_bytes_max);
+        replies.held_bytes_max = replies.held_bytes_max.max(replies.frame_bytes_max.saturating_mul(2));
+        self
     }
 }
 

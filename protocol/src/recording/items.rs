@@ -1,6 +1,6 @@
 //! From what a core is given to the items that say so.
 
-use super::{CHUNK_MAX, Digests, Event, Item};
+use super::{CHUNK_MAX, Digests, Event, Item, Role};
 use crate::codec::{Blob, List};
 use crate::input::Input;
 use crate::message::{Decided, Entry, FetchedBatch, Message, PrePrepare, Statements};
@@ -11,11 +11,11 @@ use crate::verify::{Payload, Spoken};
 /// From how many bytes on a part of a list is a frame.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Puts the items of a start at `now`, in order.
+/// Puts the items of a start as `role` at `now`, in order.
 ///
 /// # Errors
 /// That of `put`.
-pub fn start<E>(start: &Start, now: Now, mut put: impl FnMut(Item) -> Result<(), E>) -> Result<(), E> {
+pub fn start<E>(start: &Start, role: Role, now: Now, mut put: impl FnMut(Item) -> Result<(), E>) -> Result<(), E> {
     for (number, recovered) in &start.records {
         let (head, body) = recovered.encode();
         put(Item::Record { number: *number, head: head.into(), body: body.map(Blob::from) })?;
@@ -30,6 +30,7 @@ pub fn start<E>(start: &Start, now: Now, mut put: impl FnMut(Item) -> Result<(),
         is_damaged: start.is_damaged,
         token: start.token,
         now: now.into(),
+        role,
     })
 }
 

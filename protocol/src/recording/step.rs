@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::{Clocks, Digests, End, Event, Item};
+use super::{Clocks, Digests, End, Event, Item, Role};
 use crate::application::Results;
 use crate::codec::{Blob, CodecError};
 use crate::configuration::Configuration;
@@ -65,6 +65,7 @@ pub struct RecordedStart {
     is_damaged: bool,
     token: u64,
     now: Clocks,
+    role: Role,
 }
 
 /// An input that is yet to be checked.
@@ -124,14 +125,14 @@ impl Items {
                 self.records.push((number, head, body));
                 return Ok(None);
             }
-            Item::Start { id, checkpoint, first_record, is_damaged, token, now } => {
+            Item::Start { id, checkpoint, first_record, is_damaged, token, now, role } => {
                 let checkpoint = checkpoint.map(|(sequence, application_root)| DurableCheckpoint {
                     sequence,
                     application_root,
                     protocol: mem::take(&mut self.entries),
                 });
                 let records = mem::take(&mut self.records);
-                Step::Start(RecordedStart { id, checkpoint, records, first_record, is_damaged, token, now })
+                Step::Start(RecordedStart { id, checkpoint, records, first_record, is_damaged, token, now, role })
             }
             Item::Input { outputs, now, event } => {
                 let is_state = matches!(event, Event::StateStaged { .. });
@@ -148,7 +149,7 @@ impl Items {
 }
 
 impl RecordedStart {
-    /// What to start the core with, and when.
+    /// What to start the core with, as what, and when.
     ///
     /// # Errors
     /// [`Rejected::Record`].
@@ -156,8 +157,8 @@ impl RecordedStart {
         self,
         configuration: Arc<Configuration>,
         signer: Arc<dyn Signer + Send + Sync>,
-    ) -> Result<(Start, Now), Rejected> {
-        let Self { id, checkpoint, records, first_record, is_damaged, token, now } = self;
+    ) -> Result<(Start, Role, Now), Rejected> {
+        let Self { id, checkpoint, records, first_record, is_damaged, token, now, role } = self;
         let record = |(number, head, body): (RecordNumber, Blob, Option<Blob>)| {
             let body = body.as_ref().map(Blob::bytes);
             let recovered = Recovered::decode(head.bytes(), body, &configuration);
@@ -165,7 +166,7 @@ impl RecordedStart {
         };
         let records = records.into_iter().map(record).collect::<Result<_, _>>()?;
         let start = Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token };
-        Ok((start, now.into()))
+        Ok((start, role, now.into()))
     }
 }
 

@@ -46,6 +46,8 @@ pub(super) enum Standing {
     Voter,
     /// It has lost votes.
     Learner(Loss),
+    /// It executes beside a member whose votes it does not have, and says nothing that counts.
+    StandingBy,
 }
 
 impl Participation {
@@ -70,6 +72,7 @@ impl Replica {
         match self.participation.standing {
             Standing::Voter => None,
             Standing::Learner(loss) => Some(NotVoting::Lost(loss)),
+            Standing::StandingBy => Some(NotVoting::StandsBy),
             Standing::Asking { answered } => {
                 let answers = answered.count_ones() as usize;
                 Some(NotVoting::Asking { answers, needed: self.configuration.quorum() - 1 })
@@ -90,6 +93,7 @@ impl Replica {
                 self.ask_for_statements(|_, id| answered & (1 << id.index()) == 0);
             }
             Standing::Learner(_) => self.send_rejoin(),
+            Standing::StandingBy => {}
         }
     }
 
@@ -142,7 +146,7 @@ impl Replica {
         let lacks = match self.participation.standing {
             Standing::Asking { answered } => answered & (1 << from.index()) == 0,
             Standing::Voter => self.lacks_reached(from),
-            Standing::Learner(_) => false,
+            Standing::Learner(_) | Standing::StandingBy => false,
         };
         token == self.participation.token && lacks
     }
@@ -226,11 +230,26 @@ impl Replica {
     /// It has lost votes: it says nothing more in this epoch, and is to be another one in the next.
     pub(super) fn lose(&mut self, loss: Loss) {
         self.participation.standing = Standing::Learner(loss);
+        self.renew_incarnation();
+        self.outbox.push(Output::Notice(Notice::NotVoting { reason: NotVoting::Lost(loss) }));
+        self.hurry_status();
+    }
+
+    /// Its log begins a life of its own, which no epoch names.
+    fn renew_incarnation(&mut self) {
         self.participation.incarnation = Incarnation::new(self.participation.token.max(1));
         self.participation.token = self.participation.token.wrapping_add(1);
         self.participation.recorded = self.outbox.append(Record::Incarnation(self.participation.incarnation));
-        self.outbox.push(Output::Notice(Notice::NotVoting { reason: NotVoting::Lost(loss) }));
-        self.hurry_status();
+    }
+
+    /// It was started to stand by. If its log is ever given to the member's own process, that one has lost votes: all of
+    /// them are elsewhere.
+    pub(super) fn stand_by(&mut self, loss: Option<Loss>) {
+        self.participation.standing = Standing::StandingBy;
+        if loss != Some(Loss::Earlier) {
+            self.renew_incarnation();
+        }
+        self.outbox.push(Output::Notice(Notice::NotVoting { reason: NotVoting::StandsBy }));
     }
 
     /// It lost votes before it was started, and has said to no epoch yet that it did, or to none that ended.
@@ -252,7 +271,9 @@ impl Replica {
                 self.participation.standing = Standing::Asking { answered: 0 };
                 self.forget_reached();
             }
-            (true, Standing::Voter | Standing::Asking { .. }) | (false, Standing::Learner(_)) => {}
+            (true, Standing::Voter | Standing::Asking { .. })
+            | (false, Standing::Learner(_))
+            | (_, Standing::StandingBy) => {}
             (false, Standing::Voter | Standing::Asking { .. }) => self.lose(Loss::Replaced),
         }
         self.participation.rejoin_sent = None;

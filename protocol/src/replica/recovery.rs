@@ -8,6 +8,7 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::participation::{Participation, Standing};
+use super::protocol_state::initial_root;
 use super::reads::Reads;
 use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
@@ -41,7 +42,7 @@ pub struct Start {
     pub configuration: Arc<Configuration>,
     /// What signs for it.
     pub signer: Arc<dyn Signer + Send + Sync>,
-    /// The last durable checkpoint; none in a new cluster.
+    /// The last durable checkpoint; none in a new cluster, unless its genesis names a state.
     pub checkpoint: Option<DurableCheckpoint>,
     /// The records of the log, in order.
     pub records: Vec<(RecordNumber, Recovered)>,
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The protocol's entries of the checkpoint are not a state.
     #[error("the checkpoint at slot {0} does not hold a state of the protocol")]
     Checkpoint(Sequence),
+    /// The checkpoint is that of slot 0, and not the state with which the cluster begins.
+    #[error("the state at slot 0 is not the one that the genesis names")]
+    InitialState,
     /// A record holds bytes that are none of this version.
     #[error("record {number} of the log: {source}")]
     Record {
@@ -90,14 +94,30 @@ impl Replica {
     /// # Errors
     /// [`StartError`]: the state or the records are not a replica's of this configuration.
     pub fn start(start: Start, now: Now) -> Result<Self, StartError> {
+        Self::recovered(start, now, Self::begin_to_take_part)
+    }
+
+    /// A hot standby beside the member of that number: it learns what the members decide, executes it, takes checkpoints, and
+    /// says nothing that counts, in any epoch. A replica started on what it leaves behind has lost votes, and goes about that
+    /// like any other. (PROTOCOL §9, §11)
+    ///
+    /// # Errors
+    /// Those of [`Self::start`].
+    pub fn start_standby(start: Start, now: Now) -> Result<Self, StartError> {
+        Self::recovered(start, now, Self::stand_by)
+    }
+
+    fn recovered(start: Start, now: Now, join: impl FnOnce(&mut Self, Option<Loss>)) -> Result<Self, StartError> {
         let Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token } = start;
         if configuration.member(id).is_none() {
             return Err(StartError::NotAMember(id));
         }
         let mut replica = Self::empty(id, configuration, signer, first_record, now);
         replica.participation.token = token;
-        if let Some(checkpoint) = checkpoint {
-            replica.recover_checkpoint(checkpoint)?;
+        match checkpoint {
+            Some(checkpoint) => replica.recover_checkpoint(checkpoint)?,
+            // What the cluster began with is lost here: nothing executes before it is fetched. (PROTOCOL §11)
+            None => replica.execution.is_diverged = replica.configuration.initial_state().is_some(),
         }
         let loss = replica.recover_participation(&records, is_damaged);
         // The watermarks first: which votes are to be taken up depends on them, and a cut writes them after older votes.
@@ -110,7 +130,11 @@ impl Replica {
         for (number, recovered) in records {
             replica.recover(number, recovered).map_err(|source| StartError::Record { number, source })?;
         }
-        replica.resume(loss);
+        replica.resume();
+        join(&mut replica, loss);
+        replica.try_execute();
+        replica.send_status();
+        replica.refresh_timers();
         Ok(replica)
     }
 
@@ -220,6 +244,9 @@ impl Replica {
     fn recover_checkpoint(&mut self, checkpoint: DurableCheckpoint) -> Result<(), StartError> {
         let DurableCheckpoint { sequence, application_root, protocol } = checkpoint;
         let state = self.restore_protocol(application_root, &protocol).ok_or(StartError::Checkpoint(sequence))?;
+        if sequence == Sequence::ZERO && Some(state.root) != initial_root(&self.configuration) {
+            return Err(StartError::InitialState);
+        }
         self.execution.issued = sequence;
         self.execution.executed = sequence;
         self.execution.time = state.time;
@@ -341,7 +368,7 @@ impl Replica {
 
     /// Takes up the view with its votes. A view whose message is lost is not taken up: this replica asks for the next, once
     /// it votes again.
-    fn resume(&mut self, loss: Option<Loss>) {
+    fn resume(&mut self) {
         self.log.prune(self.execution.executed);
         self.compare_with_stable(self.log.low());
         let highest_cast = self.log.slots_after(self.log.low()).filter_map(|(_, slot)| slot.cast_view()).max();
@@ -358,6 +385,10 @@ impl Replica {
         if let Some(checkpoint) = self.checkpoints.own.last_key_value().map(|(sequence, _)| *sequence) {
             self.on_checkpoint_durable(checkpoint);
         }
+    }
+
+    /// Asks what it has said before it votes, or learns until an epoch names its new incarnation.
+    fn begin_to_take_part(&mut self, loss: Option<Loss>) {
         match loss {
             None => {
                 let reason = NotVoting::Asking { answers: 0, needed: self.configuration.quorum() - 1 };
@@ -366,9 +397,6 @@ impl Replica {
             Some(Loss::Earlier) => self.stay_learner(),
             Some(loss) => self.lose(loss),
         }
-        self.try_execute();
-        self.send_status();
-        self.refresh_timers();
     }
 }
 

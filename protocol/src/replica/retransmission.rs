@@ -15,7 +15,7 @@ use crate::slot::Slot;
 const SLOTS_MAX: usize = 64;
 
 /// Decided slots that one request is answered with.
-const DECIDED_MAX: u64 = 16;
+pub(super) const DECIDED_MAX: u64 = 16;
 
 /// What a peer may ask for in one heartbeat, in bytes.
 const BUDGET_BYTES: usize = 16 << 20;

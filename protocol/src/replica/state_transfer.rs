@@ -10,25 +10,17 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
-use super::checkpoint::protocol_digest;
+use super::protocol_state::{self, ProtocolState};
 use super::{Executing, OwnCheckpoint, Replica, state_root};
 use crate::application::Change;
-use crate::codec::{Blob, decode, encode};
+use crate::codec::Blob;
 use crate::input::StagedState;
-use crate::membership::Membership;
 use crate::message::{Entry, Fetch, Message, Part, StateRoot};
-use crate::number::{ReplicaId, Sequence};
+use crate::number::{Epoch, ReplicaId, Sequence};
 use crate::output::{Notice, Output};
 use crate::refusal::Refusal;
-use crate::sessions::{Bounds, Sessions};
 use crate::statement::Checkpoint;
-use crate::time::{Time, WallTime};
-
-/// The key under which the time of the last slot stands among the protocol's own entries; clients' keys are longer.
-const CLOCK_KEY: &[u8] = b"t";
-
-/// The key under which the epoch stands, with who votes in it.
-const MEMBERSHIP_KEY: &[u8] = b"e";
+use crate::time::Time;
 
 /// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
 const TRANSFER_FACTOR: u32 = 2;
@@ -62,15 +54,6 @@ enum Stage {
     Installing(alloc::boxed::Box<ProtocolState>),
 }
 
-/// The protocol's own part of a state.
-#[derive(Debug, Clone, Hash)]
-pub(super) struct ProtocolState {
-    pub(super) sessions: Sessions,
-    pub(super) time: WallTime,
-    pub(super) membership: Membership,
-    pub(super) root: StateRoot,
-}
-
 impl Transfer {
     /// The checkpoint's slot.
     pub(super) fn target(&self) -> Sequence {
@@ -94,8 +77,14 @@ impl Replica {
     fn stable_target(&self) -> Option<Checkpoint> {
         let is_ahead = |target: &Checkpoint| target.sequence > self.execution.executed || self.execution.is_diverged;
         let known = self.log.stable().into_iter().chain(&self.catching_up.ahead);
-        let highest = known.map(|certificate| certificate.statement).max_by_key(|target| target.sequence);
-        highest.filter(is_ahead)
+        let known = known.map(|certificate| certificate.statement).chain(self.initial_target());
+        known.max_by_key(|target| target.sequence).filter(is_ahead)
+    }
+
+    /// Slot 0, if the genesis names a state: it vouches for it, as a quorum does for later ones. (PROTOCOL §11)
+    fn initial_target(&self) -> Option<Checkpoint> {
+        let root = state_root(&protocol_state::initial_root(&self.configuration)?);
+        Some(Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::ZERO, root })
     }
 
     fn begin_transfer_to(&mut self, target: Checkpoint, last: ReplicaId) {
@@ -330,29 +319,12 @@ impl Replica {
 
     /// The protocol's own state from its entries; `None` if they hold none.
     pub(super) fn restore_protocol(&self, application: Digest, entries: &[Entry]) -> Option<ProtocolState> {
-        let is_own = |entry: &Entry| entry.key[..] == *CLOCK_KEY || entry.key[..] == *MEMBERSHIP_KEY;
-        let (own, table): (Vec<Entry>, Vec<Entry>) = entries.iter().cloned().partition(is_own);
-        let [membership, clock] = &own[..] else { return None };
-        if (&membership.key[..], &clock.key[..]) != (MEMBERSHIP_KEY, CLOCK_KEY) {
-            return None;
-        }
-        let time: WallTime = decode(clock.value.bytes()).ok()?;
-        let membership: Membership = decode(membership.value.bytes()).ok()?;
-        if !membership.fits(&self.configuration) {
-            return None;
-        }
-        let sessions = Sessions::restore(Bounds::of(self.parameters()), &table)?;
-        let protocol = protocol_digest(&self.configuration, sessions.root(), time, &membership);
-        Some(ProtocolState { sessions, time, membership, root: StateRoot { application, protocol } })
+        ProtocolState::restore(&self.configuration, application, entries)
     }
 
     /// What the state holds besides the sessions.
     pub(super) fn own_entries(&self) -> [Change; 2] {
         let Executing { time, membership, .. } = &self.execution;
-        let time = encode(time).expect("a fixed-width number");
-        [
-            (bytes::Bytes::from_static(MEMBERSHIP_KEY), Some(membership.encode())),
-            (bytes::Bytes::from_static(CLOCK_KEY), Some(time)),
-        ]
+        protocol_state::own_entries(*time, membership).map(|(key, value)| (key, Some(value)))
     }
 }

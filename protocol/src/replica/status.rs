@@ -32,7 +32,7 @@ impl Replica {
         self.try_catch_up();
     }
 
-    fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let executed = self.execution.executed;
         let wanted = self.wanted_view();
         let asks = |id: &ReplicaId| {

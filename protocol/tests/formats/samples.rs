@@ -12,12 +12,12 @@ use quorate_protocol::evidence::Evidence;
 use quorate_protocol::input::StagedState;
 use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
-    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, PrePrepare, Progress, ReadAnswer,
-    ReplicaMessage, Reply, SignedNewView, SignedViewChange, StateRoot, Statements, Status,
+    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
+    ReadAnswer, ReplicaMessage, Reply, SignedNewView, SignedViewChange, StableState, StateRoot, Statements, Status,
 };
 use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{EncodedRecord, NewViewRecord, Record};
-use quorate_protocol::recording::{Clocks, End, Event, Item};
+use quorate_protocol::recording::{Clocks, End, Event, Item, Role};
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Vote};
 use quorate_protocol::verify::verify_requests;
 
@@ -79,7 +79,7 @@ fn statements(group: &Group) -> Statements {
     }
 }
 
-/// One item of every kind, and one of every event. (docs/formats.md §10)
+/// One item of every kind, and one of every event. (docs/formats.md §11)
 pub(crate) fn items() -> Vec<(&'static str, Item)> {
     let (sequence, root) = (slot(4), digest(4));
     let now = Clocks { monotonic: 1, wall: 2 };
@@ -106,6 +106,7 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
                 is_damaged: false,
                 token: 77,
                 now,
+                role: Role::Standby,
             },
         ),
         event("input-message", Event::Message { from, epoch: Epoch::ZERO, message }),
@@ -221,7 +222,22 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 operation: Blob::from(&b"get a"[..]),
             },
         ),
+        ("checkpoint", ClientMessage::Checkpoint { number: RequestNumber::new(9) }),
+        (
+            "part",
+            ClientMessage::Part {
+                number: RequestNumber::new(9),
+                sequence: slot(4),
+                cursor: Blob::from(&b"aa"[..]),
+                offset: 512,
+            },
+        ),
     ]
+}
+
+fn stable_state(group: &Group) -> StableState {
+    let root = StateRoot { application: digest(1), protocol: digest(2) };
+    StableState { certificate: group.stable(4, digest(4), &[0, 2, 3]), root }
 }
 
 /// Messages to clients, each variant.
@@ -252,6 +268,10 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
             },
         ),
         ("status", ReplicaMessage::Status(Blob::from(&b"{}"[..]))),
+        ("checkpoint", ReplicaMessage::Checkpoint { number, checkpoint: Some(stable_state(&group)) }),
+        ("checkpoint-none", ReplicaMessage::Checkpoint { number, checkpoint: None }),
+        ("part", ReplicaMessage::Part { number, piece: Some(Piece { length: 517, bytes: proof.clone() }) }),
+        ("part-gone", ReplicaMessage::Part { number, piece: None }),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
         ("read", ReplicaMessage::Read { client: client(1), number, answer: Some(read_answer()) }),
@@ -471,7 +491,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(5) {
+        match self.below(7) {
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),
             2 => ClientMessage::Status,
@@ -479,6 +499,13 @@ impl<'a> Entropy<'a> {
                 client: self.key(),
                 number: RequestNumber::new(self.number()),
                 operation: self.blob(),
+            },
+            4 => ClientMessage::Checkpoint { number: RequestNumber::new(self.number()) },
+            5 => ClientMessage::Part {
+                number: RequestNumber::new(self.number()),
+                sequence: self.sequence(),
+                cursor: self.blob(),
+                offset: self.byte().into(),
             },
             _ => ClientMessage::Prove { number: RequestNumber::new(self.number()), query: self.blob() },
         }
@@ -499,7 +526,7 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
-        match self.below(6) {
+        match self.below(8) {
             0 => ReplicaMessage::Reply(Reply {
                 epoch: Epoch::new(self.number()),
                 view: View::new(self.number()),
@@ -526,6 +553,19 @@ impl<'a> Entropy<'a> {
                     epoch: Epoch::new(entropy.number()),
                     reading: Reading { result: entropy.blob(), since: entropy.sequence() },
                 }),
+            },
+            5 => ReplicaMessage::Checkpoint {
+                number: RequestNumber::new(self.number()),
+                checkpoint: self.option(|entropy| {
+                    let statement = entropy.checkpoint();
+                    let certificate = entropy.certificate(statement);
+                    let root = StateRoot { application: entropy.digest(), protocol: entropy.digest() };
+                    StableState { certificate, root }
+                }),
+            },
+            6 => ReplicaMessage::Part {
+                number: RequestNumber::new(self.number()),
+                piece: self.option(|entropy| Piece { length: entropy.byte().into(), bytes: entropy.blob() }),
             },
             _ => ReplicaMessage::Proved {
                 number: RequestNumber::new(self.number()),

@@ -10,7 +10,7 @@ use quorate_protocol::message::{Entry, Fetch, Message, Status};
 use quorate_protocol::number::{Incarnation, RecordNumber, Sequence};
 use quorate_protocol::output::{Notice, Suspicion};
 use quorate_protocol::record::{Record, Recovered};
-use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
+use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::{Input, Machine, Now, Output};
 
@@ -94,15 +94,26 @@ impl Subject {
         checkpoint: Option<DurableCheckpoint>,
         records: Vec<(RecordNumber, Recovered)>,
     ) -> Self {
-        Self::boot(group, (id, now_ms), checkpoint, records, false)
+        Self::boot(Replica::start, group, (id, now_ms), checkpoint, records, false)
     }
 
     /// Member `id` whose host says that its log is damaged.
     pub(crate) fn start_damaged(group: &Group, id: u8, records: Vec<(RecordNumber, Recovered)>) -> Self {
-        Self::boot(group, (id, START_MS), None, records, true)
+        Self::boot(Replica::start, group, (id, START_MS), None, records, true)
+    }
+
+    /// A standby beside member `id`.
+    pub(crate) fn start_standby(
+        group: &Group,
+        id: u8,
+        checkpoint: Option<DurableCheckpoint>,
+        records: Vec<(RecordNumber, Recovered)>,
+    ) -> Self {
+        Self::boot(Replica::start_standby, group, (id, START_MS), checkpoint, records, false)
     }
 
     fn boot(
+        start_machine: fn(Start, Now) -> Result<Replica, StartError>,
         group: &Group,
         (id, now_ms): (u8, u64),
         checkpoint: Option<DurableCheckpoint>,
@@ -125,7 +136,7 @@ impl Subject {
             is_damaged,
             token: TOKEN,
         };
-        let replica = Replica::start(start, now(now_ms)).expect("a disk in order");
+        let replica = start_machine(start, now(now_ms)).expect("a disk in order");
         let entries = checkpoint.iter().flat_map(|checkpoint| &checkpoint.protocol);
         let entries = entries.map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect();
         Self {
