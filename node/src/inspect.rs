@@ -21,10 +21,10 @@ use serde::Serialize;
 
 use crate::certificates::is_signed;
 use crate::configuration::{LOG, ReplicaConfiguration, STATE};
-use crate::host::start_machine;
+use crate::host::{identity, start_machine};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
-use crate::storage::log::{self, Identity};
+use crate::storage::log;
 
 /// Slots that are listed: the last ones.
 const SLOTS_MAX: usize = 64;
@@ -168,8 +168,7 @@ fn read_log(
     configuration: &Configuration,
     problems: &mut Vec<String>,
 ) -> anyhow::Result<(FoundLog, Records, bool)> {
-    let identity = Identity { cluster: *configuration.cluster().digest().as_bytes(), replica: files.id.value().into() };
-    let options = log::Options::new(files.data.join(LOG), identity);
+    let options = log::Options::new(files.data.join(LOG), identity(files));
     let mut records = Vec::new();
     let mut unknown = Vec::new();
     let mut on_record = |found: log::Recovered| match Recovered::decode(&found.head, found.body.as_ref(), configuration)

@@ -13,6 +13,8 @@
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
 //! | `inspect.rs` | `quorate inspect` |
+//! | `replay.rs` | `quorate replay` |
+//! | `watch.rs` | `quorate kv watch` |
 //! | `standby.rs` | standbys, and members whose place they take |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
@@ -40,6 +42,10 @@ mod reads;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod testnet;
+#[cfg(test)]
+mod watch;
