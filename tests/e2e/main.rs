@@ -12,6 +12,7 @@
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
+//! | `long.rs` | what takes minutes, and is run by hand |
 //! | `inspect.rs` | `quorate inspect` |
 //! | `replay.rs` | `quorate replay` |
 //! | `watch.rs` | `quorate kv watch` |
@@ -31,6 +32,8 @@ mod crash;
 mod hostile;
 #[cfg(test)]
 mod inspect;
+#[cfg(test)]
+mod long;
 #[cfg(test)]
 mod members;
 #[cfg(test)]
