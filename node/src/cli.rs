@@ -3,6 +3,10 @@
 //! Results go to stdout through [`Output`], logs and progress to stderr. Exit status: 0 done; 1 it failed or a check did
 //! not hold; 2 wrong usage; `kv` adds 4 and 5.
 
+#[cfg(feature = "lab")]
+mod attack;
+#[cfg(feature = "lab")]
+mod attacks;
 mod backup;
 mod bench;
 #[cfg(feature = "lab")]
@@ -103,6 +107,11 @@ enum Command {
     Simulate(simulate::Arguments),
     #[cfg(feature = "lab")]
     CheckHistory(check_history::Arguments),
+    #[cfg(feature = "lab")]
+    Attacks(attacks::Arguments),
+    #[cfg(feature = "lab")]
+    #[command(subcommand)]
+    Attack(attack::Command),
     Completions(completions::Arguments),
 }
 
@@ -133,6 +142,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Simulate(arguments) => simulate::run(arguments, &mut output),
         #[cfg(feature = "lab")]
         Command::CheckHistory(arguments) => check_history::run(arguments, &mut output),
+        #[cfg(feature = "lab")]
+        Command::Attacks(arguments) => attacks::run(&arguments, &mut output),
+        #[cfg(feature = "lab")]
+        Command::Attack(command) => attack::run(command, &mut output),
         Command::Completions(arguments) => completions::run(arguments, &mut output),
     };
     outcome.unwrap_or_else(|error| report(&error, &mut output)).into()

@@ -27,6 +27,7 @@ mod report;
 pub(crate) mod staging;
 mod standbys;
 mod start;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod verification;
@@ -38,10 +39,9 @@ use quorate_protocol::application::{Reading, Results};
 use quorate_protocol::input::StagedState;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
-use quorate_protocol::replica::Replica;
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::verify::{Invalid, verify};
-use quorate_protocol::{Input, Machine, Now};
+use quorate_protocol::{Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::recording::Recorder;
@@ -49,8 +49,13 @@ use crate::storage::log;
 use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
+#[cfg(feature = "lab")]
+pub(crate) use start::run_with;
 pub use start::{Build, ReplicaOptions, run};
 pub(crate) use start::{identity, start_machine};
+pub(crate) use subject::Subject;
+#[cfg(feature = "lab")]
+pub(crate) use subject::{MakeSubject, replica};
 pub(crate) use verification::Zip215;
 
 use backlog::Backlog;
@@ -112,7 +117,7 @@ enum Event {
 
 /// The host of one replica.
 struct Host {
-    machine: Replica,
+    machine: Box<dyn Subject>,
     clock: Clock,
     others: Others,
     clients: Clients,
@@ -285,7 +290,7 @@ impl Host {
     /// Few signatures are checked at once, many on the pool.
     fn check(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         if verification::is_small(&message) {
-            let checked = verify(message, from, self.machine.configuration(), &mut self.rule);
+            let checked = verify(message, from, self.machine.replica().configuration(), &mut self.rule);
             return self.on_checked_message(from, checked);
         }
         self.pool.put(from, message, permit);
@@ -432,6 +437,6 @@ fn top_up<T>(events: &mut Vec<T>, count_max: usize, next: impl FnMut() -> Option
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Host").field("replica", &self.machine.id()).finish_non_exhaustive()
+        formatter.debug_struct("Host").field("replica", &self.machine.replica().id()).finish_non_exhaustive()
     }
 }

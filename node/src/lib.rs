@@ -7,6 +7,7 @@
 //! | `recording.rs`, `replay.rs` | what its core was fed with, kept; and fed to another |
 //! | `backup.rs` | a checkpoint in one file: taking it, checking it, restoring from it |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
+//! | `lab.rs` | a replica that plays attacks |
 //! | `client.rs` | the client library |
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
@@ -21,6 +22,8 @@ pub mod configuration;
 pub mod error;
 pub mod host;
 pub mod inspect;
+#[cfg(feature = "lab")]
+mod lab;
 pub mod recording;
 pub mod replay;
 pub mod storage;

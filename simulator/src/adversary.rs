@@ -5,6 +5,7 @@
 //! differs, a file each; several compose, each with its moment. Nothing here knows the simulator: an adversary is driven
 //! like any [`Machine`], over real sockets as well.
 
+mod account;
 mod amnesia;
 mod another_cluster;
 mod attacks;
@@ -62,8 +63,9 @@ use quorate_protocol::{Machine, Now, Output};
 
 pub(crate) use voter::start_voting;
 
-pub use attacks::{Attack, Attacks, UnknownAttack, names};
-pub use body::{Body, MakeApplication, Plot, Seen};
+pub use account::Account;
+pub use attacks::{Attack, Attacks, UnknownAttack, accounts, names};
+pub use body::{Body, MakeApplication, Plot, Seen, SharedSigner};
 pub use dice::Dice;
 pub use elsewhere::Elsewhere;
 
@@ -135,10 +137,16 @@ impl Adversary {
     ) -> Result<Self, StartError> {
         let body = Body::new(&start, now, plot.clone(), seed, make_application);
         let puppet = start_voting(start, now)?;
-        let ploys = attacks.iter().map(|attack| Ploy { moment: attack.moment, strategy: attack.strategy() }).collect();
-        let mut adversary = Self { puppet, body, ploys, out: VecDeque::new() };
+        let mut adversary = Self { puppet, body, ploys: ploys(attacks), out: VecDeque::new() };
         adversary.pump();
         Ok(adversary)
+    }
+
+    /// Plays other attacks from now on, whose moments count from `now`: none, to do all that a correct replica does. What it
+    /// has decided to say later is still said.
+    pub fn play(&mut self, now: Now, attacks: &Attacks) {
+        self.body.begin_anew(now);
+        self.ploys = ploys(attacks);
     }
 
     /// The replica that it pretends to be.
@@ -188,6 +196,10 @@ impl Adversary {
         }
         self.out.append(&mut self.body.out);
     }
+}
+
+fn ploys(attacks: &Attacks) -> Vec<Ploy> {
+    attacks.iter().map(|attack| Ploy { moment: attack.moment, strategy: attack.strategy() }).collect()
 }
 
 impl Machine for Adversary {

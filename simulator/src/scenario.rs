@@ -13,6 +13,7 @@ use quorate_protocol::configuration::Parameters;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adversary::{Attacks, UnknownAttack};
 use crate::signature::Scheme;
 
 pub use crate::adversary::script::{Script, ScriptError};
@@ -128,6 +129,23 @@ impl Attacker {
     /// One that does what has a name.
     pub fn named(replica: u8, attack: String) -> Self {
         Self { replica, attack, script: Script::default() }
+    }
+
+    /// What it does among so many replicas.
+    ///
+    /// # Errors
+    /// [`ScenarioError`], if it cannot.
+    pub fn attacks(&self, replicas: u8) -> Result<Attacks, ScenarioError> {
+        if self.replica >= replicas {
+            return Err(ScenarioError::NoSuch { what: "replica", index: self.replica, count: replicas });
+        }
+        self.script.check(replicas)?;
+        let named = match &*self.attack {
+            "" if self.script.is_empty() => return Err(ScenarioError::Idle),
+            "" => Attacks::default(),
+            names => names.parse().map_err(|error: UnknownAttack| ScenarioError::Attack(error.to_string()))?,
+        };
+        Ok(if self.script.is_empty() { named } else { named.with_script(self.script.clone()) })
     }
 
     /// What it does, in a few words.

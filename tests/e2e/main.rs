@@ -8,6 +8,7 @@
 //! | `testnet.rs` | `quorate testnet` |
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
+//! | `byzantine.rs` | replicas that play attacks |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
@@ -20,6 +21,8 @@
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
 #[cfg(test)]
 mod backup;
+#[cfg(test)]
+mod byzantine;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A cluster of real processes: founded by `quorate init` in a temporary folder, asked by `quorate status` and `quorate
 //! kv`, killed, stopped and paused by signals, and gone when it is dropped.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::fs;
@@ -30,6 +31,8 @@ pub struct Builder {
     parameters: Vec<String>,
     resources: Vec<(&'static str, String)>,
     is_relayed: bool,
+    malicious: BTreeMap<u8, String>,
+    is_recorded: bool,
     backup: Option<PathBuf>,
 }
 
@@ -52,6 +55,20 @@ impl Builder {
     #[must_use]
     pub fn relayed(mut self) -> Self {
         self.is_relayed = true;
+        self
+    }
+
+    /// Has replica `id` started as an attacker that plays `strategy`.
+    #[must_use]
+    pub fn malicious(mut self, id: u8, strategy: &str) -> Self {
+        self.malicious.insert(id, strategy.to_owned());
+        self
+    }
+
+    /// Has every replica record what it signs, in `signed.jsonl` in its folder.
+    #[must_use]
+    pub fn recorded(mut self) -> Self {
+        self.is_recorded = true;
         self
     }
 
@@ -81,7 +98,7 @@ impl Builder {
         assert_eq!(founded.status, Some(0), "{founded:?}");
         let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
         let processes = (0..self.replicas).map(|_| None).collect();
-        let cluster = Cluster { processes, relay, ports, root, _turn: turn };
+        let cluster = Cluster { processes, options: self.options(root.path()), relay, ports, root, _turn: turn };
         cluster.ids().for_each(|id| self.configure(&cluster, id));
         cluster
     }
@@ -94,6 +111,17 @@ impl Builder {
         let mut cluster = self.found();
         cluster.start_all();
         cluster
+    }
+
+    /// The options of each replica, for a cluster in a folder.
+    fn options(&self, root: &Path) -> Vec<Vec<String>> {
+        let of = |id: u8| {
+            let strategy = self.malicious.get(&id).map(|strategy| ["--malicious".to_owned(), strategy.clone()]);
+            let file = root.join(format!("net/replica-{id}/signed.jsonl")).display().to_string();
+            let record = self.is_recorded.then(|| ["--record-signed".to_owned(), file]);
+            [strategy, record].into_iter().flatten().flatten().collect()
+        };
+        (0..self.replicas).map(of).collect()
     }
 
     fn configure(&self, cluster: &Cluster, id: u8) {
@@ -113,6 +141,8 @@ pub struct Cluster {
     // In this order: processes end before their network and their files go.
     processes: Vec<Option<ReplicaProcess>>,
     relay: Option<Relay>,
+    /// Options of each replica beside its folder.
+    options: Vec<Vec<String>>,
     ports: Ports,
     root: TempDir,
     _turn: Turn,
@@ -128,6 +158,8 @@ impl Cluster {
             parameters: vec!["checkpoint_interval=16".to_owned(), "window=64".to_owned()],
             resources: resources.map(|(name, value)| (name, value.to_owned())).into(),
             is_relayed: false,
+            malicious: BTreeMap::new(),
+            is_recorded: false,
             backup: None,
         }
     }
@@ -169,7 +201,8 @@ impl Cluster {
     /// Starts replica `id` and does not wait for it.
     pub fn launch(&mut self, id: u8) {
         let folder = self.replica_folder(id);
-        self.processes[usize::from(id)] = Some(ReplicaProcess::launch(&folder));
+        let options = &self.options[usize::from(id)];
+        self.processes[usize::from(id)] = Some(ReplicaProcess::launch(&folder, options));
     }
 
     /// Starts replica `id` and waits until it is ready.
@@ -271,6 +304,13 @@ impl Cluster {
     /// The row of one replica.
     pub fn status_of(&self, id: u8) -> ReplicaStatus {
         self.status().replicas.swap_remove(usize::from(id))
+    }
+
+    /// Runs `quorate attack` with `arguments` and the cluster's folder.
+    pub fn attack(&self, arguments: &[&str]) -> Finished {
+        let net = self.net();
+        let arguments = ["attack"].into_iter().chain(arguments.iter().copied()).map(OsStr::new);
+        quorate(arguments.chain([OsStr::new("--dir"), net.as_os_str()]))
     }
 
     /// Runs `quorate kv` with `arguments` and the client's folder.
@@ -412,9 +452,18 @@ impl Cluster {
     /// # Panics
     /// If one of these does not hold.
     pub fn assert_nothing_lost(&self, load: Load) {
+        let all: Vec<u8> = self.ids().collect();
+        self.assert_nothing_lost_among(load, &all);
+    }
+
+    /// The same where some replicas are correct, and the others' states are nobody's business.
+    ///
+    /// # Panics
+    /// If one of these does not hold.
+    pub fn assert_nothing_lost_among(&self, load: Load, correct: &[u8]) {
         load.wait_for(20);
         let written = load.stop();
-        self.assert_converged();
+        self.assert_converged_among(correct);
         assert_eq!(written.unknown(), []);
         written.assert_all_acknowledged_readable();
     }

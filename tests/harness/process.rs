@@ -33,17 +33,17 @@ pub struct ReplicaProcess {
 }
 
 impl ReplicaProcess {
-    /// Starts the replica of `folder`; what it logs is appended to `replica.log` there.
+    /// Starts the replica of `folder`, with more options; what it logs is appended to `replica.log` there.
     ///
     /// # Panics
     /// If it cannot be started.
-    pub fn launch(folder: &Path) -> Self {
+    pub fn launch(folder: &Path, options: &[String]) -> Self {
         let log = folder.join("replica.log");
         let stderr: File =
             OpenOptions::new().create(true).append(true).open(&log).expect("the replica's folder can be written to");
         let parent = std::process::id().to_string();
         let mut command = start(["replica", "--exit-with-parent", &parent, "--dir"]);
-        let mut child = command.arg(folder).stderr(stderr).spawn().expect("the program starts");
+        let mut child = command.arg(folder).args(options).stderr(stderr).spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("stdout is a pipe");
         let (sender, lines) = channel();
         // Reads on when nobody listens any more: a full pipe would hold the replica up.

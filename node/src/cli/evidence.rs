@@ -1,5 +1,8 @@
 //! `quorate evidence verify FILE`: whether a proof of misbehaviour is one, checked offline. (PROTOCOL §4.3)
 
+#[cfg(feature = "lab")]
+mod check_signed;
+
 use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
@@ -26,6 +29,8 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
   quorate evidence verify net/replica-0/data/evidence/replica-2-1.bin --genesis net/genesis.toml")]
 pub(super) enum Command {
     Verify(VerifyArguments),
+    #[cfg(feature = "lab")]
+    CheckSigned(check_signed::CheckSignedArguments),
 }
 
 /// Check a proof of misbehaviour and name the replica that it convicts
@@ -45,7 +50,14 @@ pub(super) struct VerifyArguments {
 }
 
 pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit> {
-    let Command::Verify(VerifyArguments { file, genesis }) = command;
+    match command {
+        Command::Verify(arguments) => verify(arguments, output),
+        #[cfg(feature = "lab")]
+        Command::CheckSigned(arguments) => check_signed::run(&arguments, output),
+    }
+}
+
+fn verify(VerifyArguments { file, genesis }: VerifyArguments, output: &mut Output) -> anyhow::Result<Exit> {
     let genesis = Genesis::load(&genesis)?;
     let mut bytes = Vec::new();
     let opened = File::open(&file).and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes));

@@ -18,16 +18,23 @@ use tokio::time::timeout;
 use super::Output;
 use super::signals::StopSignals;
 use crate::configuration::ReplicaConfiguration;
+#[cfg(feature = "lab")]
+use crate::configuration::Role;
 use crate::error::{Exit, Problem, Report};
 use crate::host::{self, ReplicaOptions};
+#[cfg(feature = "lab")]
+use crate::lab::attacker::{self, Cast};
+#[cfg(feature = "lab")]
+use crate::lab::{recorder, strategy};
 
 /// How long a replica may take to stop. What it made durable is safe either way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 
 /// Run one replica until SIGINT or SIGTERM
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   quorate replica --dir net/replica-0
+  quorate replica --dir net/replica-0 --malicious equivocate@from:10s
 
 Prints one line, `ready`, when its own state is recovered and its sockets are bound, whether it reaches others or not.")]
 pub(super) struct Arguments {
@@ -37,10 +44,9 @@ pub(super) struct Arguments {
     /// Record what the core is fed with, for `quorate replay`: docs/OPERATIONS.md says what that costs
     #[arg(long)]
     record: bool,
-    /// Play an attack instead of being correct, for tests; refused: so far attacks are played in the simulator alone
     #[cfg(feature = "lab")]
-    #[arg(long, value_name = "STRATEGY")]
-    malicious: Option<String>,
+    #[command(flatten)]
+    malice: Malice,
     /// Stop when the process that started this one ends, whose id this is
     #[arg(long, value_name = "PID", hide = true)]
     exit_with_parent: Option<i32>,
@@ -51,26 +57,93 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     if let Some(parent) = arguments.exit_with_parent {
         exit_with_parent(parent)?;
     }
-    #[cfg(feature = "lab")]
-    if let Some(attack) = &arguments.malicious {
-        return Err(refuse_attack(attack).into());
-    }
     let mut configuration = ReplicaConfiguration::load(&arguments.dir)?;
     configuration.recording.is_on |= arguments.record;
+    let how = How::of(&arguments, &configuration)?;
     let threads = configuration.resources.threads();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    let outcome = runtime.block_on(host(configuration, output));
+    let outcome = runtime.block_on(host(configuration, how, output));
     // What still runs after the host returned has nothing more to say.
     runtime.shutdown_background();
     outcome.map_err(explain)
 }
 
-/// Why `attack` cannot be played.
+/// What makes a replica of the laboratory.
 #[cfg(feature = "lab")]
-pub(super) fn refuse_attack(attack: &str) -> Problem {
-    let what = format!("the attack `{attack}` cannot be played here: so far attacks are played in the simulator alone");
-    Problem::usage(what, "leave --malicious out, or look at `quorate simulate --attack NAME`")
+#[derive(Debug, Args)]
+struct Malice {
+    /// Play attacks instead of being correct, for tests: NAME[@WHEN], several by commas, FILE.json, or `none` until it is
+    /// told to by `quorate attack`
+    #[arg(long, value_name = "STRATEGY")]
+    malicious: Option<String>,
+    /// Another attacker's folder, whose key this one uses, too
+    #[arg(long = "accomplice", value_name = "FOLDER", requires = "malicious", hide = true)]
+    accomplices: Vec<PathBuf>,
+    /// Append every statement that the replica signs to a file, for `quorate evidence check-signed`
+    #[arg(long, value_name = "FILE")]
+    record_signed: Option<PathBuf>,
+}
+
+/// What is run in the folder.
+enum How {
+    /// A replica.
+    Replica,
+    /// What the laboratory makes in its place.
+    #[cfg(feature = "lab")]
+    Made(host::MakeSubject),
+}
+
+impl How {
+    #[cfg(not(feature = "lab"))]
+    #[expect(clippy::unnecessary_wraps, reason = "with the laboratory it can fail")]
+    fn of(_: &Arguments, _: &ReplicaConfiguration) -> anyhow::Result<Self> {
+        Ok(Self::Replica)
+    }
+
+    #[cfg(feature = "lab")]
+    fn of(arguments: &Arguments, configuration: &ReplicaConfiguration) -> anyhow::Result<Self> {
+        let Malice { malicious, accomplices, record_signed } = &arguments.malice;
+        let made = match malicious {
+            Some(strategy) => Some(Self::attacker(arguments, configuration, (strategy, accomplices))?),
+            None => None,
+        };
+        Ok(match (record_signed, made) {
+            (None, None) => Self::Replica,
+            (None, Some(made)) => Self::Made(made),
+            (Some(path), made) => {
+                Self::Made(recorder::record(path, made.unwrap_or_else(|| host::replica(configuration.role)))?)
+            }
+        })
+    }
+
+    #[cfg(feature = "lab")]
+    fn attacker(
+        arguments: &Arguments,
+        configuration: &ReplicaConfiguration,
+        (strategy, accomplices): (&str, &[PathBuf]),
+    ) -> anyhow::Result<host::MakeSubject> {
+        if configuration.role == Role::Standby {
+            let what = format!("{} is a standby's folder: it has no vote to abuse", arguments.dir.display());
+            return Err(Problem::usage(what, "name the folder of a member with --dir, or leave --malicious out").into());
+        }
+        if configuration.recording.is_on {
+            let what = "an attacker is not recorded: its core is not fed with what comes";
+            let mend = "leave --record or --malicious out, and have [recording] off in its replica.toml";
+            return Err(Problem::usage(what, mend).into());
+        }
+        let protocol = configuration.genesis.configuration();
+        let cast = Cast {
+            folder: arguments.dir.clone(),
+            part: strategy::read(strategy, configuration.id, protocol.size())?,
+            accomplices: accomplices
+                .iter()
+                .map(|folder| ReplicaConfiguration::load(folder))
+                .collect::<Result<_, _>>()?,
+            fast_reads: protocol.parameters().fast_reads,
+        };
+        Ok(attacker::make(cast))
+    }
 }
 
 /// Adds where to read on, unless the error itself says what to do.
@@ -101,7 +174,7 @@ fn exit_with_parent(parent: i32) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn host(configuration: ReplicaConfiguration, output: &mut Output) -> anyhow::Result<Exit> {
+async fn host(configuration: ReplicaConfiguration, how: How, output: &mut Output) -> anyhow::Result<Exit> {
     let mut signals = StopSignals::listen().context("cannot listen for signals")?;
     let id = configuration.id;
     let (ready, mut is_ready) = oneshot::channel();
@@ -114,7 +187,12 @@ async fn host(configuration: ReplicaConfiguration, output: &mut Output) -> anyho
     let options = ReplicaOptions { configuration, build };
     let stopped = async { stop.await.unwrap_or_default() };
     // On the runtime's own threads, beside the tasks that move bytes: handing over to another thread costs far more.
-    let running = tokio::spawn(host::run(options, stopped, move || ready.send(()).unwrap_or_default()));
+    let told = move || ready.send(()).unwrap_or_default();
+    let running = match how {
+        How::Replica => tokio::spawn(host::run(options, stopped, told)),
+        #[cfg(feature = "lab")]
+        How::Made(make) => tokio::spawn(host::run_with(options, make, stopped, told)),
+    };
     let mut running = pin!(async { running.await.context("the host's task failed")? });
     let mut waits_for_ready = true;
     loop {

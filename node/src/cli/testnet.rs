@@ -3,6 +3,7 @@
 //! Whatever happens on the way, the processes are stopped and waited for, and then the temporary folder is removed. If
 //! this process itself is killed, the kernel ends the replicas.
 
+mod company;
 mod home;
 mod ports;
 mod replicas;
@@ -19,6 +20,7 @@ use quorate_protocol::number::ReplicaId;
 use serde::Serialize;
 use tokio::runtime;
 
+use self::company::Company;
 use self::home::Home;
 use self::replicas::{Early, Launch, Replicas};
 use super::signals::StopSignals;
@@ -27,6 +29,8 @@ use crate::bench as load;
 use crate::configuration::network::{Network, Plan};
 use crate::configuration::{ParameterChange, Resources, Size, parse_positive_duration};
 use crate::error::{Exit, Problem};
+#[cfg(feature = "lab")]
+use crate::lab::strategy::Casting;
 
 /// How often a cluster at new ports is tried: another program may take a free port before a replica does.
 const ATTEMPTS_MAX: u32 = 4;
@@ -36,6 +40,7 @@ const ATTEMPTS_MAX: u32 = 4;
 #[command(after_help = "Examples:
   quorate testnet --replicas 4
   quorate testnet --replicas 4 --bench 20s --json
+  quorate testnet --malicious 0=equivocate --bench 20s
 
 Every replica is a process of its own, on free ports of the loopback; its log is replica.log in its folder. A \
 replica that ends is reported and not started again. Without --dir all files are temporary and removed at the end; \
@@ -51,10 +56,11 @@ pub(super) struct Arguments {
     /// Drive load for this long, print the report and end
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     bench: Option<Duration>,
-    /// Make a replica an attacker, for tests; refused: so far attacks are played in the simulator alone
+    /// Make a replica an attacker, for tests: 0=NAME[@WHEN], several names by commas, 0=FILE.json, or 0=none until
+    /// `quorate attack` starts one; repeatable
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "REPLICA=STRATEGY")]
-    malicious: Vec<String>,
+    malicious: Vec<Casting>,
     /// Have every replica record what its core is fed with, for `quorate replay`
     #[arg(long)]
     record: bool,
@@ -67,6 +73,8 @@ impl Arguments {
     /// What a new cluster is to look like, at ports that are free now.
     fn plan(&self) -> anyhow::Result<Plan> {
         let count = self.replicas.unwrap_or(init::REPLICAS_DEFAULT);
+        // Before anything is founded.
+        Company::of(self, count.into())?;
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let mut plan = Plan {
             addresses: ports::free(count).context("cannot find free ports on the loopback")?,
@@ -85,10 +93,6 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: Arguments, global: &Global, output: &mut Output) -> anyhow::Result<Exit> {
-    #[cfg(feature = "lab")]
-    if let Some(attack) = arguments.malicious.first() {
-        return Err(super::replica::refuse_attack(attack).into());
-    }
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")?;
     // The kernel ends the replicas with the thread that started them: they are started by the future that is run
     // here, on the program's first thread.
@@ -112,8 +116,13 @@ async fn supervise(arguments: &Arguments, global: &Global, output: &mut Output) 
     for attempt in 1.. {
         let home = Home::open(arguments.dir.as_deref(), || arguments.plan())?;
         check_agreement(arguments, home.network())?;
+        let company = Company::of(arguments, home.network().genesis().configuration().size())?;
+        if attempt == 1 {
+            company.warn();
+        }
         let mut replicas = Replicas::default();
-        let end = live(arguments, global, output, &home, &mut replicas, &mut signals).await;
+        let setting = Setting { arguments, global, home: &home, company: &company };
+        let end = live(setting, output, &mut replicas, &mut signals).await;
         replicas.stop(&mut signals).await;
         let may_move = home.is_temporary();
         let closed = home.close();
@@ -149,12 +158,19 @@ fn check_agreement(arguments: &Arguments, network: &Network) -> Result<(), Probl
     Ok(())
 }
 
+/// What a testnet is made of.
+#[derive(Clone, Copy)]
+struct Setting<'a> {
+    arguments: &'a Arguments,
+    global: &'a Global,
+    home: &'a Home,
+    company: &'a Company,
+}
+
 /// Starts the replicas, says so, and watches them until the end.
 async fn live(
-    arguments: &Arguments,
-    global: &Global,
+    Setting { arguments, global, home, company }: Setting<'_>,
     output: &mut Output,
-    home: &Home,
     replicas: &mut Replicas,
     signals: &mut StopSignals,
 ) -> anyhow::Result<End> {
@@ -162,8 +178,10 @@ async fn live(
     let mut ready = Ready::new(network, home.is_temporary())?;
     for row in &mut ready.replicas {
         let id = ReplicaId::new(row.id);
-        let mut options = log_options(global);
-        if arguments.record {
+        row.malicious = company.part_of(id);
+        let mut options = [log_options(global), company.options(id, network)].concat();
+        // What an attacker is fed with is not what its core is.
+        if arguments.record && row.malicious.is_none() {
             options.push("--record".to_owned());
         }
         row.pid = replicas.launch(Launch { id, folder: network.replica_folder(id), options })?;
@@ -226,6 +244,9 @@ struct Row {
     client: String,
     /// Null: no replica listens for its operator yet.
     admin: Option<String>,
+    /// What it plays from the start, if it is an attacker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    malicious: Option<String>,
 }
 
 impl Row {
@@ -243,6 +264,7 @@ impl Ready {
             peer: replica.listen_peer,
             client: replica.listen_client,
             admin: None,
+            malicious: None,
         };
         Ok(Self {
             dir: network.folder().to_owned(),
@@ -256,8 +278,9 @@ impl Ready {
 impl fmt::Display for Ready {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "{} replicas are ready in {}", self.replicas.len(), self.dir.display())?;
-        for Row { id, pid, peer, client, .. } in &self.replicas {
-            writeln!(formatter, "  replica {id}  pid {pid}  peer {peer}  client {client}")?;
+        for Row { id, pid, peer, client, malicious, .. } in &self.replicas {
+            let attacks = malicious.as_ref().map(|attacks| format!("  malicious: {attacks}")).unwrap_or_default();
+            writeln!(formatter, "  replica {id}  pid {pid}  peer {peer}  client {client}{attacks}")?;
         }
         let program = std::env::args_os().next().map_or_else(|| PathBuf::from("quorate"), PathBuf::from);
         let (program, net) = (super::quote(&program), super::quote(&self.net));

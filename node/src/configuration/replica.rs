@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use quorate_crypto::SigningKey;
 use quorate_protocol::configuration::Parameters;
@@ -15,7 +16,7 @@ use super::document::Document;
 use super::file_error::FileError;
 use super::genesis::Genesis;
 use super::key_file;
-use super::quantity::Size;
+use super::quantity::{Size, parse_positive_duration};
 
 /// The file's name in the replica's folder.
 pub(super) const FILE: &str = "replica.toml";
@@ -132,6 +133,8 @@ pub struct ReplicaConfiguration {
     pub id: ReplicaId,
     /// Whether it is that member.
     pub role: Role,
+    /// From one checkpoint that a warm standby fetches to the next; none where it is a hot one, or the member.
+    pub every: Option<Duration>,
     /// The cluster that it belongs to.
     pub genesis: Genesis,
     /// Its private key: a voter's is the one whose public half the genesis lists.
@@ -192,6 +195,7 @@ impl ReplicaConfiguration {
             data: folder.join(&file.data),
             id,
             role: file.role,
+            every: file.every.map(|every| read_every(&document, file.role, &every)).transpose()?,
             key,
             genesis,
             resources,
@@ -225,8 +229,15 @@ admin = \"{admin}\"
 }
 
 /// The text of `replica.toml` for a standby beside replica `id`.
-pub(super) fn standby_toml(id: ReplicaId, listen_client: &str, resources: &Resources) -> String {
+pub(super) fn standby_toml(
+    id: ReplicaId,
+    listen_client: &str,
+    every: Option<Duration>,
+    resources: &Resources,
+) -> String {
     let resources = resources_toml(resources);
+    let every =
+        every.map_or_else(|| "# every = \"60s\"".to_owned(), |every| format!("every = \"{}ms\"", every.as_millis()));
     format!(
         "\
 # A standby beside replica {id}, whose place it may take. Paths are relative to this folder.
@@ -236,6 +247,9 @@ replica = {id}
 genesis = \"genesis.toml\"
 key = \"standby.key\"
 data = \"data\"
+
+# A warm standby fetches a whole checkpoint so often; without this line it is a hot one, which executes every slot.
+{every}
 
 # Where it answers clients.
 [listen]
@@ -298,6 +312,7 @@ struct ReplicaFile {
     replica: u8,
     #[serde(default)]
     role: Role,
+    every: Option<String>,
     genesis: PathBuf,
     key: PathBuf,
     data: PathBuf,
@@ -367,6 +382,15 @@ impl ResourcesTable {
         let threads = self.threads.and_then(NonZeroUsize::new);
         Ok(Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads })
     }
+}
+
+fn read_every(document: &Document, role: Role, text: &str) -> Result<Duration, FileError> {
+    let every = match (role, parse_positive_duration(text)) {
+        (Role::Standby, Ok(every)) => return Ok(every),
+        (Role::Standby, Err(error)) => error.to_string(),
+        (Role::Voter, _) => "only a standby fetches checkpoints at an interval".to_owned(),
+    };
+    Err(document.refuse_key("every", every, "write it like \"60s\", or remove the line for a hot standby"))
 }
 
 fn listen(document: &Document, key: &str, own: Option<String>, stated: &str) -> Result<String, FileError> {

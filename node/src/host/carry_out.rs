@@ -1,6 +1,5 @@
 //! What the core asks for, done. In order, and nothing here waits.
 
-use quorate_protocol::Machine as _;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::ReplicaId;
@@ -87,8 +86,9 @@ impl Host {
         let Ok(frame) = to_frame(message) else {
             return tracing::error!("a message that cannot be encoded");
         };
-        let own = self.machine.id();
-        for to in self.machine.configuration().replicas().filter(|to| *to != own) {
+        let replica = self.machine.replica();
+        let own = replica.id();
+        for to in replica.configuration().replicas().filter(|to| *to != own) {
             self.send_frame(to, message, frame.clone());
         }
     }
@@ -125,14 +125,14 @@ impl Host {
                 tracing::warn!(?loss, "this replica lost votes: it executes, and votes again in the next epoch");
             }
             Notice::NotVoting { reason: NotVoting::StandsBy } => {
-                tracing::info!(member = %self.machine.id(), "stands by");
+                tracing::info!(member = %self.machine.replica().id(), "stands by");
             }
             Notice::NotVoting { reason: NotVoting::Asking { .. } } => {
                 tracing::info!("asks the others what it has said before it votes");
             }
             Notice::Voting { epoch } => tracing::info!(%epoch, "votes"),
             Notice::EpochEntered { epoch, began } => {
-                self.pool.follow(self.machine.configuration());
+                self.pool.follow(self.machine.replica().configuration());
                 tracing::info!(%epoch, %began, "entered an epoch");
             }
             other => tracing::info!(?other, "notice"),

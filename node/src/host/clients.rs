@@ -42,7 +42,7 @@ const READS_PER_CONNECTION_MAX: usize = 256;
 
 /// Questions for checkpoints and pieces of them that are not answered yet: of all clients, and of one connection. What is
 /// asked beyond that is not answered.
-const BACKUP_QUESTIONS_MAX: usize = 4;
+const BACKUP_QUESTIONS_MAX: usize = 16;
 const BACKUP_QUESTIONS_PER_CONNECTION_MAX: usize = 1;
 
 /// Codes of the reasons for which a connection is closed.
@@ -350,9 +350,9 @@ impl Host {
         operation: Blob,
         permit: Permit,
     ) -> anyhow::Result<()> {
-        let may_read = self.machine.reads_in().is_some()
+        let may_read = self.machine.replica().reads_in().is_some()
             && self.clients.serves(connection, &client)
-            && self.machine.configuration().parameters().clients.takes(&client);
+            && self.machine.replica().configuration().parameters().clients.takes(&client);
         let places = self.clients.place_for_read(connection).filter(|_| may_read);
         let Some(places) = places else {
             self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer: None });
@@ -365,7 +365,8 @@ impl Host {
     /// What was read counts if this replica may still answer: it is told what it executes before it is told what was read.
     pub(super) fn answer_read(&self, wanted: &WantedReading, reading: Option<Reading>) {
         let WantedReading { connection, client, number, .. } = *wanted;
-        let answer = self.machine.reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
+        let answer =
+            self.machine.replica().reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
         self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer });
     }
 
@@ -377,7 +378,7 @@ impl Host {
             && only.request.body.len() <= SMALL_BYTES_MAX
         {
             let received = std::mem::take(&mut self.clients.unchecked);
-            let checked = check_requests(received, self.machine.configuration(), &mut self.rule);
+            let checked = check_requests(received, self.machine.replica().configuration(), &mut self.rule);
             return self.take_checked_requests(checked);
         }
         while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {

@@ -127,7 +127,7 @@ impl Host {
     }
 
     fn account(&self) -> Report {
-        let machine = &self.machine;
+        let machine = self.machine.replica();
         let primary = machine.configuration().primary(machine.view());
         let mode = match machine.mode() {
             _ if machine.is_diverged() => "diverged".to_owned(),

@@ -31,6 +31,7 @@ use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::staging::Staging;
 use super::standbys::Allowance;
+use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::client::local;
@@ -86,6 +87,17 @@ struct Opened {
 /// # Errors
 /// What keeps it from starting, or from going on: each with the path and what was being done.
 pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let make = subject::replica(options.configuration.role);
+    run_with(options, make, stop, ready).await
+}
+
+/// The same with whatever `make` makes in the replica's place.
+pub(crate) async fn run_with(
+    options: ReplicaOptions,
+    make: MakeSubject,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> anyhow::Result<()> {
     let ReplicaOptions { configuration, build } = options;
     let data = &configuration.data;
     make_durably(data).with_context(|| format!("making {}", data.display()))?;
@@ -96,7 +108,7 @@ pub async fn run(options: ReplicaOptions, stop: impl Future<Output = ()>, ready:
         let (configuration, build, events) = (Arc::clone(&configuration), Arc::clone(&build), events.clone());
         tokio::task::spawn_blocking(move || open(&configuration, &build, &events)).await??
     };
-    let (host, sources) = assemble(&configuration, build, opened, events, own)?;
+    let (host, sources) = assemble(&configuration, Makers { build, make }, opened, events, own)?;
     ready();
     let host = host.serve(sources, stop).await?;
     host.end().await?;
@@ -256,10 +268,16 @@ fn load(
     Ok(Some((index, DurableCheckpoint { sequence, application_root, protocol })))
 }
 
+/// What makes an application, and what makes a machine.
+struct Makers {
+    build: Build,
+    make: MakeSubject,
+}
+
 /// Puts the parts together.
 fn assemble(
     files: &ReplicaConfiguration,
-    build: Build,
+    Makers { build, make }: Makers,
     opened: Opened,
     events: mpsc::UnboundedSender<Event>,
     own: mpsc::UnboundedReceiver<Event>,
@@ -292,9 +310,9 @@ fn assemble(
     };
     let now = clock.now();
     let recorder = files.recording.is_on.then(|| record(files, &start, now)).flatten();
-    let machine = start_machine(files.role, start, now).map_err(|error| explain_start(error, files))?;
+    let machine = make(start, now).map_err(|error| explain_start(error, files))?;
     // The log may have led it into a later epoch: what is said there is to be checked as of there.
-    pool.follow(machine.configuration());
+    pool.follow(machine.replica().configuration());
     let host = Host {
         machine,
         clients: Clients::new(clients, *configuration.cluster()),
@@ -343,18 +361,16 @@ pub(crate) fn start_machine(role: Role, start: Start, now: Now) -> Result<Replic
 }
 
 /// A state without the protocol's own part is a damaged one.
-fn explain_start(error: StartError, files: &ReplicaConfiguration) -> anyhow::Error {
+fn explain_start(error: anyhow::Error, files: &ReplicaConfiguration) -> anyhow::Error {
     let folder = state_folder(files);
-    match &error {
-        StartError::InitialState => {
+    match error.downcast_ref() {
+        Some(StartError::InitialState) => {
             let what = format!("{}: {error}", folder.display());
             let mend = "move the folder away and keep the log: the replica takes the state from the others";
             Problem::failed(what, mend).into()
         }
-        StartError::Checkpoint(_) => {
-            advise(anyhow::Error::from(error).context(format!("reading {}", folder.display())), &folder)
-        }
-        _ => error.into(),
+        Some(StartError::Checkpoint(_)) => advise(error.context(format!("reading {}", folder.display())), &folder),
+        _ => error,
     }
 }
 
@@ -396,7 +412,7 @@ fn start_doors(
     options.mtu_upper_bound = files.resources.mtu_max;
     let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
     let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
-    Ok((Others::Doors(Doors::new(links, own, events)), received))
+    Ok((Others::Doors(Doors::new(links, own, events, files.every)), received))
 }
 
 fn start_clients(

@@ -75,8 +75,13 @@ fn wrong_usage_has_its_own_status() {
         &["init", "--dir", "net", "--parameter", "windows=3"],
         &["testnet", "--bench", "20"],
         &["testnet", "--bench", "0s"],
-        &["testnet", "--malicious", "0=silent"],
-        &["replica", "--dir", "net/replica-0", "--malicious", "silent"],
+        &["testnet", "--malicious", "silent"],
+        &["testnet", "--malicious", "0=nonsense"],
+        &["testnet", "--malicious", "4=silent"],
+        &["testnet", "--malicious", "0=silent", "--malicious", "0=flood", "--dir", "net"],
+        &["attacks", "nonsense"],
+        &["attack", "start", "--dir", "net"],
+        &["attack", "start", "silent", "--dir", "net"],
         &["bench", "--net", "net/client", "--requests", "0"],
         &["bench", "--net", "net/client", "--duration", "0s"],
         &["kv", "get", "key"],
@@ -115,9 +120,31 @@ fn whatever_keeps_a_command_from_its_work_is_said_with_the_way_to_mend_it() {
         (&["status", "--net", "none"], "none/client.toml"),
         (&["kv", "--net", "net/client", "put", "key", "--file", "none"], "none"),
         (&["testnet", "--dir", "net/genesis.toml"], "net/genesis.toml"),
+        (&["replica", "--dir", "net/replica-0", "--malicious", "none.json"], "none.json"),
+        (&["attack", "show", "--dir", "none"], "none is no cluster's folder"),
+        (&["attack", "start", "0=silent", "--net", "net/client"], "replica 0 does not run"),
+        (&["attack", "stop", "--dir", "net"], "started as an attacker"),
     ] {
         let said = refused(arguments, root.path());
         assert!(said.contains(place), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn an_unknown_attack_is_answered_with_those_that_there_are() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(quorate(&["init", "--dir", "net"], root.path()).status.success());
+    let told = json(&quorate(&["attacks", "--json"], root.path()));
+    let names: Vec<&str> =
+        told["attacks"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for arguments in [
+        &["replica", "--dir", "net/replica-0", "--malicious", "nonsense"][..],
+        &["testnet", "--dir", "net", "--malicious", "1=silent,nonsense"],
+        &["attack", "start", "0=nonsense", "--dir", "net"],
+    ] {
+        let refused = quorate(arguments, root.path());
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(names.iter().all(|name| text(&refused.stderr).contains(name)), "{refused:?}");
     }
 }
 

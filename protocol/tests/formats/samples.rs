@@ -14,6 +14,7 @@ use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
     ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
     ReadAnswer, ReplicaMessage, Reply, SignedNewView, SignedViewChange, StableState, StateRoot, Statements, Status,
+    to_frame,
 };
 use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{EncodedRecord, NewViewRecord, Record};
@@ -232,7 +233,13 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 offset: 512,
             },
         ),
+        ("standby", ClientMessage::Standby(frame(&Message::Fetch(Fetch::Decided { after: slot(4) })))),
     ]
+}
+
+/// The bytes of a frame.
+fn frame(message: &Message) -> Blob {
+    Blob::from(to_frame(message).expect("a small one"))
 }
 
 fn stable_state(group: &Group) -> StableState {
@@ -272,6 +279,7 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
         ("checkpoint-none", ReplicaMessage::Checkpoint { number, checkpoint: None }),
         ("part", ReplicaMessage::Part { number, piece: Some(Piece { length: 517, bytes: proof.clone() }) }),
         ("part-gone", ReplicaMessage::Part { number, piece: None }),
+        ("standby", ReplicaMessage::Standby(frame(&Message::Stable(stable_state(&group).certificate)))),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
         ("read", ReplicaMessage::Read { client: client(1), number, answer: Some(read_answer()) }),
@@ -491,7 +499,8 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(7) {
+        match self.below(8) {
+            6 => ClientMessage::Standby(self.blob()),
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),
             2 => ClientMessage::Status,
@@ -526,7 +535,8 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
-        match self.below(8) {
+        match self.below(9) {
+            7 => ReplicaMessage::Standby(self.blob()),
             0 => ReplicaMessage::Reply(Reply {
                 epoch: Epoch::new(self.number()),
                 view: View::new(self.number()),

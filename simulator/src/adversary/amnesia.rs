@@ -2,7 +2,7 @@
 //! (Tendermint, issues 984 and 3089; Alagappan et al., Protocol-Aware Recovery, FAST 2018; PROTOCOL §9, loss of votes)
 //!
 //! It breaks who lets a replica vote that was restored from a backup: its old votes made one quorum, its new ones make
-//! another. It counts among the f, and to the others it is one member that contradicts itself. (PROTOCOL §2.6)
+//! another. Correct replicas take it for one member that contradicts itself, and it counts among the f. (PROTOCOL §2.6)
 
 use core::time::Duration;
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::Strategy;
+use super::account::Account;
 use super::amnesia::Amnesia;
 use super::another_cluster::AnotherCluster;
 use super::bad_client_signature::BadClientSignature;
@@ -49,51 +50,103 @@ use super::wrong_new_view::WrongNewView;
 struct Known {
     name: &'static str,
     make: fn() -> Box<dyn Strategy>,
+    /// Its file, whose head gives account of it.
+    file: &'static str,
 }
 
 /// All attacks, in alphabetical order.
 const KNOWN: &[Known] = &[
-    Known { name: "amnesia", make: || Box::new(Amnesia::default()) },
-    Known { name: "another-cluster", make: || Box::new(AnotherCluster::default()) },
-    Known { name: "bad-client-signature", make: || Box::new(BadClientSignature) },
-    Known { name: "censor", make: || Box::new(Censor) },
-    Known { name: "conflicting-votes", make: || Box::new(ConflictingVotes) },
-    Known { name: "crash-loop", make: || Box::new(CrashLoop::default()) },
-    Known { name: "double-vote", make: || Box::new(DoubleVote) },
-    Known { name: "early-view-change", make: || Box::new(EarlyViewChange::default()) },
-    Known { name: "empty-batches", make: || Box::new(EmptyBatches) },
-    Known { name: "equivocate", make: || Box::new(Equivocate) },
-    Known { name: "flood", make: || Box::new(Flood::default()) },
-    Known { name: "flood-views", make: || Box::new(FloodViews::default()) },
-    Known { name: "forge-certificates", make: || Box::new(ForgeCertificates::default()) },
-    Known { name: "forge-checkpoint", make: || Box::new(ForgeCheckpoint::default()) },
-    Known { name: "future", make: || Box::new(Future) },
-    Known { name: "hide-certificates", make: || Box::new(HideCertificates::default()) },
-    Known { name: "impersonate", make: || Box::new(Impersonate) },
-    Known { name: "jump-sequence", make: || Box::new(JumpSequence) },
-    Known { name: "jump-view", make: || Box::new(JumpView::default()) },
-    Known { name: "lie-in-transfer", make: || Box::new(LieInTransfer::default()) },
-    Known { name: "lie-to-clients", make: || Box::new(LieToClients) },
-    Known { name: "mutate", make: || Box::new(Mutate) },
-    Known { name: "outdated", make: || Box::new(Outdated) },
-    Known { name: "pad-certificates", make: || Box::new(PadCertificates::default()) },
-    Known { name: "relabel", make: || Box::new(Relabel) },
-    Known { name: "reorder", make: || Box::new(Reorder) },
-    Known { name: "replay", make: || Box::new(Replay::default()) },
-    Known { name: "silent", make: || Box::new(Silent) },
-    Known { name: "slow", make: || Box::new(Slow) },
-    Known { name: "stale-certificates", make: || Box::new(StaleCertificates::default()) },
-    Known { name: "twin", make: || Box::new(Twin::default()) },
-    Known { name: "two-new-views", make: || Box::new(TwoNewViews::default()) },
-    Known { name: "usurp", make: || Box::new(Usurp::default()) },
-    Known { name: "withhold-body", make: || Box::new(WithholdBody) },
-    Known { name: "withhold-votes", make: || Box::new(WithholdVotes) },
-    Known { name: "wrong-new-view", make: || Box::new(WrongNewView::default()) },
+    Known { name: "amnesia", make: || Box::new(Amnesia::default()), file: include_str!("amnesia.rs") },
+    Known {
+        name: "another-cluster",
+        make: || Box::new(AnotherCluster::default()),
+        file: include_str!("another_cluster.rs"),
+    },
+    Known {
+        name: "bad-client-signature",
+        make: || Box::new(BadClientSignature),
+        file: include_str!("bad_client_signature.rs"),
+    },
+    Known { name: "censor", make: || Box::new(Censor), file: include_str!("censor.rs") },
+    Known {
+        name: "conflicting-votes",
+        make: || Box::new(ConflictingVotes),
+        file: include_str!("conflicting_votes.rs"),
+    },
+    Known { name: "crash-loop", make: || Box::new(CrashLoop::default()), file: include_str!("crash_loop.rs") },
+    Known { name: "double-vote", make: || Box::new(DoubleVote), file: include_str!("double_vote.rs") },
+    Known {
+        name: "early-view-change",
+        make: || Box::new(EarlyViewChange::default()),
+        file: include_str!("early_view_change.rs"),
+    },
+    Known { name: "empty-batches", make: || Box::new(EmptyBatches), file: include_str!("empty_batches.rs") },
+    Known { name: "equivocate", make: || Box::new(Equivocate), file: include_str!("equivocate.rs") },
+    Known { name: "flood", make: || Box::new(Flood::default()), file: include_str!("flood.rs") },
+    Known { name: "flood-views", make: || Box::new(FloodViews::default()), file: include_str!("flood_views.rs") },
+    Known {
+        name: "forge-certificates",
+        make: || Box::new(ForgeCertificates::default()),
+        file: include_str!("forge_certificates.rs"),
+    },
+    Known {
+        name: "forge-checkpoint",
+        make: || Box::new(ForgeCheckpoint::default()),
+        file: include_str!("forge_checkpoint.rs"),
+    },
+    Known { name: "future", make: || Box::new(Future), file: include_str!("future.rs") },
+    Known {
+        name: "hide-certificates",
+        make: || Box::new(HideCertificates::default()),
+        file: include_str!("hide_certificates.rs"),
+    },
+    Known { name: "impersonate", make: || Box::new(Impersonate), file: include_str!("impersonate.rs") },
+    Known { name: "jump-sequence", make: || Box::new(JumpSequence), file: include_str!("jump_sequence.rs") },
+    Known { name: "jump-view", make: || Box::new(JumpView::default()), file: include_str!("jump_view.rs") },
+    Known {
+        name: "lie-in-transfer",
+        make: || Box::new(LieInTransfer::default()),
+        file: include_str!("lie_in_transfer.rs"),
+    },
+    Known { name: "lie-to-clients", make: || Box::new(LieToClients), file: include_str!("lie_to_clients.rs") },
+    Known { name: "mutate", make: || Box::new(Mutate), file: include_str!("mutate.rs") },
+    Known { name: "outdated", make: || Box::new(Outdated), file: include_str!("outdated.rs") },
+    Known {
+        name: "pad-certificates",
+        make: || Box::new(PadCertificates::default()),
+        file: include_str!("pad_certificates.rs"),
+    },
+    Known { name: "relabel", make: || Box::new(Relabel), file: include_str!("relabel.rs") },
+    Known { name: "reorder", make: || Box::new(Reorder), file: include_str!("reorder.rs") },
+    Known { name: "replay", make: || Box::new(Replay::default()), file: include_str!("replay.rs") },
+    Known { name: "silent", make: || Box::new(Silent), file: include_str!("silent.rs") },
+    Known { name: "slow", make: || Box::new(Slow), file: include_str!("slow.rs") },
+    Known {
+        name: "stale-certificates",
+        make: || Box::new(StaleCertificates::default()),
+        file: include_str!("stale_certificates.rs"),
+    },
+    Known { name: "twin", make: || Box::new(Twin::default()), file: include_str!("twin.rs") },
+    Known { name: "two-new-views", make: || Box::new(TwoNewViews::default()), file: include_str!("two_new_views.rs") },
+    Known { name: "usurp", make: || Box::new(Usurp::default()), file: include_str!("usurp.rs") },
+    Known { name: "withhold-body", make: || Box::new(WithholdBody), file: include_str!("withhold_body.rs") },
+    Known { name: "withhold-votes", make: || Box::new(WithholdVotes), file: include_str!("withhold_votes.rs") },
+    Known {
+        name: "wrong-new-view",
+        make: || Box::new(WrongNewView::default()),
+        file: include_str!("wrong_new_view.rs"),
+    },
 ];
 
 /// The names of all attacks.
 pub fn names() -> Vec<&'static str> {
     KNOWN.iter().map(|known| known.name).collect()
+}
+
+/// What all attacks do, what they break and what correct replicas do about it, in alphabetical order.
+pub fn accounts() -> Vec<Account> {
+    let account = |known: &Known| Account::read(known.name, known.file).expect("a test reads the heads of all files");
+    KNOWN.iter().map(account).collect()
 }
 
 /// An attack, and when it is on.
@@ -181,6 +234,13 @@ impl fmt::Debug for Attack {
 }
 
 impl Attacks {
+    /// These, and the others after them.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
     /// These, and what a script says.
     #[must_use]
     pub fn with_script(mut self, script: Script) -> Self {
@@ -205,7 +265,7 @@ impl FromStr for Attack {
             }
         };
         let known = KNOWN.iter().find(|known| known.name == name);
-        let &Known { name, make } = known.ok_or_else(|| UnknownAttack::Name(name.to_owned()))?;
+        let &Known { name, make, .. } = known.ok_or_else(|| UnknownAttack::Name(name.to_owned()))?;
         Ok(Self { name, make: Arc::new(make), moment })
     }
 }

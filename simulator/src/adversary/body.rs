@@ -27,7 +27,7 @@ use quorate_protocol::{Now, Output};
 use super::{Dice, Elsewhere};
 
 /// A signer that adversaries share.
-type SharedSigner = Arc<dyn Signer + Send + Sync>;
+pub type SharedSigner = Arc<dyn Signer + Send + Sync>;
 
 /// Requests, proposals and votes that are remembered, of each.
 const REMEMBERED_MAX: usize = 256;
@@ -70,6 +70,11 @@ impl Plot {
         let plot = Self::default();
         plot.shared().elsewhere = elsewhere;
         plot
+    }
+
+    /// Takes in somebody whose key it has: what is said in that name is valid from now on.
+    pub fn admit(&self, id: ReplicaId, signer: SharedSigner) {
+        self.shared().signers.insert(id, signer);
     }
 
     /// Who is in it.
@@ -138,7 +143,7 @@ fn remember<T>(list: &mut VecDeque<T>, thing: T) {
 
 impl Body {
     pub(super) fn new(start: &Start, now: Now, plot: Plot, seed: u64, make_application: MakeApplication) -> Self {
-        plot.shared().signers.insert(start.id, Arc::clone(&start.signer));
+        plot.admit(start.id, Arc::clone(&start.signer));
         Self {
             id: start.id,
             configuration: Arc::clone(&start.configuration),
@@ -190,12 +195,18 @@ impl Body {
         self.now.monotonic
     }
 
-    /// When it was started.
+    /// When it was started, or given other attacks.
     pub const fn started(&self) -> Time {
         self.started
     }
 
-    /// How long it has been running.
+    /// What counts from the start counts from `now` on.
+    pub(super) const fn begin_anew(&mut self, now: Now) {
+        self.now = now;
+        self.started = now.monotonic;
+    }
+
+    /// How long ago that was.
     pub fn elapsed(&self) -> Duration {
         self.now.monotonic.since(self.started)
     }

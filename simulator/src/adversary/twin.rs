@@ -2,7 +2,7 @@
 //! Systems Made Robust, OPODIS 2021; PROTOCOL §9, one folder is locked by one process)
 //!
 //! It breaks who believes that who follows the rules cannot lie: two honest histories under one key contradict each other.
-//! For the others they are one faulty member: quorums that share f + 1 members share a correct one. (PROTOCOL §1)
+//! Correct replicas take them for one faulty member: quorums that share f + 1 members share a correct one. (PROTOCOL §1)
 
 use core::time::Duration;
 

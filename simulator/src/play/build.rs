@@ -6,7 +6,7 @@ use quorate_protocol::kv::Operation;
 use quorate_protocol::number::RecordNumber;
 
 use super::Watch;
-use crate::adversary::{self, Attacks, UnknownAttack};
+use crate::adversary::{self, Attacks};
 use crate::client::Ticket;
 use crate::clock::ClockOptions;
 use crate::cluster::{Cluster, Failure};
@@ -14,7 +14,7 @@ use crate::disk::DiskOptions;
 use crate::ledger::{Ledger, replicated_reading_store, replicated_store};
 use crate::network::LinkOptions;
 use crate::random::{Chance, Delay};
-use crate::scenario::{Action, ApplicationKind, Attacker, Disk, Links, Scenario, ScenarioError, Span, Step, When};
+use crate::scenario::{Action, ApplicationKind, Disk, Links, Scenario, ScenarioError, Span, Step, When};
 use crate::world::WorldOptions;
 
 /// Sizes that are simulated: those that the checkers' table of quorums lists.
@@ -48,21 +48,10 @@ pub fn known_attacks() -> Vec<&'static str> {
 
 fn attacks(scenario: &Scenario) -> Result<Vec<(usize, Attacks)>, ScenarioError> {
     let attackers = scenario.attackers.iter().enumerate().map(|(index, attacker)| {
-        let attacks = part("attackers", index, attacks_of(attacker, scenario.replicas))?;
+        let attacks = part("attackers", index, attacker.attacks(scenario.replicas))?;
         Ok((usize::from(attacker.replica), attacks))
     });
     attackers.collect()
-}
-
-fn attacks_of(attacker: &Attacker, replicas: u8) -> Result<Attacks, ScenarioError> {
-    check_index("replica", attacker.replica, replicas)?;
-    attacker.script.check(replicas)?;
-    let named = match &*attacker.attack {
-        "" if attacker.script.is_empty() => return Err(ScenarioError::Idle),
-        "" => Attacks::default(),
-        names => names.parse().map_err(|error: UnknownAttack| ScenarioError::Attack(error.to_string()))?,
-    };
-    Ok(if attacker.script.is_empty() { named } else { named.with_script(attacker.script.clone()) })
 }
 
 /// Says in which element of a list something is wrong.

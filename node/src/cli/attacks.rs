@@ -1,0 +1,115 @@
+//! `quorate attacks`: every malicious strategy, what it breaks, and what correct replicas do about it. (Feature `lab`.)
+
+use std::fmt;
+
+use clap::Args;
+use quorate_simulator::adversary::{Account, accounts, names};
+use serde::Serialize;
+
+use super::Output;
+use crate::error::{Exit, Problem};
+
+/// Columns of a line.
+const COLUMNS: usize = 100;
+
+/// Columns before a text.
+const INDENT: usize = 10;
+
+/// List the attacks that a malicious replica can play
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  quorate attacks
+  quorate attacks equivocate lie-to-clients
+
+The names are those of `testnet --malicious`, `replica --malicious`, `attack start`, `simulate --attack` and scenario files. \
+Each can be given a moment: silent@from:5s, censor@view:3, flood@slot:100, replay@random:0.1. docs/attacks.md says how they \
+are run and which tests play them.")]
+pub(super) struct Arguments {
+    /// The attacks to tell of [default: all]
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+pub(super) fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
+    let known = names();
+    if let Some(unknown) = arguments.names.iter().find(|name| !known.contains(&name.as_str())) {
+        let what = format!("there is no attack `{unknown}`; there are: {}", known.join(", "));
+        return Err(Problem::usage(what, "name one of them, or none for all").into());
+    }
+    let is_meant =
+        |account: &Account| arguments.names.is_empty() || arguments.names.iter().any(|name| name == account.name);
+    let attacks = accounts().into_iter().filter(is_meant).collect();
+    output.show(&List { attacks })?;
+    Ok(Exit::Done)
+}
+
+/// What is told.
+#[derive(Debug, Serialize)]
+struct List {
+    attacks: Vec<Account>,
+}
+
+impl fmt::Display for List {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Account { name, does, breaks, defence, source }) in self.attacks.iter().enumerate() {
+            if index > 0 {
+                writeln!(formatter)?;
+            }
+            write!(formatter, "{name}")?;
+            for (title, text) in [("does", does), ("breaks", breaks), ("defence", defence), ("source", source)] {
+                write!(formatter, "\n  {title:<8}{}", wrap(text))?;
+            }
+            if index + 1 < self.attacks.len() {
+                writeln!(formatter)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A text broken into lines, the first of which has something before it.
+fn wrap(text: &str) -> String {
+    let mut lines = String::new();
+    let mut column = INDENT;
+    for word in text.split_whitespace() {
+        let length = word.chars().count();
+        if column > INDENT && column + 1 + length > COLUMNS {
+            lines.push('\n');
+            lines.push_str(&" ".repeat(INDENT));
+            column = INDENT;
+        } else if column > INDENT {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(word);
+        column += length;
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names that the command line promises.
+    const PROMISED: &str = "silent crash-loop slow censor reorder empty-batches equivocate conflicting-votes double-vote \
+        impersonate outdated future jump-sequence early-view-change hide-certificates stale-certificates \
+        forge-certificates jump-view flood-views wrong-new-view two-new-views forge-checkpoint lie-in-transfer \
+        withhold-body withhold-votes bad-client-signature lie-to-clients amnesia replay flood mutate twin";
+
+    #[test]
+    fn every_attack_that_is_promised_is_told_of() {
+        let told: Vec<&str> = accounts().iter().map(|account| account.name).collect();
+        for name in PROMISED.split_whitespace() {
+            assert!(told.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn lines_are_of_a_width_that_a_terminal_has() {
+        let text = List { attacks: accounts() }.to_string();
+        let longest = text.lines().map(|line| line.chars().count()).max();
+        assert!(longest.is_some_and(|longest| longest <= COLUMNS), "{longest:?}");
+        assert!(text.starts_with("amnesia\n  does    Starts again"), "{}", &text[..80]);
+    }
+}
