@@ -38,7 +38,7 @@ impl Draw {
         Self(seed)
     }
 
-    /// One below `bound`. (SplitMix64: Steele, Lea and Flood, OOPSLA 2014.)
+    /// One below `bound`. (`SplitMix64`: Steele, Lea and Flood, OOPSLA 2014.)
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -169,9 +169,13 @@ fn two_of_four_are_frozen_for_half_a_minute() {
     load.wait_for(50);
     let primary = cluster.status().primary();
     let frozen = [primary, (primary + 1) % 4];
-    frozen.iter().for_each(|id| cluster.pause(*id));
+    for id in frozen {
+        cluster.pause(id);
+    }
     sleep(Duration::from_secs(30));
-    frozen.iter().for_each(|id| cluster.resume(*id));
+    for id in frozen {
+        cluster.resume(id);
+    }
     let took = load.wait_for(50);
     say(&format!("{} ms from the end of the frost to 50 writes", took.as_millis()));
     cluster.assert_nothing_lost(load);
