@@ -19,6 +19,7 @@ mod inspect;
 mod kv;
 mod logging;
 mod output;
+mod replay;
 mod replica;
 mod restore;
 mod signals;
@@ -97,6 +98,7 @@ enum Command {
     Backup(backup::Arguments),
     Restore(restore::Arguments),
     Inspect(inspect::Arguments),
+    Replay(replay::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
     #[command(subcommand)]
@@ -133,6 +135,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Backup(arguments) => backup::run(&arguments, &mut output),
         Command::Restore(arguments) => restore::run(&arguments, &mut output),
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
+        Command::Replay(arguments) => replay::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
         #[cfg(feature = "lab")]

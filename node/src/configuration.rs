@@ -37,4 +37,4 @@ pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
 pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
 pub(crate) use replica::{LOG, STATE};
-pub use replica::{ReplicaConfiguration, Resources, Role};
+pub use replica::{Recording, ReplicaConfiguration, Resources, Role};

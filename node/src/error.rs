@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::backup::{RestoreError, TakeError};
 use crate::client::OpenError;
 use crate::configuration::FileError;
+use crate::recording::ReadError;
 use crate::storage::lock::LockError;
 
 /// How the program ends.
@@ -96,6 +97,9 @@ fn mend(cause: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = cause.downcast_ref::<FileError>() {
         return error.mend();
+    }
+    if let Some(mend) = cause.downcast_ref().and_then(ReadError::mend) {
+        return Some(mend.to_owned());
     }
     if let Some(error) = cause.downcast_ref::<RestoreError>() {
         return error.mend();

@@ -44,14 +44,15 @@ use quorate_protocol::verify::{Invalid, verify};
 use quorate_protocol::{Input, Now};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
+use crate::recording::Recorder;
 use crate::storage::log;
 use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
 #[cfg(feature = "lab")]
 pub(crate) use start::run_with;
-pub(crate) use start::start_machine;
 pub use start::{Build, ReplicaOptions, run};
+pub(crate) use start::{identity, start_machine};
 pub(crate) use subject::Subject;
 #[cfg(feature = "lab")]
 pub(crate) use subject::{MakeSubject, replica};
@@ -133,6 +134,8 @@ struct Host {
     counters: Counters,
     last_report: LastReport,
     evidence: EvidenceFolder,
+    /// Keeps what the machine is fed with, if that is wanted.
+    recorder: Option<Recorder>,
     /// Of what is handed out for backups.
     pace: Pace,
     /// For what waits its turn.
@@ -244,7 +247,11 @@ impl Host {
     }
 
     fn handle(&mut self, input: Input) -> anyhow::Result<()> {
-        self.machine.handle(self.clock.now(), input);
+        let now = self.clock.now();
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_input(now, &input);
+        }
+        self.machine.handle(now, input);
         self.carry_out()
     }
 
@@ -401,10 +408,13 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { others, clients, log, executor, pool, counters, .. } = self;
+        let Self { others, clients, log, executor, pool, counters, recorder, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
             executor.close();
             pool.close();
+            if let Some(recorder) = recorder {
+                recorder.end();
+            }
             log.close()
         });
         let (closed, (), ()) = tokio::join!(closed, others.shutdown(), clients.shutdown());

@@ -20,11 +20,11 @@ use quorate_protocol::time::{Now, Time, WallTime};
 use serde::Serialize;
 
 use crate::certificates::is_signed;
-use crate::configuration::{LOG, ReplicaConfiguration, STATE};
-use crate::host::start_machine;
+use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
+use crate::host::{identity, start_machine};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
-use crate::storage::log::{self, Identity};
+use crate::storage::log;
 
 /// Slots that are listed: the last ones.
 const SLOTS_MAX: usize = 64;
@@ -33,6 +33,8 @@ const SLOTS_MAX: usize = 64;
 #[derive(Debug, Serialize)]
 pub struct Inspection {
     replica: u8,
+    /// Whether it is that of a standby beside the replica.
+    standby: bool,
     cluster: String,
     log: FoundLog,
     /// The last slots of which the log knows something.
@@ -142,6 +144,7 @@ pub fn inspect(files: &ReplicaConfiguration) -> anyhow::Result<Inspection> {
     let slots_below = seen.slots.len().saturating_sub(SLOTS_MAX);
     Ok(Inspection {
         replica: files.id.value(),
+        standby: files.role == Role::Standby,
         cluster: configuration.cluster().digest().to_string(),
         slots: seen.slots.into_values().skip(slots_below).collect(),
         slots_below,
@@ -168,8 +171,7 @@ fn read_log(
     configuration: &Configuration,
     problems: &mut Vec<String>,
 ) -> anyhow::Result<(FoundLog, Records, bool)> {
-    let identity = Identity { cluster: *configuration.cluster().digest().as_bytes(), replica: files.id.value().into() };
-    let options = log::Options::new(files.data.join(LOG), identity);
+    let options = log::Options::new(files.data.join(LOG), identity(files));
     let mut records = Vec::new();
     let mut unknown = Vec::new();
     let mut on_record = |found: log::Recovered| match Recovered::decode(&found.head, found.body.as_ref(), configuration)
@@ -422,8 +424,9 @@ impl Inspection {
 
 impl fmt::Display for Inspection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { replica, cluster, log, slots, slots_below, checkpoint, evidence, problems, start } = self;
-        writeln!(formatter, "replica     {replica} of cluster {cluster}")?;
+        let Self { replica, standby, cluster, log, slots, slots_below, checkpoint, evidence, problems, start } = self;
+        let standby = if *standby { "a standby beside " } else { "" };
+        writeln!(formatter, "replica     {standby}{replica} of cluster {cluster}")?;
         writeln!(formatter, "log         {} records in {} segments", log.records, log.segments.len())?;
         for FoundSegment { file, bytes, end } in &log.segments {
             writeln!(formatter, "  {file}  {bytes} bytes, records below {end}")?;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `configuration.rs` | the files of a cluster: genesis, replica, client, keys; and founding one |
 //! | `host.rs` | one running replica |
+//! | `recording.rs`, `replay.rs` | what its core was fed with, kept; and fed to another |
 //! | `backup.rs` | a checkpoint in one file: taking it, checking it, restoring from it |
 //! | `inspect.rs` | what stands in the folder of one that is stopped |
 //! | `lab.rs` | a replica that plays attacks |
@@ -23,5 +24,7 @@ pub mod host;
 pub mod inspect;
 #[cfg(feature = "lab")]
 mod lab;
+pub mod recording;
+pub mod replay;
 pub mod storage;
 pub mod transport;

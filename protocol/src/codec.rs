@@ -62,16 +62,25 @@ pub fn encode<T: Encode>(value: &T) -> Result<Bytes, CodecError> {
 /// # Errors
 /// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`].
 pub(crate) fn encode_about<T: Encode>(value: &T, bytes: usize) -> Result<Bytes, CodecError> {
-    let mut sink = Sink(Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)));
-    bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(|error| {
-        if matches!(error, EncodeError::Other(_) | EncodeError::UnexpectedEnd) {
-            CodecError::TooLong
-        } else {
-            CodecError::Malformed("value without an encoding")
-        }
-    })?;
+    let mut sink = Sink { bytes: Vec::with_capacity(bytes.min(ENCODED_BYTES_MAX)), length_max: ENCODED_BYTES_MAX };
+    bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(refused)?;
     // Without slack the bytes need no second allocation beside their own.
-    Ok(Bytes::from(sink.0.into_boxed_slice()))
+    Ok(Bytes::from(sink.bytes.into_boxed_slice()))
+}
+
+/// Appends the encoding of `value` to `bytes`.
+///
+/// # Errors
+/// [`CodecError::TooLong`] if it would exceed [`ENCODED_BYTES_MAX`]; `bytes` are then what they were.
+pub fn encode_into<T: Encode>(value: &T, bytes: &mut Vec<u8>) -> Result<(), CodecError> {
+    let length = bytes.len();
+    let mut sink = Sink { bytes: core::mem::take(bytes), length_max: length.saturating_add(ENCODED_BYTES_MAX) };
+    let encoded = bincode::encode_into_writer(value, &mut sink, CONFIGURATION).map_err(refused);
+    *bytes = sink.bytes;
+    if encoded.is_err() {
+        bytes.truncate(length);
+    }
+    encoded
 }
 
 /// The value that `bytes` encode, all of them.
@@ -109,15 +118,27 @@ fn reason(error: DecodeError) -> CodecError {
     })
 }
 
-/// A growing buffer that refuses to exceed [`ENCODED_BYTES_MAX`]: the library's limit does not bound its encoder.
-struct Sink(Vec<u8>);
+#[expect(clippy::needless_pass_by_value, reason = "it is the function that map_err calls")]
+fn refused(error: EncodeError) -> CodecError {
+    if matches!(error, EncodeError::Other(_) | EncodeError::UnexpectedEnd) {
+        CodecError::TooLong
+    } else {
+        CodecError::Malformed("value without an encoding")
+    }
+}
+
+/// A growing buffer that refuses to exceed a length: the library's limit does not bound its encoder.
+struct Sink {
+    bytes: Vec<u8>,
+    length_max: usize,
+}
 
 impl Writer for Sink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
-        if self.0.len().saturating_add(bytes.len()) > ENCODED_BYTES_MAX {
+        if self.bytes.len().saturating_add(bytes.len()) > self.length_max {
             return Err(EncodeError::Other("longer than any encoding may be"));
         }
-        self.0.extend_from_slice(bytes);
+        self.bytes.extend_from_slice(bytes);
         Ok(())
     }
 }
@@ -307,5 +328,10 @@ mod tests {
     fn the_encoder_is_bounded_too() {
         let blob = Blob::from(vec![0; ENCODED_BYTES_MAX]);
         assert_eq!(encode(&blob), Err(CodecError::TooLong));
+        let mut bytes = vec![7; 3];
+        assert_eq!(encode_into(&blob, &mut bytes), Err(CodecError::TooLong));
+        assert_eq!(bytes, [7; 3], "what was there stays");
+        encode_into(&true, &mut bytes).expect("short");
+        assert_eq!(bytes, [7, 7, 7, 1]);
     }
 }

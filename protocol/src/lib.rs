@@ -82,6 +82,7 @@ pub mod output;
 mod queue;
 mod quorum;
 pub mod record;
+pub mod recording;
 pub mod refusal;
 pub mod replica;
 mod rotation;

@@ -128,6 +128,21 @@ impl Record {
 }
 
 impl Recovered {
+    /// The bytes that it came from: the head, and the body unless that is lost.
+    pub fn encode(&self) -> (Bytes, Option<Bytes>) {
+        let head = match self {
+            Self::Whole(record) => {
+                let EncodedRecord { head, body } = record.encode();
+                return (head, Some(body));
+            }
+            Self::AcceptedWithoutBatch(vote) => Head::Accepted { vote: *vote, has_batch: true },
+            Self::LearnedWithoutBatch(certificate) => Head::Learned(certificate.clone()),
+            Self::ViewChangeLost(epoch, view) => Head::ViewChange(*epoch, *view),
+            Self::NewViewLost(epoch, view) => Head::NewView(*epoch, *view),
+        };
+        (whole(&head), None)
+    }
+
     /// The record whose head is `head` and whose body, if it is not lost, is `body`.
     ///
     /// # Errors

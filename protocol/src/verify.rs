@@ -113,6 +113,8 @@ pub struct Spoken {
     pub new_view: Option<(View, Digest)>,
     /// How far the one who tells came.
     pub reached: Sequence,
+    /// Those two as they were signed.
+    pub signed: (Option<SignedViewChange>, Option<SignedNewView>),
 }
 
 /// Why a message counts for nothing.
@@ -362,6 +364,7 @@ impl Check<'_> {
             view_change: None,
             new_view: None,
             reached,
+            signed: (view_change, new_view),
         };
         let mut signers = Vec::new();
         let epochs = (spoken.prepares.iter().map(|vote| vote.statement.epoch))
@@ -380,6 +383,7 @@ impl Check<'_> {
             signers.push(vote.voter);
             self.vote(vote)?;
         }
+        let (view_change, new_view) = &spoken.signed;
         if let Some(signed) = view_change {
             let Some((replica, of, view)) = signed.claimed() else { return Err(MALFORMED_HEAD) };
             is_of_epoch &= of == epoch;

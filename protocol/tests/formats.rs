@@ -14,10 +14,14 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use quorate_protocol::codec::{BorrowDecode, Encode, Frame};
+use quorate_protocol::Input;
+use quorate_protocol::codec::{BorrowDecode, Encode, Frame, List};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{ClientMessage, Message, ReplicaMessage, VERSION, from_frame, to_frame};
 use quorate_protocol::record::{EncodedRecord, Record, Recovered};
+use quorate_protocol::recording::{Configurations, Item, Items, Step, input};
+use quorate_protocol::time::Now;
+use quorate_protocol::verify::verify;
 
 use samples::Entropy;
 use support::{Group, StandInVerifier};
@@ -91,6 +95,54 @@ fn records_have_the_bytes_of_their_golden_files() {
         assert_golden(&format!("record-{name}.body"), &body);
         let whole = Recovered::decode(&head, Some(&body), &configuration);
         assert_eq!(whole, Ok(Recovered::Whole(record)), "{name}");
+        assert_eq!(whole.expect("just compared").encode(), (head, Some(body)), "{name}");
+    }
+}
+
+#[test]
+fn items_of_recordings_have_the_bytes_of_their_golden_files() {
+    for (name, item) in samples::items() {
+        let mut bytes = Vec::new();
+        item.encode_into(&mut bytes).expect("a sample is short");
+        assert_golden(&format!("recording-{name}"), &bytes);
+        assert_eq!(Item::decode(&bytes.into()), Ok(item), "{name}");
+    }
+}
+
+/// What a core was given comes back from the items that say so, checked again.
+#[test]
+fn every_input_comes_back_from_its_items() {
+    let configuration = std::sync::Arc::new(Group::of_four().0);
+    let configurations = Configurations::new(&configuration);
+    let said_by = |message: &Message, from| {
+        let message = verify(message.clone(), from, &configuration, &mut StandInVerifier).ok()?;
+        Some(Input::Message { from, message })
+    };
+    let members = configuration.replicas();
+    let verified = samples::messages()
+        .into_iter()
+        .filter_map(|(_, message)| members.clone().find_map(|from| said_by(&message, from)));
+    let messages: Vec<Input> = verified.collect();
+    let kind = |input: &Input| match input {
+        Input::Message { message, .. } => Some(std::mem::discriminant(&**message)),
+        _ => None,
+    };
+    let kinds: std::collections::HashSet<_> = messages.iter().filter_map(kind).collect();
+    assert_eq!(kinds.len(), 14, "a message of every kind is valid");
+    let inputs = messages.into_iter().chain(samples::inputs(&configuration));
+    for given in inputs {
+        let mut items = Items::default();
+        let mut steps = Vec::new();
+        let mut put = |item: Item| {
+            let mut bytes = Vec::new();
+            item.encode_into(&mut bytes)?;
+            steps.extend(items.take(Item::decode(&bytes.into())?).expect("in order"));
+            Ok::<(), quorate_protocol::codec::CodecError>(())
+        };
+        input(List::empty(), Now::default(), &given, &mut put).expect("short");
+        let Some(Step::Input { input, .. }) = steps.pop() else { panic!("an input") };
+        assert!(steps.is_empty());
+        assert_eq!(input.check(&configurations, &mut StandInVerifier).as_ref(), Ok(&given));
     }
 }
 
@@ -106,7 +158,9 @@ fn a_record_whose_body_is_lost_still_says_what_was_signed() {
             Record::NewView(epoch, view, _) => Recovered::NewViewLost(epoch, view),
             whole => Recovered::Whole(whole),
         };
-        assert_eq!(Recovered::decode(&record.encode().head, None, &configuration), Ok(expected), "{name}");
+        let found = Recovered::decode(&record.encode().head, None, &configuration);
+        assert_eq!(found.as_ref(), Ok(&expected), "{name}");
+        assert_eq!(expected.encode().0, record.encode().head, "{name}");
     }
 }
 
@@ -130,6 +184,7 @@ fn assert_one_encoding_of_any(frame: &Bytes) {
     assert_one_encoding::<ClientMessage>(frame);
     assert_one_encoding::<ReplicaMessage>(frame);
     assert_one_encoding::<Evidence>(frame);
+    assert_one_encoding::<Item>(frame);
 }
 
 /// Comes back whole, and no part of it or addition to it means anything.
@@ -153,7 +208,8 @@ fn frames() -> Vec<Bytes> {
     let from_clients = samples::client_messages().into_iter().map(|(_, message)| to_frame(&message));
     let to_clients = samples::replica_messages().into_iter().map(|(_, message)| to_frame(&message));
     let evidence = samples::evidence().into_iter().map(|(_, evidence)| to_frame(&evidence));
-    let messages = messages.chain(evidence);
+    let items = samples::items().into_iter().map(|(_, item)| to_frame(&item));
+    let messages = messages.chain(evidence).chain(items);
     messages.chain(from_clients).chain(to_clients).map(|frame| frame.expect("short")).collect()
 }
 

@@ -76,7 +76,8 @@ fn a_backup_under_load_is_verified_and_holds_what_was_acknowledged_before() {
     for field in ["sequence", "epoch", "state_root", "entries", "bytes"] {
         assert_eq!(checked[field], taken[field]);
     }
-    assert!(taken["entries"].as_u64() >= Some(300), "{taken}");
+    // One of the five clients counts, on one key.
+    assert!(taken["entries"].as_u64() >= Some(200), "{taken}");
     let (_, again) = backup(&cluster, "under-load");
     assert_refused(&again, "exists already and is not overwritten");
     cluster.assert_nothing_lost(load);

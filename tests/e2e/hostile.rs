@@ -12,7 +12,7 @@ use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::kv::Operation;
 use quorate_protocol::message::{ClientMessage, Outcome, ReplicaMessage, Reply, from_frame, to_frame};
 use quorate_protocol::number::{RequestNumber, Sequence, Session};
-use quorate_tests::{Cluster, Farewell, Load, Stranger, say};
+use quorate_tests::{Cluster, Farewell, Load, Stranger, quorate, say};
 
 /// The lane of a client's requests, as its hello names it.
 const REQUESTS: u8 = 2;
@@ -120,6 +120,44 @@ fn a_client_whose_frames_are_no_messages_is_told_so_and_disconnected() {
         assert!(farewell.text.contains("a frame that is no message"), "{farewell:?}");
     }
     load.wait_for(20);
+    let gap = load.longest_gap_since(start);
+    assert!(gap < GAP_MAX, "{gap:?}");
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn questions_for_checkpoints_without_end_hold_nobody_up() {
+    const CLIENTS: usize = 8;
+    const QUESTIONS: u64 = 300;
+    let cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 2);
+    load.wait_for(100);
+    let start = Instant::now();
+    let part = |number, sequence, cursor| {
+        let (number, sequence) = (RequestNumber::new(number), Sequence::new(sequence));
+        to_frame(&ClientMessage::Part { number, sequence, cursor, offset: 0 }).unwrap()
+    };
+    let mut strangers: Vec<Stranger> = (0..CLIENTS).map(|_| client(&cluster, 0, &key())).collect();
+    for number in 0..QUESTIONS {
+        for stranger in &mut strangers {
+            let question = ClientMessage::Checkpoint { number: RequestNumber::new(number) };
+            assert!(stranger.send_frame(&to_frame(&question).unwrap()));
+            // Of slots that are, and of some that never will be; some where no part begins.
+            let cursor = if number % 3 == 0 { Blob::from(&b"x"[..]) } else { Blob::EMPTY };
+            assert!(stranger.send_frame(&part(number, 16 * (number % 20), cursor)));
+        }
+    }
+    load.wait_for(100);
+    let out = cluster.scratch().join("meanwhile");
+    let net = cluster.client_folder();
+    let arguments = ["backup".as_ref(), "--net".as_ref(), net.as_os_str(), "--out".as_ref(), out.as_os_str()];
+    let taken = quorate(arguments);
+    assert_eq!(taken.status, Some(0), "{taken:?}");
+    assert!(strangers.iter().all(Stranger::is_open), "what is asked too often is not answered, no more");
+    let mut long = client(&cluster, 0, &key());
+    long.send_frame(&part(1, 16, vec![b'a'; (32 << 10) + 2].into()));
+    let farewell = long.farewell();
+    assert_eq!(farewell.code, Some(MALFORMED), "{farewell:?}");
     let gap = load.longest_gap_since(start);
     assert!(gap < GAP_MAX, "{gap:?}");
     cluster.assert_nothing_lost(load);

@@ -12,7 +12,10 @@
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
+//! | `long.rs` | what takes minutes, and is run by hand |
 //! | `inspect.rs` | `quorate inspect` |
+//! | `replay.rs` | `quorate replay` |
+//! | `watch.rs` | `quorate kv watch` |
 //! | `standby.rs` | standbys, and members whose place they take |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
@@ -30,6 +33,8 @@ mod hostile;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
+mod long;
+#[cfg(test)]
 mod members;
 #[cfg(test)]
 mod operations;
@@ -40,6 +45,10 @@ mod reads;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod standby;
 #[cfg(test)]
 mod testnet;
+#[cfg(test)]
+mod watch;

@@ -15,12 +15,17 @@ struct Standby {
 }
 
 impl Standby {
-    /// Makes its folder.
+    /// Makes the folder of a hot one.
     fn create(cluster: &Cluster, of: u8) -> Self {
+        Self::make(cluster, of, &[])
+    }
+
+    fn make(cluster: &Cluster, of: u8, more: &[&str]) -> Self {
         let folder = cluster.scratch().join(format!("standby-{of}"));
         let (net, of, listen) = (cluster.client_folder(), of.to_string(), cluster.free_address());
-        let words = ["standby", "create", "--json", "--of", &of, "--listen", &listen, "--net"].map(OsStr::new);
-        let made = quorate(words.into_iter().chain([net.as_os_str(), OsStr::new("--dir"), folder.as_os_str()]));
+        let words = ["standby", "create", "--json", "--of", &of, "--listen", &listen].into_iter();
+        let words = words.chain(more.iter().copied()).chain(["--net"]).map(OsStr::new);
+        let made = quorate(words.chain([net.as_os_str(), OsStr::new("--dir"), folder.as_os_str()]));
         assert_eq!(made.status, Some(0), "{made:?}");
         let key = made.json()["key"].as_str().unwrap().to_owned();
         Self { folder, place: format!("{listen}={key}"), process: None }
@@ -149,4 +154,31 @@ fn a_standby_that_is_made_late_takes_the_state_from_the_members() {
     standby.wait_until_it_follows(&cluster);
     let log = fs::read_to_string(standby.folder.join("replica.log")).unwrap();
     assert!(log.contains("state transfer ended"), "{log}");
+}
+
+#[test]
+fn a_warm_standby_has_a_checkpoint_that_is_no_older_than_its_interval() {
+    const INTERVAL: u64 = 32;
+    let cluster = Cluster::builder(4).parameter("checkpoint_interval", INTERVAL).start();
+    let mut standby = Standby::make(&cluster, 2, &["--every", "3s"]);
+    standby.start();
+    let load = Load::start(&cluster, 4);
+    let mut fetched = Vec::new();
+    wait_until("three checkpoints to be fetched", LIMIT, || {
+        let own = standby.status(&cluster);
+        assert!(own.executed.is_multiple_of(INTERVAL), "it executes no slot: {own:?}");
+        if own.executed > 0 && fetched.last() != Some(&own.executed) {
+            fetched.push(own.executed);
+        }
+        fetched.len() >= 3
+    });
+    load.stop();
+    let log = fs::read_to_string(standby.folder.join("replica.log")).unwrap();
+    assert!(log.matches("state transfer ended").count() >= 3, "{log}");
+    cluster.assert_converged();
+    let target = cluster.status_of(0);
+    wait_until("the last checkpoint to be fetched", LIMIT, || {
+        let own = standby.status(&cluster);
+        (own.executed, &own.state_root) == (target.stable, &target.state_root)
+    });
 }

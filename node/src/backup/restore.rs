@@ -100,7 +100,9 @@ impl RestoreError {
             Self::Format { source: FormatError::Magic | FormatError::Version(_), .. } => {
                 Some("name a file that `quorate backup` made, of this version".to_owned())
             }
-            Self::Format { source: FormatError::Io(_), .. } => None,
+            Self::Format { source: FormatError::Io(_), .. } | Self::Open { .. } | Self::Store(_) | Self::Io { .. } => {
+                None
+            }
             Self::Format { .. } | Self::State { .. } => {
                 Some("take another copy of it, or another backup: nothing of this one is used".to_owned())
             }
@@ -112,7 +114,6 @@ impl RestoreError {
                 path.display()
             )),
             Self::File(error) => error.mend(),
-            Self::Open { .. } | Self::Store(_) | Self::Io { .. } => None,
         }
     }
 }

@@ -59,7 +59,9 @@ impl State {
         let configuration = genesis.configuration();
         let protocol = founding_entries(configuration, WallTime::from_nanoseconds(77));
         let mut index = Index::new(DEPTH);
-        application.iter().for_each(|entry| index.add(&entry.key, &entry.value));
+        for Entry { key, value } in &application {
+            index.add(key, value);
+        }
         let digest = ProtocolSummary::of(configuration, &protocol).unwrap().digest;
         let root = StateRoot { application: index.finish(), protocol: digest };
         let certificate = certificate(&genesis, &root, &[0, 2, 3]);

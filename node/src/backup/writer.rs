@@ -60,7 +60,9 @@ impl<W: Write> Writer<W> {
     /// Writes pieces, and their checksum after them.
     fn put(&mut self, pieces: &[&[u8]]) -> io::Result<()> {
         let mut crc = crc32fast::Hasher::new();
-        pieces.iter().for_each(|piece| crc.update(piece));
+        for piece in pieces {
+            crc.update(piece);
+        }
         let crc = crc.finalize().to_le_bytes();
         for piece in pieces.iter().copied().chain([&crc[..]]) {
             self.hasher.update(piece);

@@ -1,5 +1,7 @@
 //! `quorate kv`: the key-value client.
 
+mod watch;
+
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -46,6 +48,7 @@ enum Command {
     Delete(DeleteArguments),
     Cas(CasArguments),
     Range(RangeArguments),
+    Watch(watch::Arguments),
 }
 
 /// What all of them take, before or after their own name.
@@ -191,6 +194,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
             Command::Delete(arguments) => store.delete(arguments, output).await,
             Command::Cas(arguments) => store.compare_and_set(arguments, output).await,
             Command::Range(arguments) => store.range(arguments, output).await,
+            Command::Watch(arguments) => store.watch(arguments, output).await,
         };
         store.connection.close().await;
         outcome

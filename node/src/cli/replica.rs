@@ -41,6 +41,9 @@ pub(super) struct Arguments {
     /// The replica's folder, as `quorate init` made it
     #[arg(long, value_name = "FOLDER")]
     dir: PathBuf,
+    /// Record what the core is fed with, for `quorate replay`: docs/OPERATIONS.md says what that costs
+    #[arg(long)]
+    record: bool,
     #[cfg(feature = "lab")]
     #[command(flatten)]
     malice: Malice,
@@ -54,7 +57,8 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     if let Some(parent) = arguments.exit_with_parent {
         exit_with_parent(parent)?;
     }
-    let configuration = ReplicaConfiguration::load(&arguments.dir)?;
+    let mut configuration = ReplicaConfiguration::load(&arguments.dir)?;
+    configuration.recording.is_on |= arguments.record;
     let how = How::of(&arguments, &configuration)?;
     let threads = configuration.resources.threads();
     let runtime = runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build();
@@ -122,6 +126,11 @@ impl How {
         if configuration.role == Role::Standby {
             let what = format!("{} is a standby's folder: it has no vote to abuse", arguments.dir.display());
             return Err(Problem::usage(what, "name the folder of a member with --dir, or leave --malicious out").into());
+        }
+        if configuration.recording.is_on {
+            let what = "an attacker is not recorded: its core is not fed with what comes";
+            let mend = "leave --record or --malicious out, and have [recording] off in its replica.toml";
+            return Err(Problem::usage(what, mend).into());
         }
         let protocol = configuration.genesis.configuration();
         let cast = Cast {

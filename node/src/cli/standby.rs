@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use quorate_protocol::number::ReplicaId;
@@ -10,11 +11,11 @@ use serde::Serialize;
 use super::{Output, quote};
 use crate::client::StandbyAddress;
 use crate::configuration::standby::{self, StandbyError};
-use crate::configuration::{ClientConfiguration, ReplicaConfiguration};
+use crate::configuration::{ClientConfiguration, ReplicaConfiguration, parse_positive_duration};
 use crate::error::{Exit, Problem};
 use crate::storage::lock::FolderLock;
 
-/// Make or promote a hot standby: it executes what the members decide, and takes a member's place when that is lost
+/// Make or promote a standby: it follows what the members decide, and takes a member's place when that is lost
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Create(Create),
@@ -26,6 +27,8 @@ pub(super) enum Command {
 #[command(after_help = "Example: a standby beside replica 3, which answers clients at port 4300
   quorate standby create --net net/client --dir standby-3 --of 3 --listen 127.0.0.1:4300
   quorate replica --dir standby-3
+and a warm one, which takes a checkpoint every ten minutes
+  quorate standby create --net net/client --dir warm-3 --of 3 --listen 127.0.0.1:4301 --every 10m
 
 It needs nothing but the public genesis, has a key of its own, and votes on nothing.")]
 pub(super) struct Create {
@@ -38,6 +41,9 @@ pub(super) struct Create {
     /// The member whose place it may take; that one it does not ask for anything
     #[arg(long, value_name = "ID")]
     of: u8,
+    /// Make it a warm one, which fetches a whole checkpoint so often instead of executing every slot
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
+    every: Option<Duration>,
     /// Where it answers clients: status, and reads that are proved or as fresh as it is itself
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
@@ -75,9 +81,9 @@ pub(super) fn parse_address(text: &str) -> Result<StandbyAddress, String> {
 }
 
 fn create(arguments: &Create, output: &mut Output) -> anyhow::Result<Exit> {
-    let Create { net, dir, of, listen } = arguments;
+    let Create { net, dir, of, every, listen } = arguments;
     let genesis = ClientConfiguration::load(net)?.genesis;
-    standby::create(dir, &genesis, ReplicaId::new(*of), listen).map_err(explain)?;
+    standby::create(dir, &genesis, ReplicaId::new(*of), listen, *every).map_err(explain)?;
     let key = ReplicaConfiguration::load(dir)?.key.public_key();
     output.show(&Created { dir: dir.clone(), replica: *of, client: listen.clone(), key: key.to_string() })?;
     Ok(Exit::Done)

@@ -208,7 +208,7 @@ impl Row {
             Err(_) => (None, Some(connection.reachability().await.reason(replica))),
         };
         let of_itself = account.as_ref().filter(|account| account.role == STANDBY).and_then(|account| account.id);
-        let id = of_itself.unwrap_or(replica.value());
+        let id = of_itself.unwrap_or_else(|| replica.value());
         Self { id, reachable: account.is_some(), error, requests_per_second: None, account, taken }
     }
 

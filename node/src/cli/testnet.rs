@@ -61,6 +61,9 @@ pub(super) struct Arguments {
     #[cfg(feature = "lab")]
     #[arg(long, value_name = "REPLICA=STRATEGY")]
     malicious: Vec<Casting>,
+    /// Have every replica record what its core is fed with, for `quorate replay`
+    #[arg(long)]
+    record: bool,
     /// Change a parameter of a new cluster from its default, for instance window=256; repeatable
     #[arg(long = "parameter", value_name = "NAME=VALUE")]
     parameters: Vec<ParameterChange>,
@@ -176,7 +179,11 @@ async fn live(
     for row in &mut ready.replicas {
         let id = ReplicaId::new(row.id);
         row.malicious = company.part_of(id);
-        let options = [log_options(global), company.options(id, network)].concat();
+        let mut options = [log_options(global), company.options(id, network)].concat();
+        // What an attacker is fed with is not what its core is.
+        if arguments.record && row.malicious.is_none() {
+            options.push("--record".to_owned());
+        }
         row.pid = replicas.launch(Launch { id, folder: network.replica_folder(id), options })?;
     }
     tokio::select! {

@@ -141,11 +141,16 @@ impl KeyValue {
     /// # Errors
     /// [`KvError`].
     pub async fn range(&self, range: Range) -> Result<Executed<Page>, KvError> {
-        self.execute(&Operation::Range(range), |output| match output {
-            Output::Entries { entries, more } => Some(Page { entries: entries.into_vec(), more }),
-            _ => None,
-        })
-        .await
+        self.execute(&Operation::Range(range), page).await
+    }
+
+    /// The same without having the read ordered, as [`KeyValue::get_fast`].
+    ///
+    /// # Errors
+    /// [`KvError`].
+    pub async fn range_fast(&self, range: Range) -> Result<Executed<Page>, KvError> {
+        let operation = Operation::Range(range).encode().map_err(KvError::Operation)?;
+        executed(&self.session.read_within(operation, self.patience).await?, page)
     }
 
     /// Several steps at once.
@@ -184,6 +189,14 @@ fn executed<T>(answer: &Answer, read: impl FnOnce(Output) -> Option<T>) -> Resul
 fn value(output: Output) -> Option<Option<Blob>> {
     match output {
         Output::Step(StepOutput::Value(value)) => Some(value),
+        _ => None,
+    }
+}
+
+/// What a range found.
+fn page(output: Output) -> Option<Page> {
+    match output {
+        Output::Entries { entries, more } => Some(Page { entries: entries.into_vec(), more }),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::Duration;
 
 use quorate_crypto::SigningKey;
 use quorate_protocol::configuration::Parameters;
@@ -15,7 +16,7 @@ use super::document::Document;
 use super::file_error::FileError;
 use super::genesis::Genesis;
 use super::key_file;
-use super::quantity::Size;
+use super::quantity::{Size, parse_positive_duration};
 
 /// The file's name in the replica's folder.
 pub(super) const FILE: &str = "replica.toml";
@@ -99,6 +100,21 @@ impl Resources {
     }
 }
 
+/// What is recorded of the core's inputs, for `quorate replay`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recording {
+    /// Whether anything is.
+    pub is_on: bool,
+    /// Most that recordings take on disk: at least 1 MiB. The earliest starts make room; the last one ends there.
+    pub bytes_max: Size,
+}
+
+impl Default for Recording {
+    fn default() -> Self {
+        Self { is_on: false, bytes_max: Size::new(1 << 30) }
+    }
+}
+
 /// What the process of a replica's folder does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -117,6 +133,8 @@ pub struct ReplicaConfiguration {
     pub id: ReplicaId,
     /// Whether it is that member.
     pub role: Role,
+    /// From one checkpoint that a warm standby fetches to the next; none where it is a hot one, or the member.
+    pub every: Option<Duration>,
     /// The cluster that it belongs to.
     pub genesis: Genesis,
     /// Its private key: a voter's is the one whose public half the genesis lists.
@@ -131,6 +149,8 @@ pub struct ReplicaConfiguration {
     pub admin: Option<String>,
     /// What it may use of its machine.
     pub resources: Resources,
+    /// What it records.
+    pub recording: Recording,
 }
 
 impl ReplicaConfiguration {
@@ -142,6 +162,7 @@ impl ReplicaConfiguration {
         let document = Document::read(&folder.join(FILE))?;
         let file: ReplicaFile = document.parse()?;
         let resources = file.resources.check(&document)?;
+        let recording = file.recording.check(&document)?;
         let genesis = Genesis::load(&folder.join(&file.genesis))?;
         let disk_bytes_min = resources.disk_bytes_min(genesis.configuration().parameters());
         if resources.disk_bytes_max < disk_bytes_min {
@@ -174,9 +195,11 @@ impl ReplicaConfiguration {
             data: folder.join(&file.data),
             id,
             role: file.role,
+            every: file.every.map(|every| read_every(&document, file.role, &every)).transpose()?,
             key,
             genesis,
             resources,
+            recording,
         })
     }
 }
@@ -206,8 +229,15 @@ admin = \"{admin}\"
 }
 
 /// The text of `replica.toml` for a standby beside replica `id`.
-pub(super) fn standby_toml(id: ReplicaId, listen_client: &str, resources: &Resources) -> String {
+pub(super) fn standby_toml(
+    id: ReplicaId,
+    listen_client: &str,
+    every: Option<Duration>,
+    resources: &Resources,
+) -> String {
     let resources = resources_toml(resources);
+    let every =
+        every.map_or_else(|| "# every = \"60s\"".to_owned(), |every| format!("every = \"{}ms\"", every.as_millis()));
     format!(
         "\
 # A standby beside replica {id}, whose place it may take. Paths are relative to this folder.
@@ -217,6 +247,9 @@ replica = {id}
 genesis = \"genesis.toml\"
 key = \"standby.key\"
 data = \"data\"
+
+# A warm standby fetches a whole checkpoint so often; without this line it is a hot one, which executes every slot.
+{every}
 
 # Where it answers clients.
 [listen]
@@ -250,6 +283,7 @@ data = \"data\"
 fn resources_toml(resources: &Resources) -> String {
     let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads } = resources;
     let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
+    let recording = Recording::default().bytes_max;
     format!(
         "\
 [resources]
@@ -262,6 +296,12 @@ state_bytes_max = \"{state_bytes_max}\"
 mtu_max = {mtu_max}
 # Threads of the runtime; one a processor if it is not set.
 {threads}
+
+# What the core is fed with, kept for `quorate replay`. It costs time and disk; --record switches it on for one run.
+[recording]
+# on = true
+# The most that recordings take on disk: the earliest starts make room, and the last one ends there.
+# bytes_max = \"{recording}\"
 "
     )
 }
@@ -272,6 +312,7 @@ struct ReplicaFile {
     replica: u8,
     #[serde(default)]
     role: Role,
+    every: Option<String>,
     genesis: PathBuf,
     key: PathBuf,
     data: PathBuf,
@@ -280,6 +321,8 @@ struct ReplicaFile {
     listen: ListenTable,
     #[serde(default)]
     resources: ResourcesTable,
+    #[serde(default)]
+    recording: RecordingTable,
 }
 
 #[derive(Default, Deserialize)]
@@ -297,6 +340,25 @@ struct ResourcesTable {
     state_bytes_max: Option<Size>,
     mtu_max: Option<u16>,
     threads: Option<usize>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordingTable {
+    on: Option<bool>,
+    bytes_max: Option<Size>,
+}
+
+impl RecordingTable {
+    fn check(self, document: &Document) -> Result<Recording, FileError> {
+        let default = Recording::default();
+        let bytes_max = self.bytes_max.unwrap_or(default.bytes_max);
+        if bytes_max.bytes() < MIB {
+            let mend = "correct it, or remove the line to have the default";
+            return Err(document.refuse_key("recording.bytes_max", "must be at least 1MiB", mend));
+        }
+        Ok(Recording { is_on: self.on.unwrap_or(default.is_on), bytes_max })
+    }
 }
 
 impl ResourcesTable {
@@ -320,6 +382,15 @@ impl ResourcesTable {
         let threads = self.threads.and_then(NonZeroUsize::new);
         Ok(Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads })
     }
+}
+
+fn read_every(document: &Document, role: Role, text: &str) -> Result<Duration, FileError> {
+    let every = match (role, parse_positive_duration(text)) {
+        (Role::Standby, Ok(every)) => return Ok(every),
+        (Role::Standby, Err(error)) => error.to_string(),
+        (Role::Voter, _) => "only a standby fetches checkpoints at an interval".to_owned(),
+    };
+    Err(document.refuse_key("every", every, "write it like \"60s\", or remove the line for a hot standby"))
 }
 
 fn listen(document: &Document, key: &str, own: Option<String>, stated: &str) -> Result<String, FileError> {
@@ -393,6 +464,7 @@ mod tests {
             ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
             ("\"4GiB\"", "\"703MiB\"", "19: key `resources.disk_bytes_max` is \"703MiB\": the log needs 704MiB: twice"),
             ("# threads = 2", "threads = 0", "25: key `resources.threads` is 0: must be 1 to 64"),
+            ("# bytes_max = \"1GiB\"", "bytes_max = \"1KiB\"", "31: key `recording.bytes_max` is \"1KiB\": must be at"),
             ("data = ", "date = ", "6: unknown field `date`"),
         ] {
             let problem = problem_after(from, to);

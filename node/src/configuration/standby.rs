@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_protocol::number::ReplicaId;
 
@@ -63,10 +64,17 @@ pub enum StandbyError {
 }
 
 /// Makes the folder of a standby beside the member `id`, where nothing or an empty folder may be. It gets a key of its own.
+/// With `every` it is a warm one, which fetches a checkpoint so often; without a hot one.
 ///
 /// # Errors
 /// [`StandbyError`]; then nothing is left of the folder.
-pub fn create(folder: &Path, genesis: &Genesis, id: ReplicaId, listen_client: &str) -> Result<(), StandbyError> {
+pub fn create(
+    folder: &Path,
+    genesis: &Genesis,
+    id: ReplicaId,
+    listen_client: &str,
+    every: Option<Duration>,
+) -> Result<(), StandbyError> {
     let configuration = genesis.configuration();
     if configuration.member(id).is_none() {
         return Err(StandbyError::NoSuchMember { id, last: configuration.size() - 1 });
@@ -79,7 +87,7 @@ pub fn create(folder: &Path, genesis: &Genesis, id: ReplicaId, listen_client: &s
     write_new(&staging.path().join(GENESIS), genesis.to_toml().as_bytes(), MODE_PUBLIC)?;
     key_file::create(&staging.path().join("standby.key"), &key_file::generate()?)?;
     create_private_folder(&staging.path().join(replica::DATA))?;
-    let text = replica::standby_toml(id, listen_client, &resources);
+    let text = replica::standby_toml(id, listen_client, every, &resources);
     write_new(&staging.path().join(replica::FILE), text.as_bytes(), MODE_PUBLIC)?;
     staging.finish()?;
     Ok(())
@@ -130,7 +138,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let network = Network::create(&root.path().join("net"), Plan::on_loopback(4, 4100)).unwrap();
         let folder = root.path().join("standby");
-        create(&folder, network.genesis(), ReplicaId::new(3), "127.0.0.1:4300").unwrap();
+        create(&folder, network.genesis(), ReplicaId::new(3), "127.0.0.1:4300", None).unwrap();
         (root, network, folder)
     }
 
@@ -142,6 +150,27 @@ mod tests {
         assert_eq!(standby.listen_client, "127.0.0.1:4300");
         assert_eq!(network.genesis().configuration().member_with_key(&standby.key.public_key()), None);
         assert!(standby.data.is_dir() && !standby.data.join(replica::LOG).exists());
+        assert_eq!(standby.every, None);
+    }
+
+    #[test]
+    fn a_warm_standby_says_how_often_it_fetches_and_nobody_else_may() {
+        let (root, network, hot) = with_standby();
+        let warm = root.path().join("warm");
+        let every = Duration::from_millis(1_500);
+        create(&warm, network.genesis(), ReplicaId::new(3), "127.0.0.1:4300", Some(every)).unwrap();
+        assert_eq!(ReplicaConfiguration::load(&warm).unwrap().every, Some(every));
+        let write = |folder: &Path, from: &str, to: &str| {
+            let path = folder.join(replica::FILE);
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            ReplicaConfiguration::load(folder).unwrap_err().to_string()
+        };
+        let wrong = write(&hot, "# every = \"60s\"", "every = \"soon\"");
+        assert!(wrong.contains("key `every` is \"soon\""), "{wrong}");
+        let member = network.replica_folder(ReplicaId::new(0));
+        let wrong = write(&member, "replica = 0", "replica = 0\nevery = \"60s\"");
+        assert!(wrong.contains("only a standby fetches checkpoints"), "{wrong}");
     }
 
     #[test]
@@ -178,7 +207,7 @@ mod tests {
     fn what_is_no_member_or_no_address_is_refused_and_nothing_is_left() {
         let (root, network, _) = with_standby();
         let folder = root.path().join("other");
-        let made = |id, listen| create(&folder, network.genesis(), ReplicaId::new(id), listen).unwrap_err();
+        let made = |id, listen| create(&folder, network.genesis(), ReplicaId::new(id), listen, None).unwrap_err();
         assert!(made(4, "127.0.0.1:4300").to_string().ends_with("members 0 to 3"));
         assert!(made(3, "here").to_string().starts_with("`here` is not an address"));
         assert!(!folder.exists());

@@ -13,6 +13,9 @@ impl Host {
     /// Does all that the machine has asked for.
     pub(super) fn carry_out(&mut self) -> anyhow::Result<()> {
         while let Some(output) = self.machine.poll_output() {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note_output(&output);
+            }
             self.carry_out_one(output)?;
         }
         Ok(())

@@ -42,7 +42,7 @@ const READS_PER_CONNECTION_MAX: usize = 256;
 
 /// Questions for checkpoints and pieces of them that are not answered yet: of all clients, and of one connection. What is
 /// asked beyond that is not answered.
-const BACKUP_QUESTIONS_MAX: usize = 4;
+const BACKUP_QUESTIONS_MAX: usize = 16;
 const BACKUP_QUESTIONS_PER_CONNECTION_MAX: usize = 1;
 
 /// Codes of the reasons for which a connection is closed.

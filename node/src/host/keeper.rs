@@ -515,7 +515,7 @@ mod tests {
         let set = |value: &Bytes| vec![(KEY.into(), Some(value.clone()))];
         let before = [lend(None), checkpoint(128, set(&large)), lend(None), stable(128), lend(None)];
         let later = (2..6).flat_map(|round| [checkpoint(128 * round, set(&Bytes::new())), stable(128 * round)]);
-        let read = [piece(128, 0), piece(128, PIECE_BYTES), piece(128, 1 << 30), piece(640, 0)];
+        let read = [piece(128, 0), piece(128, PIECE_BYTES), piece(128, 1 << 30), piece(384, 0)];
         let mut said = lent(before.into_iter().chain(later).chain(read)).into_iter();
         let mut offers = said.by_ref().take(3).map(|message| match message {
             ReplicaMessage::Checkpoint { checkpoint, .. } => {

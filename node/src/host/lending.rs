@@ -135,17 +135,17 @@ mod tests {
     use super::*;
     use crate::storage::checkpoint::CheckpointStore;
 
-    fn newest(sequence: u64) -> Option<(StableState, Arc<Snapshot>)> {
+    fn newest(sequence: u64) -> (StableState, Arc<Snapshot>) {
         let folder = tempfile::tempdir().unwrap();
         let store = CheckpointStore::open(folder.path()).unwrap();
         let statement = Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(sequence), root: Digest::ZERO };
         let certificate = StableCertificate { statement, votes: List::empty() };
         let root = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
-        Some((StableState { certificate, root }, Arc::new(store.snapshot().unwrap())))
+        (StableState { certificate, root }, Arc::new(store.snapshot().unwrap()))
     }
 
     fn offered(lending: &mut Lending, sequence: u64, now: Instant) -> Option<u64> {
-        lending.offer(newest(sequence), now).map(|state| state.certificate.statement.sequence.value())
+        lending.offer(Some(newest(sequence)), now).map(|state| state.certificate.statement.sequence.value())
     }
 
     fn is_readable(lending: &mut Lending, sequence: u64, now: Instant) -> bool {

@@ -1,6 +1,7 @@
 //! How a replica reaches the others: a member by its links to them, a standby through the door that they keep for clients.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quorate_protocol::codec::{Blob, decode};
@@ -25,6 +26,8 @@ pub(super) enum Others {
 pub(super) struct Doors {
     links: Arc<ReplicaLinks>,
     pieces: Arc<Mutex<Pieces>>,
+    /// When a warm one asks; a hot one always does.
+    rounds: Option<Arc<Rounds>>,
     /// Hands on what comes.
     listening: JoinHandle<()>,
 }
@@ -35,9 +38,11 @@ impl Doors {
         links: ReplicaLinks,
         mut received: mpsc::Receiver<ReplicaEvent>,
         events: mpsc::Sender<PeerEvent>,
+        every: Option<Duration>,
     ) -> Self {
         let (links, pieces) = (Arc::new(links), Arc::new(Mutex::new(Pieces::default())));
-        let ear = Ear { links: Arc::clone(&links), pieces: Arc::clone(&pieces) };
+        let rounds = every.map(Rounds::new).map(Arc::new);
+        let ear = Ear { links: Arc::clone(&links), pieces: Arc::clone(&pieces), rounds: rounds.clone() };
         let listening = tokio::spawn(async move {
             while let Some(event) = received.recv().await {
                 if let Some(event) = ear.as_of_peer(event)
@@ -47,17 +52,59 @@ impl Doors {
                 }
             }
         });
-        Self { links, pieces, listening }
+        Self { links, pieces, rounds, listening }
     }
 
     /// Says what members hear of a standby, too; the rest is not said.
     fn send(&self, to: ReplicaId, message: &Message, frame: Bytes) {
-        let message = match message {
-            Message::Status(_) | Message::Fetch(Fetch::Decided { .. }) => ClientMessage::Standby(Blob::from(frame)),
-            Message::Fetch(Fetch::Part { sequence, cursor }) => lock(&self.pieces).ask(to, *sequence, cursor.clone()),
+        let message = match (message, &self.rounds) {
+            (Message::Status(_), Some(rounds)) if !rounds.is_on(Instant::now()) => return,
+            (Message::Fetch(Fetch::Decided { .. }), Some(_)) => return,
+            (Message::Status(_) | Message::Fetch(Fetch::Decided { .. }), _) => {
+                ClientMessage::Standby(Blob::from(frame))
+            }
+            (Message::Fetch(Fetch::Part { sequence, cursor }), _) => {
+                lock(&self.pieces).ask(to, *sequence, cursor.clone())
+            }
             _ => return,
         };
         send(&self.links, to, &message);
+    }
+}
+
+/// When a warm standby asks the members how far they are: once an interval until a part of a checkpoint is here. It hears which
+/// checkpoint is stable, finds nobody who hands out the slots up to there, and takes the state; until it has begun to read
+/// that, a later one may take its place.
+struct Rounds {
+    every: Duration,
+    last: Mutex<Round>,
+}
+
+#[derive(Clone, Copy)]
+struct Round {
+    began: Instant,
+    /// A checkpoint is being read.
+    is_over: bool,
+}
+
+impl Rounds {
+    /// Rounds of which the first begins now.
+    fn new(every: Duration) -> Self {
+        Self { every, last: Mutex::new(Round { began: Instant::now(), is_over: false }) }
+    }
+
+    /// Whether it is to ask now.
+    fn is_on(&self, now: Instant) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(last.began) >= self.every {
+            *last = Round { began: now, is_over: false };
+        }
+        !last.is_over
+    }
+
+    /// A checkpoint is being read.
+    fn end(&self) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).is_over = true;
     }
 }
 
@@ -65,6 +112,7 @@ impl Doors {
 struct Ear {
     links: Arc<ReplicaLinks>,
     pieces: Arc<Mutex<Pieces>>,
+    rounds: Option<Arc<Rounds>>,
 }
 
 impl Ear {
@@ -78,7 +126,10 @@ impl Ear {
         let frame = match from_frame::<ReplicaMessage>(&bytes) {
             Ok(ReplicaMessage::Standby(frame)) => frame.into_bytes(),
             Ok(ReplicaMessage::Part { number, piece }) => match lock(&self.pieces).take(from, number, piece) {
-                Taken::Whole(part) => to_frame(&Message::Part(decode(&part).ok()?)).ok()?,
+                Taken::Whole(part) => {
+                    self.rounds.iter().for_each(|rounds| rounds.end());
+                    to_frame(&Message::Part(decode(&part).ok()?)).ok()?
+                }
                 Taken::More(question) => {
                     send(&self.links, from, &question);
                     return None;
@@ -153,5 +204,25 @@ impl Others {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_standby_asks_once_an_interval_until_it_reads_a_checkpoint() {
+        let every = Duration::from_mins(1);
+        let rounds = Rounds::new(every);
+        let start = rounds.last.lock().unwrap().began;
+        let asks = |after: Duration| rounds.is_on(start + after);
+        assert!(asks(Duration::ZERO) && asks(every / 2));
+        rounds.end();
+        assert!(!asks(every / 2) && !asks(every * 99 / 100));
+        assert!(asks(every) && asks(10 * every));
+        rounds.end();
+        assert!(!asks(10 * every), "rounds that were slept through are not made up for");
+        assert!(asks(11 * every));
     }
 }

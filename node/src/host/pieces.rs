@@ -94,34 +94,38 @@ mod tests {
         *number
     }
 
-    fn piece(length: u32, bytes: &[u8]) -> Option<Piece> {
-        Some(Piece { length, bytes: Blob::from(bytes) })
+    fn piece(length: u32, bytes: &[u8]) -> Piece {
+        Piece { length, bytes: Blob::from(bytes) }
     }
 
     #[test]
     fn pieces_are_asked_for_one_after_the_other_until_the_part_is_whole() {
         let mut pieces = Pieces::default();
         let first = ask(&mut pieces);
-        let Taken::More(more) = pieces.take(FROM, first, piece(5, b"abc")) else { panic!("it is not whole") };
+        let Taken::More(more) = pieces.take(FROM, first, Some(piece(5, b"abc"))) else { panic!("it is not whole") };
         let (sequence, cursor) = (Sequence::new(128), Blob::from(&b"cursor"[..]));
         assert_eq!(more, ClientMessage::Part { number: number(&more), sequence, cursor, offset: 3 });
-        assert_eq!(pieces.take(FROM, first, piece(5, b"de")), Taken::Nothing, "that one is here");
-        assert_eq!(pieces.take(FROM, number(&more), piece(5, b"de")), Taken::Whole(Bytes::from_static(b"abcde")));
-        assert_eq!(pieces.take(FROM, number(&more), piece(5, b"de")), Taken::Nothing);
+        assert_eq!(pieces.take(FROM, first, Some(piece(5, b"de"))), Taken::Nothing, "that one is here");
+        assert_eq!(pieces.take(FROM, number(&more), Some(piece(5, b"de"))), Taken::Whole(Bytes::from_static(b"abcde")));
+        assert_eq!(pieces.take(FROM, number(&more), Some(piece(5, b"de"))), Taken::Nothing);
     }
 
     #[test]
     fn what_was_not_asked_for_or_cannot_be_a_piece_counts_for_nothing() {
         let largest = u32::try_from(ENCODED_BYTES_MAX).unwrap();
-        for wrong in [piece(2, b"abc"), piece(largest + 1, b"abc"), piece(5, b""), None] {
+        for wrong in [Some(piece(2, b"abc")), Some(piece(largest + 1, b"abc")), Some(piece(5, b"")), None] {
             let mut pieces = Pieces::default();
             let asked = ask(&mut pieces);
-            assert_eq!(pieces.take(ReplicaId::new(1), asked, piece(3, b"abc")), Taken::Nothing, "of somebody else");
+            assert_eq!(
+                pieces.take(ReplicaId::new(1), asked, Some(piece(3, b"abc"))),
+                Taken::Nothing,
+                "of somebody else"
+            );
             assert_eq!(pieces.take(FROM, asked, wrong), Taken::Nothing);
         }
         let mut pieces = Pieces::default();
         let (old, new) = (ask(&mut pieces), ask(&mut pieces));
-        assert_eq!(pieces.take(FROM, old, piece(3, b"abc")), Taken::Nothing);
-        assert_eq!(pieces.take(FROM, new, piece(3, b"abc")), Taken::Whole(Bytes::from_static(b"abc")));
+        assert_eq!(pieces.take(FROM, old, Some(piece(3, b"abc"))), Taken::Nothing);
+        assert_eq!(pieces.take(FROM, new, Some(piece(3, b"abc"))), Taken::Whole(Bytes::from_static(b"abc")));
     }
 }

@@ -37,6 +37,7 @@ use super::{Clock, Event, Host, Sources, priority};
 use crate::client::local;
 use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
+use crate::recording::{self, Recorder, recorder};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
 use crate::storage::log::{self, Identity, Log};
@@ -200,9 +201,7 @@ fn read_log(
     events: &mpsc::UnboundedSender<Event>,
 ) -> anyhow::Result<(Log, Records, log::Recovery)> {
     let protocol = configuration.genesis.configuration();
-    let identity =
-        Identity { cluster: *protocol.cluster().digest().as_bytes(), replica: configuration.id.value().into() };
-    let mut options = log::Options::new(folder.to_owned(), identity);
+    let mut options = log::Options::new(folder.to_owned(), identity(configuration));
     options.segment_bytes = configuration.resources.log_segment_bytes.bytes();
     options.disk_bytes_max = configuration.resources.disk_bytes_max.bytes();
     let mut records = Vec::new();
@@ -220,6 +219,12 @@ fn read_log(
         bail!("{}: record {number} is none of this version: {error}", folder.display());
     }
     Ok((log, records, recovery))
+}
+
+/// Whose log and recordings they are.
+pub(crate) fn identity(files: &ReplicaConfiguration) -> Identity {
+    let cluster = *files.genesis.configuration().cluster().digest().as_bytes();
+    Identity { cluster, replica: files.id.value().into() }
 }
 
 /// Moves a folder to a name beside it that is not taken.
@@ -303,7 +308,9 @@ fn assemble(
         is_damaged,
         token: getrandom::u64().context("drawing a number for this start")?,
     };
-    let machine = make(start, clock.now()).map_err(|error| explain_start(error, files))?;
+    let now = clock.now();
+    let recorder = files.recording.is_on.then(|| record(files, &start, now)).flatten();
+    let machine = make(start, now).map_err(|error| explain_start(error, files))?;
     // The log may have led it into a later epoch: what is said there is to be checked as of there.
     pool.follow(machine.replica().configuration());
     let host = Host {
@@ -323,10 +330,26 @@ fn assemble(
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,
+        recorder,
         pace: Pace::default(),
         events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))
+}
+
+/// Begins a recording. Without one the replica is as good: what is wrong is only said.
+fn record(files: &ReplicaConfiguration, start: &Start, now: Now) -> Option<Recorder> {
+    let folder = files.data.join(recording::FOLDER);
+    let identity = identity(files);
+    let bytes_max = files.recording.bytes_max.bytes();
+    let role = match files.role {
+        Role::Voter => recording::Role::Member,
+        Role::Standby => recording::Role::Standby,
+    };
+    let options = recorder::Options { folder: folder.clone(), identity, bytes_max, role };
+    let begun = Recorder::begin(&options, start, now);
+    let folder = folder.display();
+    begun.inspect_err(|error| tracing::warn!(%folder, %error, "cannot record: the replica goes on without")).ok()
 }
 
 /// Starts the core of a member, or of a standby.
@@ -389,7 +412,7 @@ fn start_doors(
     options.mtu_upper_bound = files.resources.mtu_max;
     let (own_events, own) = mpsc::channel(PEER_EVENTS_MAX);
     let links = ReplicaLinks::start(options, own_events).context("dialling the members of the cluster")?;
-    Ok((Others::Doors(Doors::new(links, own, events)), received))
+    Ok((Others::Doors(Doors::new(links, own, events, files.every)), received))
 }
 
 fn start_clients(

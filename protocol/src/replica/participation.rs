@@ -47,7 +47,7 @@ pub(super) enum Standing {
     /// It has lost votes.
     Learner(Loss),
     /// It executes beside a member whose votes it does not have, and says nothing that counts.
-    StandingBy,
+    Standby,
 }
 
 impl Participation {
@@ -72,7 +72,7 @@ impl Replica {
         match self.participation.standing {
             Standing::Voter => None,
             Standing::Learner(loss) => Some(NotVoting::Lost(loss)),
-            Standing::StandingBy => Some(NotVoting::StandsBy),
+            Standing::Standby => Some(NotVoting::StandsBy),
             Standing::Asking { answered } => {
                 let answers = answered.count_ones() as usize;
                 Some(NotVoting::Asking { answers, needed: self.configuration.quorum() - 1 })
@@ -93,7 +93,7 @@ impl Replica {
                 self.ask_for_statements(|_, id| answered & (1 << id.index()) == 0);
             }
             Standing::Learner(_) => self.send_rejoin(),
-            Standing::StandingBy => {}
+            Standing::Standby => {}
         }
     }
 
@@ -146,7 +146,7 @@ impl Replica {
         let lacks = match self.participation.standing {
             Standing::Asking { answered } => answered & (1 << from.index()) == 0,
             Standing::Voter => self.lacks_reached(from),
-            Standing::Learner(_) | Standing::StandingBy => false,
+            Standing::Learner(_) | Standing::Standby => false,
         };
         token == self.participation.token && lacks
     }
@@ -245,7 +245,7 @@ impl Replica {
     /// It was started to stand by. If its log is ever given to the member's own process, that one has lost votes: all of
     /// them are elsewhere.
     pub(super) fn stand_by(&mut self, loss: Option<Loss>) {
-        self.participation.standing = Standing::StandingBy;
+        self.participation.standing = Standing::Standby;
         if loss != Some(Loss::Earlier) {
             self.renew_incarnation();
         }
@@ -273,7 +273,7 @@ impl Replica {
             }
             (true, Standing::Voter | Standing::Asking { .. })
             | (false, Standing::Learner(_))
-            | (_, Standing::StandingBy) => {}
+            | (_, Standing::Standby) => {}
             (false, Standing::Voter | Standing::Asking { .. }) => self.lose(Loss::Replaced),
         }
         self.participation.rejoin_sent = None;

@@ -2,21 +2,27 @@
 
 use bytes::Bytes;
 use quorate_crypto::{Digest, PublicKey, Signature};
+use quorate_protocol::Input;
 use quorate_protocol::application::Reading;
 use quorate_protocol::batch::{SignedRequest, batch_digest};
 use quorate_protocol::certificate::{Certificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
+use quorate_protocol::input::StagedState;
 use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
     ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
     ReadAnswer, ReplicaMessage, Reply, SignedNewView, SignedViewChange, StableState, StateRoot, Statements, Status,
+    to_frame,
 };
-use quorate_protocol::number::{Epoch, Incarnation, ReplicaId, RequestNumber, Sequence, Session, View};
-use quorate_protocol::record::{NewViewRecord, Record};
+use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, RequestNumber, Sequence, Session, View};
+use quorate_protocol::record::{EncodedRecord, NewViewRecord, Record};
+use quorate_protocol::recording::{Clocks, End, Event, Item, Role};
 use quorate_protocol::statement::{Checkpoint, Commit, Prepare, Vote};
+use quorate_protocol::verify::verify_requests;
 
-use crate::support::{Group, client, commit, digest, prepare, replica, slot, view};
+use crate::support::{Group, StandInVerifier, client, commit, digest, prepare, replica, slot, view};
 
 fn session() -> Session {
     Session { sequence: slot(17), index: 3 }
@@ -72,6 +78,76 @@ fn statements(group: &Group) -> Statements {
         new_view: None,
         reached: slot(6),
     }
+}
+
+/// One item of every kind, and one of every event. (docs/formats.md §11)
+pub(crate) fn items() -> Vec<(&'static str, Item)> {
+    let (sequence, root) = (slot(4), digest(4));
+    let now = Clocks { monotonic: 1, wall: 2 };
+    let outputs = || List::new(vec![7, 8]).expect("two");
+    let entry = Entry { key: Blob::from(&b"t"[..]), value: Blob::from(&b"now"[..]) };
+    let results = List::new(vec![Blob::from(&b"done"[..])]).expect("one");
+    let EncodedRecord { head, body } = Record::Incarnation(Incarnation::ZERO).encode();
+    let event = |name, event| (name, Item::Input { outputs: outputs(), now, event });
+    let from = replica(2);
+    let message = Message::Fetch(Fetch::Decided { after: slot(3) });
+    let request = Group::of_four().request(client(1), session(), 2, "set a 1");
+    let (_, evidence) = evidence().swap_remove(0);
+    let number = RecordNumber::new(9);
+    vec![
+        ("entries", Item::Entries(List::new(vec![entry]).expect("one"))),
+        ("results", Item::Results(List::new(vec![results]).expect("one"))),
+        ("record", Item::Record { number, head: head.into(), body: Some(body.into()) }),
+        (
+            "start",
+            Item::Start {
+                id: from,
+                checkpoint: Some((sequence, root)),
+                first_record: number,
+                is_damaged: false,
+                token: 77,
+                now,
+                role: Role::Standby,
+            },
+        ),
+        event("input-message", Event::Message { from, epoch: Epoch::ZERO, message }),
+        event("input-request", Event::Request { epoch: Epoch::ZERO, request }),
+        event("input-misbehaviour", Event::Misbehaviour(evidence)),
+        event("input-wake", Event::Wake),
+        event("input-durable", Event::Durable(number)),
+        event("input-executed", Event::Executed { sequence }),
+        event("input-checkpoint-taken", Event::CheckpointTaken { sequence, application_root: root }),
+        event("input-checkpoint-durable", Event::CheckpointDurable { sequence }),
+        event("input-state-staged", Event::StateStaged { sequence, application_root: None }),
+        event("input-state-installed", Event::StateInstalled { sequence }),
+        event("input-log-full", Event::LogFull),
+        event("input-log-has-room", Event::LogHasRoom),
+        ("end", Item::End { outputs: outputs(), reason: End::Stopped }),
+    ]
+}
+
+/// Inputs besides messages, with lists that are recorded in several parts.
+pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
+    let sequence = slot(4);
+    let signed = Group::of_four().request(client(1), session(), 2, "set a 1");
+    let request = verify_requests(vec![signed], configuration, &mut StandInVerifier).remove(0);
+    let entry = |number: u32| Entry { key: Blob::from(&number.to_be_bytes()[..]), value: vec![7; 1000].into() };
+    let result = |number: u32| List::new(vec![Blob::from(&number.to_be_bytes()[..]), Blob::EMPTY]).expect("two");
+    let (_, evidence) = evidence().swap_remove(0);
+    let staged = StagedState { sequence, application_root: Some(digest(4)), protocol: (0..3000).map(entry).collect() };
+    vec![
+        Input::Request(request.expect("a client's own")),
+        Input::Misbehaviour(evidence.into()),
+        Input::Wake,
+        Input::Durable(RecordNumber::new(9)),
+        Input::Executed { sequence, results: (0..5000).map(result).collect() },
+        Input::CheckpointTaken { sequence, application_root: digest(4) },
+        Input::CheckpointDurable { sequence },
+        Input::StateStaged(staged),
+        Input::StateInstalled { sequence },
+        Input::LogFull,
+        Input::LogHasRoom,
+    ]
 }
 
 fn view_change(group: &Group) -> SignedViewChange {
@@ -157,7 +233,13 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
                 offset: 512,
             },
         ),
+        ("standby", ClientMessage::Standby(frame(&Message::Fetch(Fetch::Decided { after: slot(4) })))),
     ]
+}
+
+/// The bytes of a frame.
+fn frame(message: &Message) -> Blob {
+    Blob::from(to_frame(message).expect("a small one"))
 }
 
 fn stable_state(group: &Group) -> StableState {
@@ -197,6 +279,7 @@ pub(crate) fn replica_messages() -> Vec<(&'static str, ReplicaMessage)> {
         ("checkpoint-none", ReplicaMessage::Checkpoint { number, checkpoint: None }),
         ("part", ReplicaMessage::Part { number, piece: Some(Piece { length: 517, bytes: proof.clone() }) }),
         ("part-gone", ReplicaMessage::Part { number, piece: None }),
+        ("standby", ReplicaMessage::Standby(frame(&Message::Stable(stable_state(&group).certificate)))),
         ("proved", ReplicaMessage::Proved { number, certificate, state, proof: proof.clone() }),
         ("proved-without-certificate", ReplicaMessage::Proved { number, certificate: None, state, proof }),
         ("read", ReplicaMessage::Read { client: client(1), number, answer: Some(read_answer()) }),
@@ -416,7 +499,8 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(7) {
+        match self.below(8) {
+            6 => ClientMessage::Standby(self.blob()),
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),
             2 => ClientMessage::Status,
@@ -451,7 +535,8 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn replica_message(&mut self) -> ReplicaMessage {
-        match self.below(8) {
+        match self.below(9) {
+            7 => ReplicaMessage::Standby(self.blob()),
             0 => ReplicaMessage::Reply(Reply {
                 epoch: Epoch::new(self.number()),
                 view: View::new(self.number()),

@@ -1,13 +1,16 @@
 //! §8, fast reads: when a replica answers from its executed state.
 
+use quorate_protocol::application::{Application as _, READ_BYTES_MAX, Surroundings, read};
 use quorate_protocol::configuration::Parameters;
-use quorate_protocol::message::{Message, Statements, Status};
+use quorate_protocol::kv::{Operation, Store};
+use quorate_protocol::message::{Entry, Message, Statements, Status};
 use quorate_protocol::number::Epoch;
+use quorate_protocol::time::WallTime;
 use quorate_protocol::{Input, Machine as _, Output};
 
 use crate::checkpoints::install;
 use crate::support::subject::{Subject, idle_status, now};
-use crate::support::{Group, TOKEN, digest, slot, small};
+use crate::support::{Group, TOKEN, client, digest, slot, small};
 
 /// Four members that answer reads without ordering them.
 fn reading() -> Group {
@@ -238,4 +241,36 @@ fn what_a_replica_tells_of_itself_is_what_it_executed_and_what_it_prepared() {
     let group = fresh.group.clone();
     fresh.hear(0, group.pre_prepare(0, 0, 1, &group.batch(1)));
     assert_eq!(reached(&mut fresh), Some(0), "it is accepted, not prepared");
+}
+
+/// "What was written up to the last checkpoint counts as written there, since who started from it does not know when." (§8)
+/// So who was there when it was written says the same as who was not.
+#[test]
+fn a_result_is_no_older_than_the_last_checkpoint() {
+    let mut was_there = Store::default().with_fast_reads();
+    let put = |store: &mut Store, key: &[u8], sequence| {
+        let operation = Operation::put(key, b"value").encode().expect("small");
+        let surroundings = Surroundings {
+            client: client(1),
+            sequence: slot(sequence),
+            time: WallTime::ZERO,
+            result_bytes_max: READ_BYTES_MAX,
+        };
+        store.execute(&surroundings, &operation);
+    };
+    put(&mut was_there, b"old", 3);
+    let mut started = Store::default().with_fast_reads();
+    let entries: Vec<Entry> = was_there
+        .changes()
+        .map(|(key, value)| Entry { key: key.into(), value: value.expect("written").into() })
+        .collect();
+    started.restore(&mut entries.into_iter()).expect("its own state");
+    put(&mut was_there, b"new", 6);
+    put(&mut started, b"new", 6);
+    let since = |store: &Store, key: &[u8]| {
+        let get = Operation::get(key).encode().expect("small");
+        read(store, &get, slot(4)).map(|reading| reading.since)
+    };
+    assert_eq!((since(&was_there, b"old"), since(&started, b"old")), (Some(slot(4)), Some(slot(4))));
+    assert_eq!((since(&was_there, b"new"), since(&started, b"new")), (Some(slot(6)), Some(slot(6))));
 }

@@ -1,0 +1,210 @@
+//! Stories that take minutes: run by hand, each alone.
+//!
+//! ```text
+//! cargo test --release -p quorate-tests --test e2e -- --ignored --nocapture long::
+//! ```
+//!
+//! Where something is drawn, the seed is printed, and `QUORATE_SEED` takes it again.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use quorate_tests::damage::{files, flip};
+use quorate_tests::{Cluster, LIMIT, Load, quorate, say, start, wait_until};
+
+/// How often a replica is killed.
+const KILLS: u64 = 200;
+
+/// How often bytes of a replica's files are flipped.
+const FLIPS: u64 = 50;
+
+/// Longest pause before a kill.
+const PAUSE_MAX: Duration = Duration::from_millis(400);
+
+/// Numbers that follow from a seed.
+struct Draw(u64);
+
+impl Draw {
+    /// A new one, whose seed is printed.
+    fn begin() -> Self {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let given = std::env::var("QUORATE_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| u64::try_from(now % 1_000_000_007).unwrap());
+        say(&format!("QUORATE_SEED={seed}"));
+        Self(seed)
+    }
+
+    /// One below `bound`. (SplitMix64: Steele, Lea and Flood, OOPSLA 2014.)
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// `quorate bench` in the background, which writes down every call and answer.
+struct History {
+    bench: Child,
+    file: std::path::PathBuf,
+}
+
+impl History {
+    fn record(cluster: &Cluster, duration: &str) -> Self {
+        let file = cluster.scratch().join("history.jsonl");
+        let words =
+            ["bench", "--clients", "6", "--window", "2", "--keys", "50", "--reads", "50%", "--duration", duration];
+        let mut command = start(words.map(OsStr::new));
+        command.arg("--net").arg(cluster.client_folder()).arg("--history").arg(&file);
+        let bench = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        Self { bench, file }
+    }
+
+    /// Waits for its end and has it judged.
+    fn judge(mut self) {
+        wait_until("the load to end", 20 * LIMIT, || self.bench.try_wait().unwrap().is_some());
+        let lines = fs::read_to_string(&self.file).unwrap().lines().count();
+        let judged = quorate([OsStr::new("check-history"), self.file.as_os_str()]);
+        say(&format!("{lines} calls: {}", judged.text().trim()));
+        assert_eq!(judged.status, Some(0), "{judged:?}");
+    }
+}
+
+#[test]
+#[ignore = "takes five minutes"]
+fn two_hundred_kills_at_random_moments() {
+    let mut draw = Draw::begin();
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    let history = History::record(&cluster, "120s");
+    let began = Instant::now();
+    for kill in 1..=KILLS {
+        sleep(Duration::from_millis(draw.below(u64::try_from(PAUSE_MAX.as_millis()).unwrap())));
+        if kill % 20 == 0 {
+            // All at once, now and then.
+            cluster.ids().for_each(|id| cluster.kill(id));
+            cluster.start_all();
+            continue;
+        }
+        let id = u8::try_from(draw.below(4)).unwrap();
+        cluster.kill(id);
+        sleep(Duration::from_millis(draw.below(300)));
+        cluster.restart(id);
+    }
+    say(&format!("{KILLS} kills in {:.0} s, {} writes", began.elapsed().as_secs_f64(), load.acknowledged()));
+    cluster.assert_nothing_lost(load);
+    history.judge();
+}
+
+#[test]
+#[ignore = "takes five minutes"]
+fn fifty_times_random_bytes_of_a_replica_are_flipped() {
+    let mut draw = Draw::begin();
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    let (mut started, mut refused) = (0, 0);
+    for _ in 0..FLIPS {
+        load.wait_for(50);
+        let id = u8::try_from(draw.below(4)).unwrap();
+        cluster.kill(id);
+        let data = cluster.replica_folder(id).join("data");
+        let damage = damage(&mut draw, &data);
+        cluster.launch(id);
+        if settles(&mut cluster, id) {
+            started += 1;
+        } else {
+            refused += 1;
+            let said = cluster.process(id).log_tail();
+            assert!(said.contains("mend: ") && !said.contains("panicked"), "{damage}: {said}");
+            // What it says is to be done, or more: it has the state from the others.
+            fs::remove_dir_all(data.join("state")).unwrap();
+            cluster.launch(id);
+            if !settles(&mut cluster, id) {
+                fs::remove_dir_all(&data).unwrap();
+                cluster.restart(id);
+            }
+        }
+        // One that lost votes counts among the faulty: the next waits until it votes again.
+        wait_until("the damaged replica to take part", 3 * LIMIT, || {
+            let status = cluster.status_of(id);
+            status.reachable && status.waits_for.is_none()
+        });
+    }
+    say(&format!("{FLIPS} times bytes were flipped: {started} starts, {refused} refusals"));
+    cluster.assert_nothing_lost(load);
+}
+
+/// Flips up to 64 bytes somewhere in the files of a folder. Says where.
+fn damage(draw: &mut Draw, data: &Path) -> String {
+    let files: Vec<_> = files(data).into_iter().filter(|(_, length)| *length > 0).collect();
+    let (path, length) = &files[usize::try_from(draw.below(files.len() as u64)).unwrap()];
+    // Mostly where something stands: logs are made ahead, and are zero beyond what was written.
+    let used = fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).map_or(*length, |last| last as u64 + 1);
+    let bound = if draw.below(8) == 0 { *length } else { used };
+    let position = draw.below(bound);
+    let count = (1 + draw.below(64)).min(length - position);
+    flip(path, position, count);
+    format!("{count} bytes from {position} of {length} in {}", path.display())
+}
+
+/// Whether a replica gets ready; if not, it has ended.
+fn settles(cluster: &mut Cluster, id: u8) -> bool {
+    let mut is_ready = false;
+    wait_until("the replica to start or to refuse", LIMIT, || {
+        is_ready = cluster.process(id).is_ready();
+        is_ready || !cluster.is_running(id)
+    });
+    is_ready
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn two_of_four_are_frozen_for_half_a_minute() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    load.wait_for(50);
+    let primary = cluster.status().primary();
+    let frozen = [primary, (primary + 1) % 4];
+    frozen.iter().for_each(|id| cluster.pause(*id));
+    sleep(Duration::from_secs(30));
+    frozen.iter().for_each(|id| cluster.resume(*id));
+    let took = load.wait_for(50);
+    say(&format!("{} ms from the end of the frost to 50 writes", took.as_millis()));
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+#[ignore = "takes minutes, and 6 GB of disk"]
+fn a_replica_that_was_away_while_a_gigabyte_was_written_catches_up() {
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 128).parameter("window", 512).start();
+    cluster.kill(3);
+    let net = cluster.client_folder();
+    let bench = |words: &[&str]| {
+        let words = ["bench", "--json"].into_iter().chain(words.iter().copied()).map(OsStr::new);
+        quorate(words.chain([OsStr::new("--net"), net.as_os_str()])).json()
+    };
+    let large = ["--value-size", "4KiB", "--keys", "10000000", "--clients", "16", "--window", "4"];
+    let written = bench(&[&large[..], &["--requests", "262144", "--duration", "10m"]].concat());
+    say(&format!("written: {}", written["operations"]));
+    let small = ["--clients", "16", "--window", "4", "--duration", "10s"];
+    let without = bench(&small);
+    cluster.launch(3);
+    let began = Instant::now();
+    let (with, status) = (bench(&small), cluster.status_of(3));
+    assert_eq!(status.mode, "state transfer", "the load was to meet the transfer: {status:?}");
+    cluster.process(3).wait_ready();
+    wait_until("it to catch up", 20 * LIMIT, || {
+        let status = cluster.status();
+        status.replicas[3].executed + 1_000 > status.executed() && status.replicas[3].mode == "normal"
+    });
+    say(&format!("caught up in {:.1} s", began.elapsed().as_secs_f64()));
+    for (what, report) in [("without", &without), ("with", &with)] {
+        let (rate, tail) = (&report["operations_per_second"], &report["latency_ms"]["p99"]);
+        say(&format!("clients {what} a catch-up: {rate} operations/s, p99 {tail} ms"));
+    }
+    cluster.assert_converged();
+}
