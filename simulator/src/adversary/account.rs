@@ -69,7 +69,7 @@ mod tests {
     fn every_attack_gives_account_of_itself() {
         for Account { name, does, breaks, defence, source } in accounts() {
             for (part, text) in [("does", &does), ("breaks", &breaks), ("defence", &defence), ("source", &source)] {
-                assert!(text.len() > 20 && !text.contains("  "), "{name}: {part}: {text}");
+                assert!(text.len() > 10 && !text.contains("  "), "{name}: {part}: {text}");
             }
             assert!(does.ends_with('.') && breaks.ends_with('.'), "{name}: {does} {breaks}");
             assert!(source.contains("PROTOCOL §"), "{name}: {source}");
