@@ -1,9 +1,9 @@
 //! Recordings: what a replica's core was fed with, in a file a start, for [`crate::replay`]. (docs/formats.md §11)
 //!
 //! - [`file`](mod@file): a recording's bytes: header, frames, names.
-//! - [`recorder`]: the host's half, and the thread that writes.
+//! - `recorder.rs`: the host's half, and the thread that writes.
 //! - [`reader`]: frame by frame back, for whoever wrote the file.
-//! - [`digest`]: outputs, as far as a recording keeps them.
+//! - `digest.rs`: outputs, as far as a recording keeps them.
 //!
 //! Off unless it is asked for. A recording never holds a replica up: what cannot be kept is not, and the recording ends there.
 
