@@ -39,6 +39,11 @@ const PIECE_BYTES: usize = 512 << 10;
 /// How long a checkpoint below the stable one stays readable after a peer last read a part of it.
 const READ_LATELY: Duration = Duration::from_secs(5);
 
+/// How long a checkpoint stays readable after a later one became stable, and how many such there are at most: who hears of it
+/// from a status asks for it later than that.
+const SUPERSEDED_FOR: Duration = Duration::from_secs(1);
+const SUPERSEDED_MAX: usize = 8;
+
 /// The roots in an answer before the first checkpoint, which proves nothing.
 const NOTHING_STABLE: StateRoot = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
 
@@ -91,8 +96,8 @@ struct Keeping {
     /// Those that wait for the next stable checkpoint. Bound: the places for questions.
     questions: Vec<Question>,
     events: UnboundedSender<Event>,
-    /// The states of checkpoints that may become stable, of the stable one, and of the one below that peers still read.
-    /// Bound: one an interval in the window below the last, the last, and one.
+    /// The states of checkpoints that may become stable, of the stable one, of those that were lately, and of the one below
+    /// that peers still read. Bound: one an interval in the window below the last, the last, one, and [`SUPERSEDED_MAX`].
     snapshots: Vec<Kept>,
     /// Those that clients read whole.
     lending: Lending,
@@ -105,6 +110,8 @@ struct Kept {
     sequence: Sequence,
     snapshot: Arc<Snapshot>,
     read: Option<Instant>,
+    /// Since when a later one is stable.
+    superseded: Option<Instant>,
 }
 
 impl Keeper {
@@ -189,7 +196,11 @@ impl Keeping {
                 self.events.send(Event::CheckpointDurable { sequence }).ok();
             }
             Keep::Stable { certificate, root } => {
-                self.keep_from(certificate.statement.sequence);
+                let stable = certificate.statement.sequence;
+                for kept in self.snapshots.iter_mut().filter(|kept| kept.sequence < stable) {
+                    kept.superseded.get_or_insert_with(Instant::now);
+                }
+                self.keep_from(stable);
                 self.stable = Some((certificate, root));
                 for question in std::mem::take(&mut self.questions) {
                     self.prove(question)?;
@@ -228,14 +239,20 @@ impl Keeping {
         // Where this replica lags, its own checkpoints are below the stable one, and none of them is said to be it.
         self.keep_from(sequence.saturating_sub(self.window));
         self.lending.expire(Instant::now());
-        self.snapshots.push(Kept { sequence, snapshot: Arc::new(snapshot), read: None });
+        self.snapshots.push(Kept { sequence, snapshot: Arc::new(snapshot), read: None, superseded: None });
         Ok(())
     }
 
-    /// Lets go of the states below `sequence`, but for the last one that a peer reads.
+    /// Lets go of the states below `sequence`, but for the last one that a peer reads, and those that a peer may have just
+    /// heard of.
     fn keep_from(&mut self, sequence: Sequence) {
         let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
-        self.snapshots.retain(|kept| kept.sequence >= sequence || Some(kept.sequence) == newest_read);
+        let superseded = self.snapshots.iter().rev().filter(|kept| kept.is_just_superseded());
+        let oldest_superseded = superseded.take(SUPERSEDED_MAX).last().map(|kept| kept.sequence);
+        self.snapshots.retain(|kept| {
+            let is_superseded = kept.is_just_superseded() && Some(kept.sequence) >= oldest_superseded;
+            kept.sequence >= sequence || is_superseded || Some(kept.sequence) == newest_read
+        });
     }
 
     /// Answers with a proof if the last checkpoint is the stable one, and without one before the first; otherwise the
@@ -339,6 +356,10 @@ impl Kept {
     fn is_read_lately(&self) -> bool {
         self.read.is_some_and(|read| read.elapsed() < READ_LATELY)
     }
+
+    fn is_just_superseded(&self) -> bool {
+        self.superseded.is_some_and(|superseded| superseded.elapsed() < SUPERSEDED_FOR)
+    }
 }
 
 fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
@@ -398,6 +419,28 @@ mod tests {
         }
         let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect();
         assert_eq!(kept, [32, 36, 40]);
+    }
+
+    #[test]
+    fn what_was_stable_a_moment_ago_stays_readable_and_not_more_of_that_than_a_few() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, _said) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, events);
+        let kept = |keeping: &Keeping| keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect::<Vec<_>>();
+        for sequence in (4..=80).step_by(4) {
+            keeping.on_command(checkpoint(sequence, Vec::new())).unwrap();
+            keeping.on_command(stable(sequence)).unwrap();
+        }
+        let last: Vec<u64> = (80 - 4 * SUPERSEDED_MAX as u64..=80).step_by(4).collect();
+        assert_eq!(kept(&keeping), last);
+        assert!(keeping.part(Sequence::new(last[0]), Blob::EMPTY).unwrap().is_some());
+        for kept in &mut keeping.snapshots {
+            kept.read = None;
+            kept.superseded = kept.superseded.and_then(|superseded| superseded.checked_sub(SUPERSEDED_FOR));
+        }
+        keeping.on_command(stable(80)).unwrap();
+        assert_eq!(kept(&keeping), [80]);
     }
 
     fn checkpoint(sequence: u64, application: Vec<Change>) -> Keep {
