@@ -148,6 +148,32 @@ impl Cluster {
         }
     }
 
+    /// Lets time pass until all that was asked so far is answered, while the clients go on asking, one of them in turn each time
+    /// that `pace` has passed: who is left out has to be served beside the others.
+    ///
+    /// # Errors
+    /// As [`Cluster::run_until_answered`]; the bound is between two answers to what was asked before.
+    pub fn run_until_answered_under_load(&mut self, bound: Duration, pace: Duration) -> Result<(), Failure> {
+        let asked = self.world.unanswered();
+        let (mut open, mut end) = (asked.len(), self.world.time().after(bound));
+        for call in 0.. {
+            let client = call % self.world.clients.len();
+            self.client(client).put("meanwhile", &call.to_string());
+            let next = self.world.time().after(pace);
+            self.run_to(next, |_| false)?;
+            let still = self.world.unanswered().iter().filter(|ticket| asked.contains(ticket)).count();
+            if still == 0 {
+                break;
+            }
+            if still < open {
+                (open, end) = (still, self.world.time().after(bound));
+            } else if self.world.time() >= end {
+                return Err(self.failure(Trouble::Waited(bound)));
+            }
+        }
+        Ok(())
+    }
+
     /// Lets time pass until all running replicas executed the same slots, at least `sequence`, and nothing is unanswered.
     ///
     /// # Errors

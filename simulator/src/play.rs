@@ -16,10 +16,13 @@ use crate::history::Call;
 use crate::marks::Marks;
 use crate::network::NetworkCounts;
 use crate::scenario::rule::{filter, moment};
-use crate::scenario::{Action, Expectation, Scenario, ScenarioError, When};
+use crate::scenario::{Action, Attacker, Expectation, Scenario, ScenarioError, When};
 use crate::world::WorldCounts;
 
 use calls::Made;
+
+/// The attack that leaves a client out.
+const CENSOR: &str = "censor";
 
 pub use build::known_attacks;
 
@@ -201,6 +204,12 @@ impl Play<'_> {
     fn end(&mut self) -> Result<(), Complaint> {
         let ending = &self.scenario.ending;
         let bound = ending.bound.0;
+        // Without others to serve, who leaves one client out does nothing at all, and is replaced for that.
+        let leaves_out = |attacker: &Attacker| attacker.attack.split(',').any(|attack| attack.starts_with(CENSOR));
+        if self.scenario.clients > 1 && self.scenario.attackers.iter().any(leaves_out) {
+            let pace = self.cluster.configuration().parameters().ordering_deadline() / 4;
+            self.cluster.run_until_answered_under_load(bound, pace)?;
+        }
         self.cluster.run_until_answered(bound)?;
         // A state that rotted is found at one checkpoint and mended by the next.
         let intervals = if self.cluster.has_rotten_state() { 3 } else { 0 };
