@@ -4,6 +4,7 @@
 //! cargo test --release -p quorate-tests --test e2e -- --ignored --nocapture long::
 //! ```
 //!
+//! Nothing is waited for by sleeping: where one of these sleeps, the moment of a kill or the length of a frost is the story.
 //! Where something is drawn, the seed is printed, and `QUORATE_SEED` takes it again.
 
 use std::ffi::OsStr;

@@ -44,7 +44,7 @@ pub(super) struct Create {
     /// Make it a warm one, which fetches a whole checkpoint so often instead of executing every slot
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration)]
     every: Option<Duration>,
-    /// Where it answers clients: status, and reads that are proved or as fresh as it is itself
+    /// Where it answers clients: how it is, and reads that it proves
     #[arg(long, value_name = "HOST:PORT")]
     listen: String,
 }

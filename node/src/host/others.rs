@@ -127,8 +127,9 @@ impl Ear {
             Ok(ReplicaMessage::Standby(frame)) => frame.into_bytes(),
             Ok(ReplicaMessage::Part { number, piece }) => match lock(&self.pieces).take(from, number, piece) {
                 Taken::Whole(part) => {
+                    let part = decode(&part).ok()?;
                     self.rounds.iter().for_each(|rounds| rounds.end());
-                    to_frame(&Message::Part(decode(&part).ok()?)).ok()?
+                    to_frame(&Message::Part(part)).ok()?
                 }
                 Taken::More(question) => {
                     send(&self.links, from, &question);
