@@ -11,11 +11,10 @@ use std::path::Path;
 use anyhow::Context as _;
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
-use quorate_protocol::record as protocol;
 use quorate_protocol::replica::Replica;
 use quorate_protocol::time::Time;
 use quorate_protocol::{Input, Machine, Now, Output};
-use quorate_simulator::statement::{Said, Subject as Spoken, in_message, in_record};
+use quorate_simulator::statement::{Said, Subject as Spoken, in_message};
 use serde::{Deserialize, Serialize};
 
 use crate::host::{MakeSubject, Subject};
@@ -131,9 +130,7 @@ impl Machine for Recorder {
         let own = replica.id();
         let members = replica.configuration().size() as u64;
         let said = match &output {
-            // Which another may have signed; its own is said, too.
-            Output::Append { record: protocol::Record::NewView(..), .. } => Vec::new(),
-            Output::Append { record, .. } => in_record(record, own, members),
+            // What is only handed to the disk is not said: a crash may forget it, and something else be said in its place.
             Output::Send { message, .. } | Output::Broadcast(message) => in_message(message, members),
             _ => Vec::new(),
         };
