@@ -532,10 +532,14 @@ impl Drawing {
             }
         }
         let after = self.scenario.ending.after;
-        // Time-outs have to grow until a view fits them: a message may take longer than the first of them.
-        let slow = Links { delay: span_pair(20_000, 120_000), ..Links::default() };
-        let links = if self.random.below(8) == 0 { slow } else { Links::default() };
-        self.scenario.ending = Ending { after, core, links, calls: 8, ..Ending::default() };
+        let ending = Ending { after, core, calls: 8, ..Ending::default() };
+        // Time-outs have to grow until a view fits them: a message may take longer than the first of them, or all of them do.
+        let slow = |min, mean| Links { delay: span_pair(min, mean), ..Links::default() };
+        self.scenario.ending = match self.random.below(16) {
+            0 => Ending { links: slow(20_000, 120_000), ..ending },
+            1 => Ending { links: slow(300_000, 500_000), bound: Span::milliseconds(120_000), ..ending },
+            _ => ending,
+        };
     }
 }
 
