@@ -118,6 +118,21 @@ impl Tree {
         siblings(&self.pages[page], position).chain(siblings(&self.crown, self.crown.len() / 2 + page)).collect()
     }
 
+    /// All nodes of one level, from left to right: the root alone at level 0, the leaves at [`Tree::depth`].
+    ///
+    /// # Panics
+    /// If there is no such level, or a leaf changed and [`Tree::root`] was not called since.
+    pub fn row(&self, level: u8) -> Vec<Digest> {
+        assert!(level <= self.depth, "level {level} is below a Merkle tree of depth {}", self.depth);
+        assert!(self.dirty.is_empty(), "a level is asked of a Merkle tree whose root is out of date");
+        let above = self.depth - self.depth.min(PAGE_HEIGHT);
+        let nodes = |nodes: &[Digest], level: u8| nodes[1 << level..2 << level].to_vec();
+        match level.checked_sub(above) {
+            None | Some(0) => nodes(&self.crown, level),
+            Some(below) => self.pages.iter().flat_map(|page| nodes(page, below)).collect(),
+        }
+    }
+
     /// The page of a leaf, and its position in there.
     fn place(&self, index: u32) -> (usize, usize) {
         assert!(index < self.leaf_count(), "leaf {index} is outside a Merkle tree of depth {}", self.depth);
@@ -161,6 +176,19 @@ fn rehash(nodes: &mut [Digest], mut changed: Vec<usize>) {
 fn siblings(nodes: &[Digest], position: usize) -> impl Iterator<Item = Digest> {
     let ancestors = core::iter::successors(Some(position), |position| Some(position / 2));
     ancestors.take_while(|position| *position > 1).map(|position| nodes[position ^ 1])
+}
+
+/// The node above a whole row: what [`Tree::row`] of the level above it gives, if the row is that of a tree. `None` if their
+/// number is no power of two.
+pub fn above(row: &[Digest]) -> Option<Digest> {
+    if !row.len().is_power_of_two() {
+        return None;
+    }
+    let mut row = row.to_vec();
+    while row.len() > 1 {
+        row = row.chunks_exact(2).map(|pair| hash_node(&pair[0], &pair[1])).collect();
+    }
+    row.pop()
 }
 
 /// The root of the tree that has `leaf` at `index` and the siblings of `path`, the lowest first.
@@ -215,6 +243,26 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn each_row_leads_to_the_one_above_it((depth, rounds) in rounds()) {
+            let mut tree = Tree::new(depth);
+            for (index, content) in rounds.into_iter().flatten() {
+                tree.set(index, leaf_of(content));
+            }
+            let root = tree.root();
+            prop_assert_eq!(tree.row(0), [root]);
+            prop_assert_eq!(tree.row(depth), (0..tree.leaf_count()).map(|index| tree.leaf(index)).collect::<Vec<_>>());
+            for level in 0..=depth {
+                for height in 0..=depth - level {
+                    let below = tree.row(level + height);
+                    let above: Option<Vec<Digest>> = below.chunks(1 << height).map(super::above).collect();
+                    prop_assert_eq!(above, Some(tree.row(level)));
+                }
+            }
+            prop_assert_eq!(super::above(&[root; 3]), None);
+            prop_assert_eq!(super::above(&[]), None);
+        }
+
         #[test]
         fn the_root_is_that_of_a_tree_built_anew((depth, rounds) in rounds()) {
             let mut tree = Tree::new(depth);

@@ -14,12 +14,14 @@
 
 mod check;
 mod format;
+mod order;
 mod partial;
 mod reader;
 mod restore;
 mod take;
 #[cfg(test)]
 mod tests;
+mod wants;
 mod writer;
 
 use std::fmt;

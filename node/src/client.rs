@@ -33,9 +33,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate_crypto::SigningKey;
-use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::message::{Piece, ReplicaMessage, StableState};
+use quorate_protocol::message::{Piece, ReplicaMessage, StableState, Want};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -262,10 +261,10 @@ impl Connection {
     pub(crate) async fn piece(
         &self,
         replica: ReplicaId,
-        (sequence, cursor, offset): (Sequence, Blob, u32),
+        (sequence, want, offset): (Sequence, Want, u32),
         patience: Duration,
     ) -> Result<Option<Option<Piece>>, ClientError> {
-        match self.handle.ask(replica, Question::Piece { sequence, cursor, offset }, patience).await? {
+        match self.handle.ask(replica, Question::Piece { sequence, want, offset }, patience).await? {
             Some(ReplicaMessage::Part { piece, .. }) => Ok(Some(piece)),
             Some(_) | None => Ok(None),
         }

@@ -23,8 +23,9 @@ mod lending;
 mod others;
 mod pieces;
 mod priority;
+mod readable;
 mod report;
-pub(crate) mod staging;
+mod stage;
 mod standbys;
 mod start;
 mod subject;
@@ -32,11 +33,12 @@ mod subject;
 mod tests;
 mod verification;
 
+use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
 use quorate_crypto::Digest;
-use quorate_protocol::application::{Reading, Results};
-use quorate_protocol::input::StagedState;
+use quorate_protocol::application::{Application, Reading, Results};
+use quorate_protocol::input::StageReady;
 use quorate_protocol::message::{Message, ReplicaMessage, from_frame};
 use quorate_protocol::number::{RecordNumber, ReplicaId, Sequence};
 use quorate_protocol::time::{Time, WallTime};
@@ -62,13 +64,12 @@ use backlog::Backlog;
 use clients::Clients;
 use conduct::Conduct;
 use evidence::EvidenceFolder;
-use executor::{Executor, WantedReading};
+use executor::{Command, Executor, WantedReading};
 use inbox::{Frame, Inbox};
 use keeper::Question;
 use lending::{BackupQuestion, Pace};
 use others::Others;
 use report::{Counters, LastReport};
-use staging::Staging;
 use standbys::Allowance;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
@@ -98,9 +99,11 @@ enum Event {
     /// A part of the stable checkpoint, for a peer.
     Part { to: ReplicaId, message: Box<Message>, place: OwnedSemaphorePermit },
     /// A transferred state is staged.
-    Staged(StagedState),
+    Staged { sequence: Sequence, application_root: Option<Digest> },
+    /// What is staged of a state can be read.
+    StageReady(StageReady),
     /// A staged state is installed.
-    Installed { sequence: Sequence },
+    Installed { sequence: Sequence, application: Rebuilt },
     /// What a client asked of the executed state; nothing if it cannot be read without being ordered.
     Read { wanted: WantedReading, reading: Option<Reading> },
     /// The answer to a question for a proof.
@@ -115,6 +118,15 @@ enum Event {
     Failed(anyhow::Error),
 }
 
+/// An application that was rebuilt from a state that was fetched.
+struct Rebuilt(Box<dyn Application + Send>);
+
+impl fmt::Debug for Rebuilt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Rebuilt")
+    }
+}
+
 /// The host of one replica.
 struct Host {
     machine: Box<dyn Subject>,
@@ -125,7 +137,6 @@ struct Host {
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
-    staging: Staging,
     pool: Pool,
     inbox: Inbox,
     conduct: Conduct,
@@ -276,13 +287,10 @@ impl Host {
         Ok(())
     }
 
-    fn on_message(&mut self, from: ReplicaId, mut message: Message, permit: Permit) -> anyhow::Result<()> {
+    fn on_message(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
         if !self.machine.is_wanted(from, &message) {
             self.counters.unwanted += 1;
             return Ok(());
-        }
-        if let Message::Part(part) = &mut message {
-            self.staging.cut(part);
         }
         self.check(from, message, permit)
     }
@@ -326,7 +334,7 @@ impl Host {
     }
 
     /// Who sends too much that counts for nothing is disconnected, and kept out for a while.
-    fn note_invalid(&mut self, from: ReplicaId, invalid: &dyn std::fmt::Display) {
+    fn note_invalid(&mut self, from: ReplicaId, invalid: &dyn fmt::Display) {
         self.counters.invalid_from_peers += 1;
         if self.conduct.note_invalid(from, Instant::now()) {
             tracing::warn!(%from, %invalid, "a peer keeps sending what is invalid: it is disconnected");
@@ -358,8 +366,15 @@ impl Host {
                 self.send(to, &message);
                 Ok(())
             }
-            Event::Staged(staged) => self.handle(Input::StateStaged(staged)),
-            Event::Installed { sequence } => self.handle(Input::StateInstalled { sequence }),
+            Event::StageReady(ready) => self.handle(Input::StageReady(ready)),
+            Event::Staged { sequence, application_root } => {
+                self.handle(Input::StateStaged { sequence, application_root })
+            }
+            Event::Installed { sequence, application } => {
+                // Before anything that is to be executed upon it.
+                self.executor.send(Command::Replace { application: application.0, base: sequence })?;
+                self.handle(Input::StateInstalled { sequence })
+            }
             Event::Read { wanted, reading } => {
                 self.answer_read(&wanted, reading);
                 Ok(())
@@ -435,8 +450,8 @@ fn top_up<T>(events: &mut Vec<T>, count_max: usize, next: impl FnMut() -> Option
     events.extend(std::iter::from_fn(next).take(room));
 }
 
-impl std::fmt::Debug for Host {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Host {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Host").field("replica", &self.machine.replica().id()).finish_non_exhaustive()
     }
 }

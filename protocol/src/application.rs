@@ -89,7 +89,8 @@ pub trait Application {
     /// of what there is, and leave the work to the iterator. [`Entries`](crate::state::Entries) does.
     fn changes(&mut self) -> Changes;
 
-    /// Replaces the whole state by `entries`, in ascending order of their keys. The next changes count from here.
+    /// Replaces the whole state by `entries`, each key once, in an order that depends on the keys' digests alone. The next
+    /// changes count from here.
     ///
     /// # Errors
     /// [`NotAState`]: the state is then undefined until the next successful call.
@@ -124,6 +125,11 @@ impl Replicated {
     /// If `depth` is greater than [`quorate_crypto::merkle::DEPTH_MAX`].
     pub fn new(application: impl Application + Send + 'static, depth: u8) -> Self {
         Self { application: Box::new(application), index: Index::new(depth) }
+    }
+
+    /// The digests of its state as of the last checkpoint, or restoration.
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     /// Runs a slot's requests in order.

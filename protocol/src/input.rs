@@ -7,8 +7,8 @@ use quorate_crypto::Digest;
 
 use crate::application::Results;
 use crate::batch::ParsedRequest;
+use crate::codec::{Decode, Encode};
 use crate::evidence::Evidence;
-use crate::message::Entry;
 use crate::number::{RecordNumber, ReplicaId, Sequence};
 use crate::verify::{Payload, Verified};
 
@@ -49,8 +49,15 @@ pub enum Input {
         /// The slot.
         sequence: Sequence,
     },
+    /// What is staged so far can be read, and was.
+    StageReady(StageReady),
     /// The state that was staged part by part is whole.
-    StateStaged(StagedState),
+    StateStaged {
+        /// The checkpoint's slot.
+        sequence: Sequence,
+        /// The root of the application's entries, computed from them; `None` if they are not a state.
+        application_root: Option<Digest>,
+    },
     /// The staged state is now the state, and durable.
     StateInstalled {
         /// The checkpoint's slot.
@@ -62,13 +69,21 @@ pub enum Input {
     LogHasRoom,
 }
 
-/// A state as it was put together from parts, before anyone relies on it.
+/// With what a state transfer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StagedState {
-    /// The checkpoint's slot.
-    pub sequence: Sequence,
-    /// The root of the application's entries, computed from them; `None` if they are not a state.
-    pub application_root: Option<Digest>,
-    /// The protocol's own entries.
-    pub protocol: Vec<Entry>,
+pub struct StageReady {
+    /// The leaves of the application's tree over what is staged so far: a power of two of them.
+    pub leaves: Vec<Digest>,
+    /// What this machine gives to a transfer.
+    pub limits: TransferLimits,
+}
+
+/// What a machine gives to a state transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+pub struct TransferLimits {
+    /// Most bytes of entries that are held before they are checked, 64 counted besides for each: a bucket may hold any part
+    /// of a state, and a source that lies has no end of entries.
+    pub unchecked_bytes_max: u64,
+    /// Most bytes a second that are asked for, about.
+    pub bytes_per_second: u64,
 }

@@ -12,6 +12,7 @@ use crate::certificate::{CommittedCertificate, PreparedCertificate, StableCertif
 use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, decode_head, encode};
 use crate::configuration::{ClusterId, WINDOW_MAX};
 use crate::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
+use crate::state::{GROUP_BUCKETS_MAX, GROUPS_MAX, WANTED_BUCKETS_MAX};
 use crate::statement::{Checkpoint, Commit, Prepare, Vote};
 
 /// The version of every message; a frame of another version is refused before anything in it is read.
@@ -29,9 +30,6 @@ pub const CHECKPOINT_STATEMENTS_MAX: usize = 3;
 /// Longest key of an entry of a state, in bytes: asking for what follows it still fits into a vote's frame, and the store
 /// takes it.
 pub const ENTRY_KEY_BYTES_MAX: usize = 32 << 10;
-
-/// Longest cursor, in bytes: a letter for the map, and a key.
-pub const CURSOR_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX + 1;
 
 /// Longest query of a question for a proof, in bytes: it names a key.
 pub const QUERY_BYTES_MAX: usize = ENTRY_KEY_BYTES_MAX;
@@ -272,8 +270,8 @@ pub enum Fetch {
     Part {
         /// The checkpoint's slot.
         sequence: Sequence,
-        /// Where the part begins; empty at first, then as the part before said. At most [`CURSOR_BYTES_MAX`] bytes.
-        cursor: Blob,
+        /// Which part.
+        want: Want,
     },
     /// All that the sender itself has said: it was started, and wants to know whether it has lost anything.
     Statements {
@@ -312,21 +310,69 @@ pub struct Entry {
     pub value: Blob,
 }
 
-/// A part of the state at a stable checkpoint: entries in the order of their keys, the protocol's before the
-/// application's.
+/// A part of a state that is asked for. Each can be checked by what was asked for before: the certificate vouches for the
+/// crown together with the protocol's own entries, the crown for the leaves, a leaf for its bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Want {
+    /// The crown of the application's tree: see [`crown_level`](crate::state::crown_level).
+    Crown,
+    /// The protocol's own entries, in ascending order of their keys.
+    Protocol {
+        /// Those after this key; the first ones, if there is none. At most [`ENTRY_KEY_BYTES_MAX`] bytes.
+        after: Option<Blob>,
+    },
+    /// The leaves of a group.
+    Leaves {
+        /// Its place in the crown.
+        group: u16,
+    },
+    /// The entries of buckets of a group, one bucket after the other, each in the order of
+    /// [`place_of`](crate::state::place_of).
+    Buckets {
+        /// The group's place in the crown.
+        group: u16,
+        /// The buckets' places among its leaves, ascending.
+        buckets: List<u16, WANTED_BUCKETS_MAX>,
+        /// Of the first bucket those after this key. At most [`ENTRY_KEY_BYTES_MAX`] bytes.
+        after: Option<Blob>,
+    },
+}
+
+/// A part of the state at a stable checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
 #[bincode(decode_context = "Frame")]
 pub struct Part {
     /// The checkpoint's slot.
     pub sequence: Sequence,
-    /// The cursor that was asked for.
-    pub cursor: Blob,
-    /// Entries of the protocol's own state.
-    pub protocol: List<Entry, PART_ENTRIES_MAX>,
-    /// Entries of the application's state.
-    pub application: List<Entry, PART_ENTRIES_MAX>,
-    /// Where the next part begins, in at most [`CURSOR_BYTES_MAX`] bytes; `None` in the last.
-    pub next: Option<Blob>,
+    /// What was asked for.
+    pub want: Want,
+    /// What it is.
+    pub content: Content,
+}
+
+/// What a part holds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, BorrowDecode)]
+#[bincode(decode_context = "Frame")]
+pub enum Content {
+    /// To [`Want::Crown`]: its nodes from left to right, one a group.
+    Crown(List<Digest, GROUPS_MAX>),
+    /// To [`Want::Protocol`].
+    Protocol {
+        /// As many as fit.
+        entries: List<Entry, PART_ENTRIES_MAX>,
+        /// Whether there are no more.
+        is_last: bool,
+    },
+    /// To [`Want::Leaves`].
+    Leaves(List<Digest, GROUP_BUCKETS_MAX>),
+    /// To [`Want::Buckets`].
+    Buckets {
+        /// As many as fit.
+        entries: List<Entry, PART_ENTRIES_MAX>,
+        /// How many of the buckets are whole with these. What is left of the entries is of the one after them.
+        whole: u16,
+    },
 }
 
 impl Message {
@@ -352,10 +398,10 @@ impl Message {
 }
 
 impl Fetch {
-    /// Whether its cursor is no longer than any may be.
+    /// Whether its key is no longer than any may be.
     pub fn is_within_bounds(&self) -> bool {
         match self {
-            Self::Part { cursor, .. } => cursor.len() <= CURSOR_BYTES_MAX,
+            Self::Part { want, .. } => want.is_within_bounds(),
             Self::Batch { .. }
             | Self::Decided { .. }
             | Self::ViewChange { .. }
@@ -365,13 +411,26 @@ impl Fetch {
     }
 }
 
-impl Part {
-    /// Whether its cursors and keys are no longer than any may be.
+impl Want {
+    /// Whether its key is no longer than any may be.
     pub fn is_within_bounds(&self) -> bool {
-        let mut cursors = core::iter::once(&self.cursor).chain(&self.next);
-        let mut entries = self.protocol.iter().chain(self.application.iter());
-        cursors.all(|cursor| cursor.len() <= CURSOR_BYTES_MAX)
-            && entries.all(|entry| entry.key.len() <= ENTRY_KEY_BYTES_MAX)
+        match self {
+            Self::Protocol { after } | Self::Buckets { after, .. } => {
+                after.as_ref().is_none_or(|after| after.len() <= ENTRY_KEY_BYTES_MAX)
+            }
+            Self::Crown | Self::Leaves { .. } => true,
+        }
+    }
+}
+
+impl Part {
+    /// Whether its keys are no longer than any may be.
+    pub fn is_within_bounds(&self) -> bool {
+        let entries = match &self.content {
+            Content::Protocol { entries, .. } | Content::Buckets { entries, .. } => &entries[..],
+            Content::Crown(_) | Content::Leaves(_) => &[],
+        };
+        self.want.is_within_bounds() && entries.iter().all(|entry| entry.key.len() <= ENTRY_KEY_BYTES_MAX)
     }
 }
 
@@ -418,8 +477,8 @@ pub enum ClientMessage {
         number: RequestNumber,
         /// The checkpoint's slot.
         sequence: Sequence,
-        /// Where the part begins, as in [`Fetch::Part`]. At most [`CURSOR_BYTES_MAX`] bytes.
-        cursor: Blob,
+        /// Which part.
+        want: Want,
         /// Where the piece begins in the bytes of the encoded [`Part`].
         offset: u32,
     },

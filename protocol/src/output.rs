@@ -7,9 +7,8 @@ use quorate_crypto::{Digest, PublicKey};
 
 use crate::application::{Change, Execution};
 use crate::certificate::StableCertificate;
-use crate::codec::Blob;
 use crate::evidence::Evidence;
-use crate::message::{Entry, Message, Reply, StateRoot};
+use crate::message::{Entry, Message, Reply, StateRoot, Want};
 use crate::number::{Epoch, RecordNumber, ReplicaId, RequestNumber, Sequence, View};
 use crate::record::Record;
 
@@ -61,23 +60,25 @@ pub enum Output {
         to: ReplicaId,
         /// The checkpoint's slot: nothing is sent if its state cannot be read any more.
         sequence: Sequence,
-        /// Where the part begins.
-        cursor: Blob,
+        /// Which part.
+        want: Want,
     },
-    /// Begin to stage a transferred state, dropping what was staged before.
+    /// Begin to stage a transferred state: the application's entries at the last durable checkpoint, as they can be read
+    /// now, in which buckets are then replaced. Those that were staged before and not installed are replaced already, also by
+    /// an earlier process, unless another checkpoint became durable since. Answered by [`crate::Input::StageReady`].
     StageBegin {
+        /// Whether all of that is to be forgotten, and the staged state to begin empty: something in it is not what was read.
+        afresh: bool,
+    },
+    /// Replace buckets of the application's entries in the staged state.
+    StageBuckets(Vec<StagedBucket>),
+    /// All is staged: compute the root of the application's entries. Answered by [`crate::Input::StateStaged`].
+    StageEnd {
         /// The checkpoint's slot.
         sequence: Sequence,
-    },
-    /// Stage entries, in the order given.
-    StageEntries {
-        /// Entries of the protocol's own state.
+        /// The protocol's own entries at that checkpoint, in ascending order of their keys.
         protocol: Vec<Entry>,
-        /// Entries of the application's state.
-        application: Vec<Entry>,
     },
-    /// All is staged: compute its root. Answered by [`crate::Input::StateStaged`].
-    StageEnd,
     /// The staged state is the certified one: make it the state, durable at once. Answered by
     /// [`crate::Input::StateInstalled`].
     StageInstall,
@@ -96,6 +97,17 @@ pub enum Output {
     Evidence(Box<Evidence>),
     /// Tell the operator.
     Notice(Notice),
+}
+
+/// A bucket of a staged state, which was checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StagedBucket {
+    /// The bucket.
+    pub number: u32,
+    /// Its leaf.
+    pub leaf: Digest,
+    /// All its entries.
+    pub entries: Vec<Entry>,
 }
 
 /// What an operator should know.
@@ -135,12 +147,15 @@ pub enum Notice {
         /// The root here.
         own: Digest,
     },
-    /// A state transfer began.
+    /// A state transfer began, or turned to another checkpoint.
     TransferBegan {
         /// The checkpoint's slot.
         sequence: Sequence,
-        /// The source.
-        source: ReplicaId,
+    },
+    /// What was staged is not what was fetched: the machine's disk or memory is damaged. All is fetched again.
+    TransferSpoilt {
+        /// The checkpoint's slot.
+        sequence: Sequence,
     },
     /// A source of a state transfer was replaced: it lied or did not answer.
     TransferSourceReplaced {

@@ -15,6 +15,7 @@ use alloc::vec::Vec;
 use crate::batch::SignedRequest;
 use crate::codec::{Blob, BorrowDecode, CodecError, Decode, Encode, Frame, List, decode, encode_into};
 use crate::evidence::Evidence;
+use crate::input::TransferLimits;
 use crate::message::{Entry, Message};
 use crate::number::{Epoch, RecordNumber, ReplicaId, Sequence};
 use crate::time::{Now, Time, WallTime};
@@ -88,6 +89,8 @@ pub enum Item {
         /// Why.
         reason: End,
     },
+    /// Some of the leaves of a staged state.
+    Leaves(List<Digest, CHUNK_MAX>),
 }
 
 /// As what a core is started.
@@ -151,7 +154,7 @@ pub enum Event {
         /// The slot.
         sequence: Sequence,
     },
-    /// A state was staged; the protocol's own entries stand before.
+    /// A state was staged.
     StateStaged {
         /// The slot.
         sequence: Sequence,
@@ -167,6 +170,8 @@ pub enum Event {
     LogFull,
     /// The log had room again.
     LogHasRoom,
+    /// What is staged could be read; its leaves stand before.
+    StageReady(TransferLimits),
 }
 
 /// Why a recording ends.

@@ -35,13 +35,12 @@ use quorate_crypto::Digest;
 use crate::Machine;
 use crate::batch::{Batch, RequestId};
 use crate::certificate::StableCertificate;
-use crate::codec::Blob;
 use crate::configuration::{Configuration, Parameters};
 use crate::evidence::Evidence;
 use crate::input::Input;
 use crate::log::Log;
 use crate::membership::Membership;
-use crate::message::{Message, Outcome, PrePrepare, SharedNewView, SharedViewChange, StateRoot, Status};
+use crate::message::{Message, Outcome, PrePrepare, SharedNewView, SharedViewChange, StateRoot, Status, Want};
 use crate::number::{RecordNumber, ReplicaId, Sequence, View};
 use crate::outbox::Outbox;
 use crate::output::{Output, Suspicion};
@@ -255,7 +254,7 @@ struct Peer {
     /// What it may still ask for in this interval, in bytes.
     budget_bytes: usize,
     /// The part of a state that it asked for last beyond that: it waits for it. Bound: one.
-    part_owed: Option<(Sequence, Blob)>,
+    part_owed: Option<(Sequence, Want)>,
 }
 
 /// How a replica that is behind gets on.
@@ -560,7 +559,8 @@ impl Machine for Replica {
                 self.on_checkpoint_taken(sequence, application_root);
             }
             Input::CheckpointDurable { sequence } => self.on_checkpoint_durable(sequence),
-            Input::StateStaged(staged) => self.on_state_staged(staged),
+            Input::StageReady(ready) => self.on_stage_ready(ready),
+            Input::StateStaged { sequence, application_root } => self.on_state_staged(sequence, application_root),
             Input::StateInstalled { sequence } => self.on_state_installed(sequence),
             Input::LogFull => self.on_log_full(),
             Input::LogHasRoom => self.on_log_has_room(),

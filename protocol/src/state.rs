@@ -15,11 +15,15 @@ use crate::application::{Image, NotAState};
 use crate::message::Entry;
 
 mod buckets;
+mod cut;
 mod entries;
 mod index;
 mod key;
 mod proof;
 
+pub use cut::{
+    GROUP_BUCKETS_MAX, GROUPS_MAX, WANTED_BUCKETS_MAX, bucket_of, crown_level, leaf_of, place_of, places_of,
+};
 pub use entries::Entries;
 pub use index::Index;
 pub use proof::{BucketTooFull, InvalidProof, PROVABLE_ENTRIES_MAX, Proof};
@@ -47,6 +51,11 @@ impl StateMap {
     /// The entries.
     pub const fn entries(&self) -> &Entries {
         &self.entries
+    }
+
+    /// The digests under the root.
+    pub const fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The root at the last checkpoint, or after [`StateMap::restore`] or [`StateMap::new`] if that was later.
@@ -79,11 +88,10 @@ impl StateMap {
         self.index.prove(key, self.entries.get(key))
     }
 
-    /// Replaces all entries by `entries`, in ascending order of their keys, and gives the root. The next checkpoint's
-    /// changes count from here.
+    /// Replaces all entries by `entries`, in any order, and gives the root. The next checkpoint's changes count from here.
     ///
     /// # Errors
-    /// [`NotAState`] if the order is not ascending: the map is then empty.
+    /// [`NotAState`] if two have one key: the map is then empty.
     pub fn restore(&mut self, entries: &mut dyn Iterator<Item = Entry>) -> Result<Digest, NotAState> {
         let mut index = Index::new(self.index.depth());
         self.index = index.clone();
@@ -265,12 +273,12 @@ mod tests {
     }
 
     #[test]
-    fn entries_out_of_order_or_disapproved_are_no_state_and_leave_the_map_empty() {
+    fn entries_of_one_key_or_disapproved_are_no_state_and_leave_the_map_empty() {
         let mut map = StateMap::new(4);
         for wrong in [&b"a"[..], b"b"] {
             let entries = [entry(b"a", b""), entry(b"b", b""), entry(wrong, b"")];
-            let error = map.restore(&mut entries.into_iter()).expect_err("out of order");
-            assert_eq!(error, NotAState { index: 2, reason: "its key is not greater than the one before" });
+            let error = map.restore(&mut entries.into_iter()).expect_err("twice the same key");
+            assert_eq!(error, NotAState { index: 3, reason: "two entries have the same key" });
             assert_eq!(map, StateMap::new(4));
         }
         let error = map.entries.restore_checked(&mut [entry(b"a", b"")].into_iter(), |_| Err("too red"));

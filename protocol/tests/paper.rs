@@ -31,6 +31,8 @@ mod standby;
 mod support;
 #[path = "paper/suspicion.rs"]
 mod suspicion;
+#[path = "paper/transfer.rs"]
+mod transfer;
 #[path = "paper/verifying.rs"]
 mod verifying;
 #[path = "paper/view_change.rs"]

@@ -1,6 +1,7 @@
 //! What happened, told to a person.
 
-use quorate_protocol::message::{Fetch, Message, Outcome, ReplicaMessage};
+use quorate_protocol::codec::Blob;
+use quorate_protocol::message::{Content, Fetch, Message, Outcome, ReplicaMessage, Want};
 
 use crate::statement::{new_view, view_change};
 
@@ -55,7 +56,7 @@ pub(crate) fn describe(message: &Message) -> String {
             Fetch::ViewChange { digest } => format!("Fetch view change {digest:.8}"),
             Fetch::NewView { view } => format!("Fetch new view {view}"),
             Fetch::Statements { .. } => String::from("Fetch statements of its own"),
-            Fetch::Part { sequence, cursor } => format!("Fetch part of {sequence} from {} bytes", cursor.len()),
+            Fetch::Part { sequence, want } => format!("Fetch of {sequence}: {}", wanted(want)),
         },
         Message::Batch(fetched) => format!("Batch of {}", fetched.sequence),
         Message::Decided(decided) => format!("Decided {}", decided.certificate.statement.sequence),
@@ -67,13 +68,30 @@ pub(crate) fn describe(message: &Message) -> String {
             if said.view_change.is_some() { ", a view change" } else { "" },
             if said.new_view.is_some() { ", a new view" } else { "" }
         ),
-        Message::Part(part) => format!(
-            "Part of {}: {} + {} entries{}",
-            part.sequence,
-            part.protocol.len(),
-            part.application.len(),
-            if part.next.is_some() { "" } else { ", the last" }
-        ),
+        Message::Part(part) => {
+            let content = match &part.content {
+                Content::Crown(digests) => format!("{} groups", digests.len()),
+                Content::Leaves(digests) => format!("{} leaves", digests.len()),
+                Content::Protocol { entries, is_last } => {
+                    format!("{} entries{}", entries.len(), if *is_last { ", the last" } else { "" })
+                }
+                Content::Buckets { entries, whole } => format!("{} entries, {whole} buckets whole", entries.len()),
+            };
+            format!("Part of {}: {}: {content}", part.sequence, wanted(&part.want))
+        }
+    }
+}
+
+/// A part of a state that is asked for, in a few words.
+fn wanted(want: &Want) -> String {
+    let beyond = |after: &Option<Blob>| if after.is_some() { ", further" } else { "" };
+    match want {
+        Want::Crown => String::from("crown"),
+        Want::Protocol { after } => format!("the protocol's own entries{}", beyond(after)),
+        Want::Leaves { group } => format!("leaves of group {group}"),
+        Want::Buckets { group, buckets, after } => {
+            format!("{} buckets of group {group}{}", buckets.len(), beyond(after))
+        }
     }
 }
 

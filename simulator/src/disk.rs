@@ -5,6 +5,7 @@
 
 pub mod checkpoints;
 pub mod log;
+pub mod staged;
 
 use core::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::random::{Chance, Delay, Random};
 
 pub use checkpoints::{CheckpointStore, State};
 pub use log::Log;
+pub use staged::Staged;
 
 /// How a disk behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub struct Disk {
     pub log: Log,
     /// The checkpoints.
     pub checkpoints: CheckpointStore,
+    /// What was fetched of a state that is not whole yet.
+    pub staged: Staged,
     options: DiskOptions,
     is_stalled: bool,
     is_sync_failing: bool,
@@ -62,6 +66,7 @@ impl Disk {
         Self {
             log: Log::new(options.segment_records),
             checkpoints: CheckpointStore::default(),
+            staged: Staged::default(),
             options,
             is_stalled: false,
             is_sync_failing: false,
@@ -73,6 +78,7 @@ impl Disk {
     pub fn lose(&mut self) {
         self.log = Log::gone(self.options.segment_records);
         self.checkpoints = CheckpointStore::default();
+        self.staged = Staged::default();
     }
 
     /// Makes a copy of what is durable.
@@ -141,6 +147,7 @@ impl Disk {
     pub fn crash(&mut self, random: &mut Random, configuration: &Configuration) {
         self.log.crash(self.options.torn, random, configuration);
         self.checkpoints.crash();
+        self.staged.crash(random);
         self.is_stalled = false;
         self.is_sync_failing = false;
     }

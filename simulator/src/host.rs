@@ -12,9 +12,10 @@ use quorate_crypto::Digest;
 use quorate_protocol::application::{Change, Execution, Reading, Replicated, Results};
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::input::{Input, StagedState};
-use quorate_protocol::message::{Entry, Message, Part};
+use quorate_protocol::input::{Input, StageReady, TransferLimits};
+use quorate_protocol::message::{Entry, Message, Part, Want};
 use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, Sequence, View};
+use quorate_protocol::output::StagedBucket;
 use quorate_protocol::record::Recovered;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
@@ -22,10 +23,15 @@ use quorate_protocol::{Machine, Now};
 
 use crate::checker::Held;
 use crate::clock::Clock;
-use crate::disk::{Disk, State};
+use crate::disk::{Disk, Staged, State};
 use crate::parts::part_of;
 use crate::signature::SharedSigner;
+use crate::staging::staged_entries;
 use crate::world::Event;
+
+/// Little, so that a transfer has to wait for both.
+pub(crate) const TRANSFER_LIMITS: TransferLimits =
+    TransferLimits { unchecked_bytes_max: 1 << 20, bytes_per_second: 1 << 20 };
 
 /// How long a state stays readable after a peer last read a part of it.
 const READ_LATELY: Duration = Duration::from_secs(5);
@@ -129,7 +135,13 @@ pub(crate) enum Work {
     },
     /// The checkpoint is hashed.
     Taken(Arc<State>),
-    EndStaging,
+    BeginStaging {
+        afresh: bool,
+    },
+    EndStaging {
+        sequence: Sequence,
+        protocol: Vec<Entry>,
+    },
     Install,
 }
 
@@ -146,13 +158,11 @@ pub(crate) enum Done {
     Nonsense(&'static str),
 }
 
-/// A state that is being put together.
-#[derive(Debug, Default)]
-struct Staging {
-    sequence: Sequence,
-    protocol: Vec<Entry>,
-    application: Vec<Entry>,
-    application_root: Option<Digest>,
+/// A state that was put together.
+#[derive(Debug)]
+struct Whole {
+    state: State,
+    application: Replicated,
 }
 
 /// What became of rot in the application's state.
@@ -195,7 +205,7 @@ pub(crate) struct Host {
     stable: Option<Arc<State>>,
     /// The state that a peer read last, and when.
     read: Option<(Arc<State>, Time)>,
-    staging: Option<(Staging, Replicated)>,
+    whole: Option<Whole>,
     /// Whether its disk has no room, but for records that were handed over already.
     pub(crate) is_disk_full: bool,
     rot: Rot,
@@ -211,6 +221,10 @@ impl fmt::Debug for Host {
             .field("incarnation", &self.incarnation)
             .finish_non_exhaustive()
     }
+}
+
+fn leaves_of(application: &Replicated) -> Vec<Digest> {
+    application.index().row(application.index().depth())
 }
 
 impl Host {
@@ -239,7 +253,7 @@ impl Host {
             taken: BTreeMap::new(),
             stable: None,
             read: None,
-            staging: None,
+            whole: None,
             is_disk_full: false,
             rot: Rot::None,
             part_entries_max,
@@ -275,7 +289,7 @@ impl Host {
         self.taken.clear();
         self.stable = None;
         self.read = None;
-        self.staging = None;
+        self.whole = None;
     }
 
     /// Reads what is durable, and brings the application to that state.
@@ -317,7 +331,8 @@ impl Host {
                 input: Input::CheckpointTaken { sequence: state.sequence, application_root: state.application_root },
                 state,
             },
-            Work::EndStaging => self.end_staging(),
+            Work::BeginStaging { afresh } => Done::Input(Input::StageReady(self.begin_staging(afresh))),
+            Work::EndStaging { sequence, protocol } => self.end_staging(sequence, protocol),
             Work::Install => self.install(),
         })
     }
@@ -341,6 +356,7 @@ impl Host {
         let state = Arc::new(State {
             sequence,
             application_root: image.root,
+            leaves: leaves_of(&self.application),
             application: self.entries.clone(),
             protocol: self.protocol_entries.clone(),
         });
@@ -365,67 +381,65 @@ impl Host {
         self.stable.as_ref().map(|state| state.application_root)
     }
 
-    /// The part of the state at `sequence` that begins at `cursor`, if that state is the stable or the durable one, or the one
-    /// that a peer read last, and lately: no other can be read.
-    pub(crate) fn part(&mut self, now: Time, sequence: Sequence, cursor: &[u8]) -> Option<Part> {
+    /// A part of the state at `sequence`, if that state is the stable or the durable one, or the one that a peer read last, and
+    /// lately: no other can be read.
+    pub(crate) fn part(&mut self, now: Time, sequence: Sequence, want: &Want) -> Option<Part> {
         let read = self.read.as_ref().filter(|(_, at)| now.since(*at) < READ_LATELY).map(|(state, _)| state);
         let readable = [self.stable.as_ref(), self.disk.checkpoints.durable(), read];
         let state = Arc::clone(readable.into_iter().flatten().find(|state| state.sequence == sequence)?);
-        let part = part_of(&state, cursor, self.part_entries_max);
+        let part = part_of(&state, want, self.part_entries_max);
         self.read = Some((state, now));
         part
     }
 
-    pub(crate) fn stage_begin(&mut self, sequence: Sequence) {
-        self.staging = Some((Staging { sequence, ..Staging::default() }, (self.make_application)()));
+    fn staged_entries(&self) -> BTreeMap<Bytes, Bytes> {
+        let staged = &self.disk.staged;
+        let durable = self.disk.checkpoints.durable().filter(|_| !staged.is_afresh);
+        let base = durable.map_or(&BTreeMap::new(), |state| &state.application).clone();
+        staged_entries(&base, &staged.buckets, self.application.index().depth())
     }
 
-    /// Whether something is being staged.
-    pub(crate) fn stage_entries(&mut self, protocol: Vec<Entry>, application: Vec<Entry>) -> bool {
-        let Some((staging, _)) = &mut self.staging else {
-            return false;
-        };
-        staging.protocol.extend(protocol);
-        staging.application.extend(application);
-        true
+    fn begin_staging(&mut self, afresh: bool) -> StageReady {
+        let base = self.disk.checkpoints.durable_sequence();
+        if afresh || self.disk.staged.base != base {
+            self.disk.staged = Staged { base, is_afresh: afresh, buckets: BTreeMap::new() };
+        }
+        let mut application = (self.make_application)();
+        let entries = self.staged_entries();
+        // What it is a state of does not matter yet: its leaves do.
+        drop(application.restore(&mut State::entries(&entries)));
+        StageReady { leaves: leaves_of(&application), limits: TRANSFER_LIMITS }
     }
 
-    fn end_staging(&mut self) -> Done {
-        let Some((staging, application)) = &mut self.staging else {
-            return Done::Nonsense("a staging was ended that had not begun");
-        };
-        let are_ordered = |entries: &[Entry]| entries.is_sorted_by(|left, right| left.key[..] < right.key[..]);
-        let root = application.restore(&mut staging.application.iter().cloned()).ok();
-        let is_state = are_ordered(&staging.application) && are_ordered(&staging.protocol);
-        staging.application_root = root.filter(|_| is_state);
-        Done::Input(Input::StateStaged(StagedState {
-            sequence: staging.sequence,
-            application_root: staging.application_root,
-            protocol: staging.protocol.clone(),
-        }))
+    /// Replaces buckets of the staged state.
+    pub(crate) fn stage_buckets(&mut self, buckets: Vec<StagedBucket>) {
+        self.disk.staged.buckets.extend(buckets.into_iter().map(|bucket| (bucket.number, bucket)));
+    }
+
+    fn end_staging(&mut self, sequence: Sequence, protocol: Vec<Entry>) -> Done {
+        let mut application = (self.make_application)();
+        let entries = self.staged_entries();
+        let root = application.restore(&mut State::entries(&entries)).ok();
+        if let Some(application_root) = root {
+            let protocol = protocol.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes()));
+            let (leaves, protocol) = (leaves_of(&application), protocol.collect());
+            let state = State { sequence, application_root, leaves, application: entries, protocol };
+            self.whole = Some(Whole { state, application });
+        }
+        Done::Input(Input::StateStaged { sequence, application_root: root })
     }
 
     fn install(&mut self) -> Done {
-        let Some((Staging { sequence, protocol, application, application_root: Some(root) }, restored)) =
-            self.staging.take()
-        else {
+        let Some(Whole { state, application }) = self.whole.take() else {
             return Done::Nonsense("a state was installed that had not been staged whole");
         };
-        let collect = |entries: Vec<Entry>| -> BTreeMap<Bytes, Bytes> {
-            entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
-        };
-        self.application = restored;
-        self.base = sequence;
+        self.application = application;
+        self.base = state.sequence;
         self.rot = if self.rot == Rot::None { Rot::None } else { Rot::BeingReplaced };
-        self.entries = collect(application);
-        self.protocol_entries = collect(protocol);
-        let state = Arc::new(State {
-            sequence,
-            application_root: root,
-            application: self.entries.clone(),
-            protocol: self.protocol_entries.clone(),
-        });
-        self.taken.insert(sequence, Arc::clone(&state));
+        self.entries.clone_from(&state.application);
+        self.protocol_entries.clone_from(&state.protocol);
+        let state = Arc::new(state);
+        self.taken.insert(state.sequence, Arc::clone(&state));
         Done::Installed(state)
     }
 

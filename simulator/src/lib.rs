@@ -60,6 +60,7 @@ pub mod pattern;
 pub mod porcupine;
 pub mod span;
 mod spotter;
+mod staging;
 mod subject;
 
 pub use client::Ticket;

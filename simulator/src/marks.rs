@@ -66,7 +66,7 @@ marks! {
     FetchedDecided "fetched-decided" "A replica asked for decided slots."
     FetchedViewChange "fetched-view-change" "A replica asked for a view change that a new view rests on."
     FetchedNewView "fetched-new-view" "A replica asked for a new view."
-    FetchedPart "fetched-part" "A replica asked for a part of a state that is not the first."
+    FetchedPart "fetched-part" "A replica asked for buckets of a state that differ from its own."
     EvidenceOfPrepares "evidence-of-prepares" "A replica kept two conflicting votes to accept."
     EvidenceOfCommits "evidence-of-commits" "A replica kept two conflicting votes to commit."
     EvidenceOfCheckpoints "evidence-of-checkpoints" "A replica kept two conflicting votes on a state."

@@ -8,7 +8,7 @@ use quorate_protocol::Output;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
-use quorate_protocol::message::{Fetch, Message, NewView, Outcome, Reply, ViewChange};
+use quorate_protocol::message::{Fetch, Message, NewView, Outcome, Reply, ViewChange, Want};
 use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, RequestNumber, Sequence, View};
 use quorate_protocol::output::{Loss, NotVoting, Notice, Suspicion};
 use quorate_protocol::record::{Record, Recovered};
@@ -230,7 +230,7 @@ impl Spotter {
                 Fetch::Decided { .. } => self.reach(Mark::FetchedDecided),
                 Fetch::ViewChange { .. } => self.reach(Mark::FetchedViewChange),
                 Fetch::NewView { .. } => self.reach(Mark::FetchedNewView),
-                Fetch::Part { cursor, .. } if !cursor.is_empty() => self.reach(Mark::FetchedPart),
+                Fetch::Part { want: Want::Buckets { .. }, .. } => self.reach(Mark::FetchedPart),
                 Fetch::Part { .. } | Fetch::Statements { .. } => {}
             },
             _ => {}

@@ -10,7 +10,7 @@ use quorate_node::transport::{ALPN_CLIENT, ALPN_PEER, Violation};
 use quorate_protocol::batch::{Request, SignedRequest};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::kv::Operation;
-use quorate_protocol::message::{ClientMessage, Outcome, ReplicaMessage, Reply, from_frame, to_frame};
+use quorate_protocol::message::{ClientMessage, Outcome, ReplicaMessage, Reply, Want, from_frame, to_frame};
 use quorate_protocol::number::{RequestNumber, Sequence, Session};
 use quorate_tests::{Cluster, Farewell, Load, Stranger, quorate, say};
 
@@ -133,18 +133,18 @@ fn questions_for_checkpoints_without_end_hold_nobody_up() {
     let load = Load::start(&cluster, 2);
     load.wait_for(100);
     let start = Instant::now();
-    let part = |number, sequence, cursor| {
+    let part = |number, sequence, want| {
         let (number, sequence) = (RequestNumber::new(number), Sequence::new(sequence));
-        to_frame(&ClientMessage::Part { number, sequence, cursor, offset: 0 }).unwrap()
+        to_frame(&ClientMessage::Part { number, sequence, want, offset: 0 }).unwrap()
     };
     let mut strangers: Vec<Stranger> = (0..CLIENTS).map(|_| client(&cluster, 0, &key())).collect();
     for number in 0..QUESTIONS {
         for stranger in &mut strangers {
             let question = ClientMessage::Checkpoint { number: RequestNumber::new(number) };
             assert!(stranger.send_frame(&to_frame(&question).unwrap()));
-            // Of slots that are, and of some that never will be; some where no part begins.
-            let cursor = if number % 3 == 0 { Blob::from(&b"x"[..]) } else { Blob::EMPTY };
-            assert!(stranger.send_frame(&part(number, 16 * (number % 20), cursor)));
+            // Of slots that are, and of some that never will be; some of groups that are not.
+            let group = if number % 3 == 0 { u16::MAX } else { 7 };
+            assert!(stranger.send_frame(&part(number, 16 * (number % 20), Want::Leaves { group })));
         }
     }
     load.wait_for(100);
@@ -155,7 +155,7 @@ fn questions_for_checkpoints_without_end_hold_nobody_up() {
     assert_eq!(taken.status, Some(0), "{taken:?}");
     assert!(strangers.iter().all(Stranger::is_open), "what is asked too often is not answered, no more");
     let mut long = client(&cluster, 0, &key());
-    long.send_frame(&part(1, 16, vec![b'a'; (32 << 10) + 2].into()));
+    long.send_frame(&part(1, 16, Want::Protocol { after: Some(vec![b'a'; (32 << 10) + 1].into()) }));
     let farewell = long.farewell();
     assert_eq!(farewell.code, Some(MALFORMED), "{farewell:?}");
     let gap = load.longest_gap_since(start);

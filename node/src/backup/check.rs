@@ -7,7 +7,7 @@ use quorate_protocol::replica::ProtocolSummary;
 use quorate_protocol::state::{DEPTH, Index};
 
 use super::Header;
-use crate::host::staging::{Refused, Staging};
+use super::order::{Order, Refused};
 use crate::storage::checkpoint::{KEY_BYTES_MAX, Map, VALUE_BYTES_MAX};
 
 /// The protocol's entries that are no sessions.
@@ -25,7 +25,7 @@ pub enum InvalidState {
     #[error("an entry of the protocol stands after those of the application")]
     Order,
     /// A key is not greater than the one before.
-    #[error("the keys of its entries do not ascend")]
+    #[error("the keys of its entries are not in order")]
     Keys,
     /// It takes more than it may.
     #[error("its entries take more than {bytes_max} bytes")]
@@ -53,7 +53,7 @@ pub enum InvalidState {
 /// own part, as a replica's does.
 pub(super) struct Check {
     header: Header,
-    staging: Staging,
+    order: Order,
     index: Index,
     /// Bound: `protocol_bytes_left` at the beginning.
     protocol: Vec<Entry>,
@@ -75,9 +75,9 @@ pub(super) struct Checked {
 impl Check {
     /// Begins with nothing. The entries may take `bytes_max` bytes, 64 counted for each besides its own.
     pub(super) fn new(header: Header, bytes_max: u64) -> Self {
-        let (staging, index) = (Staging::new(bytes_max), Index::new(DEPTH));
+        let (order, index) = (Order::new(bytes_max), Index::new(DEPTH));
         let protocol_bytes_left = protocol_bytes_max(header.genesis.configuration().parameters());
-        Self { header, staging, index, protocol: Vec::new(), entries: 0, bytes: 0, protocol_bytes_left }
+        Self { header, order, index, protocol: Vec::new(), entries: 0, bytes: 0, protocol_bytes_left }
     }
 
     /// Takes the next entries.
@@ -95,7 +95,7 @@ impl Check {
         if let Some(Entry { key, value }) = entries.iter().find(|entry| !fits(entry)) {
             return Err(InvalidState::Entry { key: key.len(), value: value.len() });
         }
-        self.staging.admit(protocol, application).map_err(|refused| match refused {
+        self.order.admit(protocol, application).map_err(|refused| match refused {
             Refused::Order => InvalidState::Keys,
             Refused::Bytes { bytes_max } => InvalidState::TooLarge { bytes_max },
         })?;

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quorate_protocol::codec::{Blob, ENCODED_BYTES_MAX, decode};
-use quorate_protocol::message::{Part, Piece, StableState};
+use quorate_protocol::codec::{ENCODED_BYTES_MAX, decode};
+use quorate_protocol::message::{Part, Piece, StableState, Want};
 use quorate_protocol::number::{ReplicaId, Sequence};
+use quorate_protocol::state::{DEPTH, WANTED_BUCKETS_MAX};
 use serde::Serialize;
 
 use super::check::{Check, Checked, InvalidState};
 use super::partial::Partial;
+use super::wants::Wants;
 use super::writer::Writer;
 use super::{Content, Header, InvalidHeader};
 use crate::client::{ClientError, Connection};
 use crate::configuration::Genesis;
-use crate::host::staging::is_astray;
-use crate::storage::checkpoint::Map;
 
 /// How often all replicas are asked before it is given up.
 const ROUNDS_MAX: usize = 3;
@@ -29,10 +29,11 @@ const QUESTIONS_MAX: usize = 3;
 /// The least that a piece holds unless it ends its part, in bytes: a replica that hands out less holds the backup up.
 const PIECE_BYTES_MIN: usize = 64 << 10;
 
-/// For the same reason, so many bytes or so many entries have come for each part, some parts left out.
+/// For the same reason, so many bytes or so many entries have come for each part, some parts left out, and one
+/// for so many buckets.
 const PART_BYTES_MIN: u64 = 64 << 10;
 const PART_ENTRIES_MIN: u64 = 2048;
-const SMALL_PARTS_MAX: u64 = 16;
+const SMALL_PARTS_MAX: u64 = 16 + (1 << DEPTH) / WANTED_BUCKETS_MAX as u64;
 
 /// What is taken, and how patiently.
 #[derive(Debug, Clone)]
@@ -148,7 +149,7 @@ fn list(failures: &[(ReplicaId, String)]) -> String {
 
 /// Why one replica is of no use.
 #[derive(Debug, thiserror::Error)]
-enum Fault {
+pub(super) enum Fault {
     #[error("it does not answer")]
     Silent,
     #[error("it has no stable checkpoint yet")]
@@ -184,7 +185,7 @@ pub(super) trait Source {
     async fn piece(
         &self,
         replica: ReplicaId,
-        of: (Sequence, Blob, u32),
+        of: (Sequence, Want, u32),
         patience: Duration,
     ) -> Result<Option<Option<Piece>>, ClientError>;
 }
@@ -206,7 +207,7 @@ impl Source for Connection {
     async fn piece(
         &self,
         replica: ReplicaId,
-        of: (Sequence, Blob, u32),
+        of: (Sequence, Want, u32),
         patience: Duration,
     ) -> Result<Option<Option<Piece>>, ClientError> {
         Self::piece(self, replica, of, patience).await
@@ -317,32 +318,22 @@ impl<S: Source> Taking<'_, S> {
         let failed = |source| TakeError::Io { action: "write", path: partial.clone(), source };
         let mut writer = Writer::begin(file, header).map_err(failed)?;
         let mut check = Check::new(header.clone(), self.options.bytes_max);
-        let (mut cursor, mut parts) = (Blob::EMPTY, 0_u64);
-        loop {
-            let part = self.part(replica, sequence, &cursor).await?;
+        let (mut wants, mut parts) = (Wants::default(), 0_u64);
+        while let Some(want) = wants.next() {
+            let part = self.part(replica, sequence, &want).await?;
             parts += 1;
-            let is_empty = part.protocol.is_empty() && part.application.is_empty();
-            if is_astray(&part)
-                || part.sequence != sequence
-                || part.cursor != cursor
-                || (is_empty && part.next.is_some())
-            {
-                return Err(Fault::Lies("a part leads elsewhere than to its end"));
+            if part.sequence != sequence || part.want != want || !part.is_within_bounds() {
+                return Err(Fault::Lies("a part is not the one that was asked for"));
             }
-            for (map, entries) in [(Map::Protocol, part.protocol), (Map::Application, part.application)] {
-                if !entries.is_empty() {
-                    check.admit(map, &entries)?;
-                    writer.chunk(map, entries).map_err(failed)?;
-                }
+            let (map, entries) = wants.take(part.content, &header.root().application)?;
+            if !entries.is_empty() {
+                check.admit(map, &entries)?;
+                writer.chunk(map, entries).map_err(failed)?;
             }
             let (entries, bytes) = (check.entries(), writer.bytes());
             tell(Progress::Received { entries, bytes });
             if parts > SMALL_PARTS_MAX + bytes / PART_BYTES_MIN + entries / PART_ENTRIES_MIN {
                 return Err(Fault::Dawdles);
-            }
-            match part.next {
-                Some(next) => cursor = next,
-                None => break,
             }
         }
         let checked = check.finish()?;
@@ -353,11 +344,11 @@ impl<S: Source> Taking<'_, S> {
     }
 
     /// A part, put together of its pieces.
-    async fn part(&self, replica: ReplicaId, sequence: Sequence, cursor: &Blob) -> Result<Part, Fault> {
+    async fn part(&self, replica: ReplicaId, sequence: Sequence, want: &Want) -> Result<Part, Fault> {
         let mut whole = BytesMut::new();
         loop {
             let offset = u32::try_from(whole.len()).map_err(|_too_long| Fault::Lies("a part is longer than any"))?;
-            let Piece { length, bytes } = self.piece(replica, (sequence, cursor.clone(), offset)).await?;
+            let Piece { length, bytes } = self.piece(replica, (sequence, want.clone(), offset)).await?;
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             if length > ENCODED_BYTES_MAX || whole.len() + bytes.len() > length {
                 return Err(Fault::Lies("a part is longer than any"));
@@ -374,7 +365,7 @@ impl<S: Source> Taking<'_, S> {
         }
     }
 
-    async fn piece(&self, replica: ReplicaId, of: (Sequence, Blob, u32)) -> Result<Piece, Fault> {
+    async fn piece(&self, replica: ReplicaId, of: (Sequence, Want, u32)) -> Result<Piece, Fault> {
         for _ in 0..QUESTIONS_MAX {
             let patience = self.options.patience;
             if let Some(answer) = self.source.piece(replica, of.clone(), patience).await.map_err(TakeError::from)? {

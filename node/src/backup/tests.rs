@@ -10,10 +10,10 @@ use quorate_crypto::{Digest, SigningKey};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, List, encode};
 use quorate_protocol::configuration::{Member, Parameters};
-use quorate_protocol::message::{Entry, Part, Piece, StableState, StateRoot};
+use quorate_protocol::message::{Content, Entry, Part, Piece, StableState, StateRoot, Want};
 use quorate_protocol::number::{Epoch, ReplicaId, Sequence};
 use quorate_protocol::replica::{ProtocolSummary, founding_entries, state_root};
-use quorate_protocol::state::{DEPTH, Index};
+use quorate_protocol::state::{DEPTH, Index, bucket_of, crown_level, place_of};
 use quorate_protocol::statement::{Checkpoint, Vote};
 use quorate_protocol::time::WallTime;
 use tempfile::TempDir;
@@ -55,7 +55,8 @@ struct State {
 impl State {
     fn new() -> Self {
         let genesis = genesis(7);
-        let application: Vec<Entry> = (0..40).map(|number| entry(&format!("key {number:02}"), "value")).collect();
+        let mut application: Vec<Entry> = (0..40).map(|number| entry(&format!("key {number:02}"), "value")).collect();
+        application.sort_by_key(|entry| (place_of(&entry.key), entry.key.clone()));
         let configuration = genesis.configuration();
         let protocol = founding_entries(configuration, WallTime::from_nanoseconds(77));
         let mut index = Index::new(DEPTH);
@@ -116,28 +117,48 @@ struct Replicas {
 }
 
 impl Replicas {
-    fn part(&self, manner: Manner, cursor: &Blob) -> Part {
-        let State { protocol, application, .. } = self.state.clone();
-        let (mut first, mut rest): (Vec<_>, Vec<_>) =
-            application.into_iter().partition(|entry| entry.key[..] < b"key 20"[..]);
+    /// The buckets of a group in two parts, if there are entries enough.
+    fn part(&self, manner: Manner, want: Want) -> Part {
+        let State { protocol, mut application, stable, .. } = self.state.clone();
         match manner {
-            Manner::ChangedValue => first[3].value = Blob::from(&b"valve"[..]),
-            Manner::LeftOut => drop(rest.pop()),
-            Manner::Disordered => rest.swap(4, 5),
+            Manner::ChangedValue => application[3].value = Blob::from(&b"valve"[..]),
+            Manner::LeftOut => drop(application.pop()),
+            Manner::Disordered => application.reverse(),
             _ => {}
         }
-        let after = |letter: &str, entries: &[Entry]| {
-            let key = &entries.last().unwrap().key;
-            Some(Blob::from([letter.as_bytes(), key].concat()))
+        let content = match &want {
+            Want::Protocol { .. } => Content::Protocol { entries: List::new(protocol).unwrap(), is_last: true },
+            Want::Crown => {
+                let mut index = Index::new(DEPTH);
+                self.state.application.iter().for_each(|entry| index.add(&entry.key, &entry.value));
+                assert!(index.finish() == stable.root.application || manner == Manner::OtherRoots);
+                Content::Crown(List::new(index.row(crown_level(DEPTH))).unwrap())
+            }
+            Want::Buckets { group, buckets, after } => {
+                let bucket = |entry: &Entry| bucket_of(&entry.key, DEPTH);
+                let of = |number: u32| {
+                    buckets.iter().position(|place| {
+                        u32::from(*group) << (DEPTH - crown_level(DEPTH)) | u32::from(*place) == number
+                    })
+                };
+                let place = |entry: &Entry| (place_of(&entry.key), entry.key.clone());
+                let from = after.as_ref().map(|after| (place_of(after), after.clone()));
+                let is_wanted = |entry: &Entry| {
+                    of(bucket(entry)).is_some() && from.as_ref().is_none_or(|from| place(entry) > *from)
+                };
+                let mut found: Vec<Entry> = application.into_iter().filter(|entry| is_wanted(entry)).collect();
+                let mut whole = buckets.len();
+                if manner == Manner::Endless {
+                    (found, whole) = (vec![self.state.application[0].clone()], 0);
+                } else if manner != Manner::Disordered && found.len() > 1 {
+                    found.truncate(1);
+                    whole = of(bucket(&found[0])).unwrap();
+                }
+                Content::Buckets { entries: List::new(found).unwrap(), whole: u16::try_from(whole).unwrap() }
+            }
+            Want::Leaves { .. } => panic!("a backup asks for no leaves"),
         };
-        let (protocol, application, next) = match &cursor[..] {
-            b"" => (protocol.clone(), Vec::new(), after("p", &protocol)),
-            _ if manner == Manner::Endless => (Vec::new(), first.clone(), after("a", &first)),
-            [b'p', ..] => (Vec::new(), first.clone(), after("a", &first)),
-            _ => (Vec::new(), rest, None),
-        };
-        let (protocol, application) = (List::new(protocol).unwrap(), List::new(application).unwrap());
-        Part { sequence: SEQUENCE, cursor: cursor.clone(), protocol, application, next }
+        Part { sequence: SEQUENCE, want, content }
     }
 }
 
@@ -163,7 +184,7 @@ impl Source for Replicas {
     async fn piece(
         &self,
         replica: ReplicaId,
-        (_, cursor, offset): (Sequence, Blob, u32),
+        (_, want, offset): (Sequence, Want, u32),
         _: Duration,
     ) -> Result<Option<Option<Piece>>, ClientError> {
         self.asked.set(self.asked.get() + 1);
@@ -171,7 +192,7 @@ impl Source for Replicas {
         if manner == Manner::Gone {
             return Ok(Some(None));
         }
-        let bytes = encode(&self.part(manner, &cursor)).unwrap();
+        let bytes = encode(&self.part(manner, want)).unwrap();
         let length = u32::try_from(bytes.len()).unwrap();
         let rest = bytes.slice(offset as usize..);
         let bytes = match manner {
@@ -248,8 +269,8 @@ async fn a_replica_that_lies_is_named_and_the_next_one_is_asked() {
         (Manner::OtherRoots, "of another state"),
         (Manner::ChangedValue, "not the state that the cluster vouched for"),
         (Manner::LeftOut, "not the state that the cluster vouched for"),
-        (Manner::Disordered, "do not ascend"),
-        (Manner::Endless, "do not ascend"),
+        (Manner::Disordered, "not in order"),
+        (Manner::Endless, "not in order"),
         (Manner::Dawdling, "too little at a time"),
         (Manner::Garbled, "a part is none"),
         (Manner::Gone, "no more"),
@@ -341,6 +362,7 @@ async fn a_file_that_is_whole_but_of_another_state_is_refused() {
     assert!(write(&state.protocol, &state.application).is_ok());
     let mut more = state.application.clone();
     more.push(entry("key 99", "mine"));
+    more.sort_by_key(|entry| (place_of(&entry.key), entry.key.clone()));
     let other_time = founding_entries(state.genesis.configuration(), WallTime::from_nanoseconds(78));
     for (protocol, application, expected) in [
         (&state.protocol, &more, InvalidState::Root),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_protocol::codec::Blob;
-use quorate_protocol::message::{ClientMessage, ReplicaMessage};
+use quorate_protocol::message::{ClientMessage, ReplicaMessage, Want};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -65,7 +65,7 @@ pub(super) enum Question {
     /// Which checkpoint the replica hands out.
     Checkpoint,
     /// For a piece of it.
-    Piece { sequence: Sequence, cursor: Blob, offset: u32 },
+    Piece { sequence: Sequence, want: Want, offset: u32 },
 }
 
 impl Question {
@@ -73,8 +73,8 @@ impl Question {
         match self {
             Self::Proof { query } => ClientMessage::Prove { number, query: query.clone() },
             Self::Checkpoint => ClientMessage::Checkpoint { number },
-            Self::Piece { sequence, cursor, offset } => {
-                ClientMessage::Part { number, sequence: *sequence, cursor: cursor.clone(), offset: *offset }
+            Self::Piece { sequence, want, offset } => {
+                ClientMessage::Part { number, sequence: *sequence, want: want.clone(), offset: *offset }
             }
         }
     }

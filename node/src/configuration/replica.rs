@@ -50,6 +50,12 @@ const STATE_BYTES_DEFAULT: u64 = 9 << 30;
 
 const _: () = assert!(STATE_BYTES_DEFAULT >= LIMIT_BYTES_DEFAULT + (1 << 30), "a full store can be transferred");
 
+/// What is fetched of a state in a second unless it is said.
+const TRANSFER_RATE_DEFAULT: u64 = 20 << 20;
+
+/// The least of that: one part of a state every few seconds.
+const TRANSFER_RATE_MIN: u64 = 64 << 10;
+
 /// What a replica may use of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
@@ -57,9 +63,12 @@ pub struct Resources {
     pub log_segment_bytes: Size,
     /// Most that the log takes on disk: at least [`Resources::disk_bytes_min`].
     pub disk_bytes_max: Size,
-    /// Most that a transferred state may take in memory while it is put together, 64 bytes counted for each entry: what
-    /// a peer that lies can make this replica hold. More than the cluster's state ever takes.
+    /// Most that entries of a state that is fetched may take in memory before they can be checked, 64 bytes counted for each:
+    /// what a peer that lies can make this replica hold. A bucket is checked as a whole and may hold any part of a state, so
+    /// this is more than the cluster's state ever takes.
     pub state_bytes_max: Size,
+    /// Most that is fetched of a state in a second, about: the rest of the machine's time is for the cluster.
+    pub transfer_bytes_per_second: Size,
     /// Largest datagram that is tried, in bytes: 1200 to 6500. Above 1452 only where all links carry it.
     pub mtu_max: u16,
     /// Threads of the runtime, 1 to 64; `None` is one a processor.
@@ -72,6 +81,7 @@ impl Default for Resources {
             log_segment_bytes: Size::new(64 << 20),
             disk_bytes_max: Size::new(4 << 30),
             state_bytes_max: Size::new(STATE_BYTES_DEFAULT),
+            transfer_bytes_per_second: Size::new(TRANSFER_RATE_DEFAULT),
             mtu_max: 1452,
             threads: None,
         }
@@ -281,7 +291,8 @@ data = \"data\"
 }
 
 fn resources_toml(resources: &Resources) -> String {
-    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads } = resources;
+    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, transfer_bytes_per_second, mtu_max, threads } =
+        resources;
     let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
     let recording = Recording::default().bytes_max;
     format!(
@@ -290,8 +301,10 @@ fn resources_toml(resources: &Resources) -> String {
 # A segment of the log, and the most that all of them take on disk.
 log_segment_bytes = \"{log_segment_bytes}\"
 disk_bytes_max = \"{disk_bytes_max}\"
-# The most that a state may take in memory while it is transferred: more than the cluster's state ever takes.
+# The most that what is fetched of a state may take in memory until it can be checked: more than the cluster's state takes.
 state_bytes_max = \"{state_bytes_max}\"
+# The most that is fetched of a state in a second while the cluster goes on.
+transfer_bytes_per_second = \"{transfer_bytes_per_second}\"
 # Largest datagram to try, in bytes. Up to 6500 where every link between the replicas carries it, else 1452.
 mtu_max = {mtu_max}
 # Threads of the runtime; one a processor if it is not set.
@@ -338,6 +351,7 @@ struct ResourcesTable {
     log_segment_bytes: Option<Size>,
     disk_bytes_max: Option<Size>,
     state_bytes_max: Option<Size>,
+    transfer_bytes_per_second: Option<Size>,
     mtu_max: Option<u16>,
     threads: Option<usize>,
 }
@@ -367,11 +381,17 @@ impl ResourcesTable {
         let log_segment_bytes = self.log_segment_bytes.unwrap_or(default.log_segment_bytes);
         let disk_bytes_max = self.disk_bytes_max.unwrap_or(default.disk_bytes_max);
         let state_bytes_max = self.state_bytes_max.unwrap_or(default.state_bytes_max);
+        let transfer_bytes_per_second = self.transfer_bytes_per_second.unwrap_or(default.transfer_bytes_per_second);
         let mtu_max = self.mtu_max.unwrap_or(default.mtu_max);
         let segment = log_segment_bytes.bytes();
         let segment_fits = (1 << 20..=1 << 30).contains(&segment) && segment.is_multiple_of(BLOCK_BYTES);
         let relations = [
             ("log_segment_bytes", "must be a multiple of 4KiB from 1MiB to 1GiB", segment_fits),
+            (
+                "transfer_bytes_per_second",
+                "must be at least 64KiB",
+                transfer_bytes_per_second.bytes() >= TRANSFER_RATE_MIN,
+            ),
             ("mtu_max", "must be 1200 to 6500", (MTU_MIN..=MTU_MAX).contains(&mtu_max)),
             ("threads", "must be 1 to 64", self.threads.is_none_or(|threads| (1..=THREADS_MAX).contains(&threads))),
         ];
@@ -380,7 +400,14 @@ impl ResourcesTable {
             return Err(document.refuse_key(&format!("resources.{name}"), relation, mend));
         }
         let threads = self.threads.and_then(NonZeroUsize::new);
-        Ok(Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, mtu_max, threads })
+        Ok(Resources {
+            log_segment_bytes,
+            disk_bytes_max,
+            state_bytes_max,
+            transfer_bytes_per_second,
+            mtu_max,
+            threads,
+        })
     }
 }
 
@@ -459,12 +486,17 @@ mod tests {
             ("# peer = \"0.0.0.0:4100\"", "peer = \"1.2.3\"", "13: key `listen.peer` is \"1.2.3\": not an address"),
             ("127.0.0.1:4200", "here", "9: key `admin` is \"here\": not an address"),
             ("replica = 0", "replica = 4", "3: key `replica` is 4: the genesis lists the members 0 to 3"),
-            ("mtu_max = 1452", "mtu_max = 9000", "23: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
+            ("mtu_max = 1452", "mtu_max = 9000", "25: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
             ("\"64MiB\"", "\"64MB\"", "18: key `resources.log_segment_bytes` is \"64MB\": `MB` is no unit"),
             ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
             ("\"4GiB\"", "\"703MiB\"", "19: key `resources.disk_bytes_max` is \"703MiB\": the log needs 704MiB: twice"),
-            ("# threads = 2", "threads = 0", "25: key `resources.threads` is 0: must be 1 to 64"),
-            ("# bytes_max = \"1GiB\"", "bytes_max = \"1KiB\"", "31: key `recording.bytes_max` is \"1KiB\": must be at"),
+            (
+                "transfer_bytes_per_second = \"20MiB\"",
+                "transfer_bytes_per_second = \"1KiB\"",
+                "23: key `resources.transfer_bytes_per_second` is \"1KiB\": must be at least 64KiB",
+            ),
+            ("# threads = 2", "threads = 0", "27: key `resources.threads` is 0: must be 1 to 64"),
+            ("# bytes_max = \"1GiB\"", "bytes_max = \"1KiB\"", "33: key `recording.bytes_max` is \"1KiB\": must be at"),
             ("data = ", "date = ", "6: unknown field `date`"),
         ] {
             let problem = problem_after(from, to);

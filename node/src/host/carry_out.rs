@@ -1,12 +1,13 @@
 //! What the core asks for, done. In order, and nothing here waits.
 
 use quorate_protocol::evidence::Evidence;
-use quorate_protocol::message::{Entry, Message, ReplicaMessage, to_frame};
+use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::ReplicaId;
 use quorate_protocol::output::{NotVoting, Notice, Output};
 
 use super::Host;
 use super::executor::Command;
+use super::keeper::Keep;
 use crate::transport::Lane;
 
 impl Host {
@@ -40,16 +41,11 @@ impl Host {
             Output::CheckpointStable { certificate, root } => {
                 self.executor.note_stable(certificate, root)?;
             }
-            Output::SendPart { to, sequence, cursor } => {
-                self.executor.send_part(to, sequence, cursor)?;
-            }
-            Output::StageBegin { sequence } => {
-                self.staging.begin();
-                self.executor.send(Command::StageBegin { sequence })?;
-            }
-            Output::StageEntries { protocol, application } => self.stage(protocol, application)?,
-            Output::StageEnd => self.executor.send(Command::StageEnd)?,
-            Output::StageInstall => self.executor.send(Command::StageInstall)?,
+            Output::SendPart { to, sequence, want } => self.executor.send_part(to, sequence, want)?,
+            Output::StageBegin { afresh } => self.executor.send(Command::StageBegin { afresh })?,
+            Output::StageBuckets(buckets) => self.executor.stage(Keep::StageBuckets(buckets))?,
+            Output::StageEnd { sequence, protocol } => self.executor.stage(Keep::StageEnd { sequence, protocol })?,
+            Output::StageInstall => self.executor.stage(Keep::StageInstall)?,
             Output::Reply(reply) => self.clients.reply(reply),
             Output::Busy { client, number, retry_after_ms } => {
                 self.counters.busy += 1;
@@ -59,20 +55,6 @@ impl Host {
             Output::Notice(notice) => self.note(notice),
         }
         Ok(())
-    }
-
-    /// Stages the entries of a part, unless they make the whole no state. (PROTOCOL §9)
-    fn stage(&mut self, protocol: Vec<Entry>, application: Vec<Entry>) -> anyhow::Result<()> {
-        if self.staging.is_refused() {
-            return Ok(());
-        }
-        match self.staging.admit(&protocol, &application) {
-            Ok(()) => self.executor.send(Command::StageEntries { protocol, application }),
-            Err(refused) => {
-                tracing::warn!(%refused, "what is transferred is no state");
-                self.executor.send(Command::StageRefuse)
-            }
-        }
     }
 
     pub(super) fn send(&mut self, to: ReplicaId, message: &Message) {
@@ -116,7 +98,14 @@ impl Host {
             Notice::Diverged { sequence, certified, own } => {
                 tracing::error!(%sequence, %certified, %own, "this replica's state differs from the certified one");
             }
-            Notice::TransferBegan { sequence, source } => tracing::info!(%sequence, %source, "state transfer began"),
+            Notice::TransferBegan { sequence } => tracing::info!(%sequence, "state transfer began"),
+            Notice::TransferSpoilt { sequence } => {
+                tracing::error!(
+                    %sequence,
+                    "what was fetched is not what was written: the disk or the memory of this machine is damaged; \
+                     all is fetched again"
+                );
+            }
             Notice::TransferSourceReplaced { source, lied } => {
                 tracing::warn!(%source, lied, "state transfer: source replaced");
             }

@@ -10,7 +10,7 @@ use quorate_protocol::application::Reading;
 use quorate_protocol::batch::RequestId;
 use quorate_protocol::codec::{Blob, Encode};
 use quorate_protocol::message::{
-    CURSOR_BYTES_MAX, ClientMessage, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame,
+    ClientMessage, ENTRY_KEY_BYTES_MAX, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame,
     to_frame,
 };
 use quorate_protocol::number::RequestNumber;
@@ -285,13 +285,13 @@ impl Host {
                 self.on_read(connection, (client, number), operation, permit)?;
             }
             ClientMessage::Checkpoint { number } => self.on_backup_question(connection, number, None, permit)?,
-            ClientMessage::Part { cursor, .. } if cursor.len() > CURSOR_BYTES_MAX => {
+            ClientMessage::Part { want, .. } if !want.is_within_bounds() => {
                 self.counters.invalid_from_clients += 1;
-                let text = format!("a cursor of more than {CURSOR_BYTES_MAX} bytes");
+                let text = format!("a key of more than {ENTRY_KEY_BYTES_MAX} bytes");
                 self.clients.close(connection, CODE_MALFORMED, text);
             }
-            ClientMessage::Part { number, sequence, cursor, offset } => {
-                let piece = WantedPiece { sequence, cursor, offset };
+            ClientMessage::Part { number, sequence, want, offset } => {
+                let piece = WantedPiece { sequence, want, offset };
                 self.on_backup_question(connection, number, Some(piece), permit)?;
             }
             ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {

@@ -7,19 +7,16 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use quorate_crypto::PublicKey;
-use quorate_protocol::application::{Application, Change, Execution, execute, read, restore};
+use quorate_protocol::application::{Application, Change, Execution, execute, read};
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::Blob;
-use quorate_protocol::input::StagedState;
-use quorate_protocol::message::{Entry, StateRoot};
+use quorate_protocol::message::{StateRoot, Want};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
-use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::keeper::{Keep, Keeper, Question, WantedPart, keep};
 use super::lending::BackupQuestion;
-use super::start::Build;
 use super::{Event, priority};
 use crate::transport::{ConnectionId, Permit};
 
@@ -34,17 +31,15 @@ pub(super) enum Command {
         sequence: Sequence,
         protocol: Vec<Change>,
     },
+    /// A state is fetched from now on: its staging begins after what was asked for before.
     StageBegin {
-        sequence: Sequence,
+        afresh: bool,
     },
-    StageEntries {
-        protocol: Vec<Entry>,
-        application: Vec<Entry>,
+    /// A state that was fetched takes the place of the one here.
+    Replace {
+        application: Box<dyn Application + Send>,
+        base: Sequence,
     },
-    /// What is staged is no state, whatever else comes.
-    StageRefuse,
-    StageEnd,
-    StageInstall,
 }
 
 /// A client's question for what the executed state holds.
@@ -61,8 +56,8 @@ pub(super) struct WantedReading {
 
 /// The application's thread, and that of its checkpoints, as the host sees them.
 pub(super) struct Executor {
-    /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, the entries that
-    /// [`Staging`](super::staging::Staging) admits, and the places for reads.
+    /// Bound: what the core has outstanding, which is 32 slots, a checkpoint an interval of the window, a transfer, and the
+    /// places for reads.
     commands: Sender<Command>,
     keeper: Keeper,
     /// The places for parts. Bound: one entry a member.
@@ -72,42 +67,22 @@ pub(super) struct Executor {
 
 /// What the thread owns.
 struct Executing {
-    build: Build,
     application: Box<dyn Application + Send>,
     /// The slot of its last checkpoint.
     base: Sequence,
     keeper: Sender<Keep>,
     events: UnboundedSender<Event>,
-    staged: Option<Staged>,
-}
-
-/// A state that is being put together.
-struct Staged {
-    sequence: Sequence,
-    /// Bound of both: what [`Staging`](super::staging::Staging) admits.
-    application: Vec<Entry>,
-    protocol: Vec<Entry>,
-    is_refused: bool,
-    /// The application rebuilt from the entries, and their index, once all are here.
-    rebuilt: Option<(Box<dyn Application + Send>, Index)>,
-}
-
-impl Staged {
-    fn begin(sequence: Sequence) -> Self {
-        Self { sequence, application: Vec::new(), protocol: Vec::new(), is_refused: false, rebuilt: None }
-    }
 }
 
 impl Executor {
     /// Starts with an application in the state of the checkpoint at a slot.
     pub(super) fn start(
-        build: Build,
         (application, base): (Box<dyn Application + Send>, Sequence),
         keeper: Keeper,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
         let (commands, waiting) = channel();
-        let executing = Executing { build, application, base, keeper: keeper.sender(), events, staged: None };
+        let executing = Executing { application, base, keeper: keeper.sender(), events };
         let thread = std::thread::Builder::new().name("execute".into()).spawn(move || {
             priority::give_way(priority::EXECUTION);
             executing.work(&waiting);
@@ -127,10 +102,10 @@ impl Executor {
     ///
     /// # Errors
     /// See [`Self::send`].
-    pub(super) fn send_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) -> anyhow::Result<()> {
+    pub(super) fn send_part(&mut self, to: ReplicaId, sequence: Sequence, want: Want) -> anyhow::Result<()> {
         let places = self.parts.entry(to).or_insert_with(|| Arc::new(Semaphore::new(PARTS_PER_PEER_MAX)));
         match Arc::clone(places).try_acquire_owned() {
-            Ok(place) => self.keeper.send(Keep::SendPart(WantedPart { to, sequence, cursor, place })),
+            Ok(place) => self.keeper.send(Keep::SendPart(WantedPart { to, sequence, want, place })),
             Err(_none_is_free) => {
                 tracing::debug!(%to, "asks for more parts than it takes");
                 Ok(())
@@ -152,6 +127,14 @@ impl Executor {
     /// Its thread has ended.
     pub(super) fn lend(&self, question: BackupQuestion) -> anyhow::Result<()> {
         self.keeper.send(Keep::Lend(question))
+    }
+
+    /// Has something done with a state that is fetched.
+    ///
+    /// # Errors
+    /// Its thread has ended.
+    pub(super) fn stage(&self, command: Keep) -> anyhow::Result<()> {
+        self.keeper.send(command)
     }
 
     /// Says which checkpoint is stable.
@@ -199,22 +182,11 @@ impl Executing {
                 tracing::debug!(%sequence, stopped = ?begin.elapsed(), "execution goes on past a checkpoint");
                 keep(&self.keeper, Keep::Checkpoint { sequence, application, protocol })?;
             }
-            Command::StageBegin { sequence } => {
-                self.staged = Some(Staged::begin(sequence));
+            Command::StageBegin { afresh } => keep(&self.keeper, Keep::StageBegin { afresh })?,
+            Command::Replace { application, base } => {
+                self.application = application;
+                self.base = base;
             }
-            Command::StageEntries { protocol, application } => {
-                if let Some(staged) = &mut self.staged {
-                    staged.protocol.extend(protocol);
-                    staged.application.extend(application);
-                }
-            }
-            Command::StageRefuse => {
-                if let Some(staged) = &mut self.staged {
-                    *staged = Staged { is_refused: true, ..Staged::begin(staged.sequence) };
-                }
-            }
-            Command::StageEnd => self.stage_end(),
-            Command::StageInstall => self.stage_install()?,
         }
         Ok(())
     }
@@ -222,36 +194,6 @@ impl Executing {
     fn report(&self, event: Event) {
         // The host ends before its threads do: what it no longer hears is of no use.
         self.events.send(event).ok();
-    }
-
-    /// Rebuilds the application beside the one that runs and says what its root is.
-    fn stage_end(&mut self) {
-        let Some(staged) = &mut self.staged else { return };
-        if staged.is_refused {
-            let event = StagedState { sequence: staged.sequence, application_root: None, protocol: Vec::new() };
-            return self.report(Event::Staged(event));
-        }
-        let mut rebuilt = (self.build)();
-        let mut application_root = None;
-        match restore(&mut *rebuilt, DEPTH, &mut staged.application.iter().cloned()) {
-            Ok((index, root)) => {
-                application_root = Some(root);
-                staged.rebuilt = Some((rebuilt, index));
-            }
-            Err(error) => tracing::warn!(%error, "the transferred state is not one of this application"),
-        }
-        let event = StagedState { sequence: staged.sequence, application_root, protocol: staged.protocol.clone() };
-        self.report(Event::Staged(event));
-    }
-
-    fn stage_install(&mut self) -> anyhow::Result<()> {
-        let Some(Staged { sequence, application, protocol, rebuilt: Some((rebuilt, index)), .. }) = self.staged.take()
-        else {
-            return Ok(());
-        };
-        self.application = rebuilt;
-        self.base = sequence;
-        keep(&self.keeper, Keep::Install { sequence, index, application, protocol })
     }
 }
 
@@ -263,11 +205,15 @@ mod tests {
     use quorate_protocol::application::{Changes, Executable, NotAState, Surroundings};
     use quorate_protocol::codec::List;
     use quorate_protocol::kv::Store;
+    use quorate_protocol::message::Entry;
     use quorate_protocol::number::{RequestNumber, Session};
+    use quorate_protocol::state::{DEPTH, Index};
     use quorate_protocol::time::WallTime;
     use tempfile::TempDir;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+    use super::super::keeper::{LIMITS, Replacing};
+    use super::super::start::Build;
     use super::*;
     use crate::storage::checkpoint::CheckpointStore;
 
@@ -289,8 +235,9 @@ mod tests {
             let (sender, events) = unbounded_channel();
             let mut store = CheckpointStore::open(folder.path()).unwrap();
             store.apply(taken.value(), &[], vec![], vec![]).unwrap();
-            let keeper = Keeper::start(store, Index::new(DEPTH), 512, sender.clone()).unwrap();
-            let executor = Executor::start(Arc::clone(&build), (build(), taken), keeper, sender).unwrap();
+            let replacing = Replacing { build: Arc::clone(&build), limits: LIMITS };
+            let keeper = Keeper::start(store, Index::new(DEPTH), 512, replacing, sender.clone()).unwrap();
+            let executor = Executor::start((build(), taken), keeper, sender).unwrap();
             Self { executor, events, _folder: folder }
         }
 
@@ -312,7 +259,7 @@ mod tests {
         let mut bench = Bench::start(taken);
         let (one, other) = (ReplicaId::new(1), ReplicaId::new(2));
         for to in [one; 100].into_iter().chain([other]) {
-            bench.executor.send_part(to, taken, Blob::EMPTY).unwrap();
+            bench.executor.send_part(to, taken, Want::Crown).unwrap();
         }
         let mut sent = BTreeMap::new();
         for event in bench.end() {
@@ -328,7 +275,7 @@ mod tests {
         let taken = Sequence::new(128);
         let mut bench = Bench::start(taken);
         for _ in 0..10 * PARTS_PER_PEER_MAX {
-            bench.executor.send_part(ReplicaId::new(1), taken, Blob::EMPTY).unwrap();
+            bench.executor.send_part(ReplicaId::new(1), taken, Want::Crown).unwrap();
             assert!(matches!(bench.events.blocking_recv(), Some(Event::Part { .. })));
         }
     }
@@ -369,21 +316,5 @@ mod tests {
         bench.send((0..10_000).map(|_| Command::Execute(execution(vec![]))));
         drop(busy);
         assert_eq!(bench.end().len(), 10_001);
-    }
-
-    #[test]
-    fn what_is_refused_while_it_is_staged_is_no_state() {
-        let sequence = Sequence::new(128);
-        let entry = || vec![Entry { key: Blob::from(&b"key"[..]), value: Blob::EMPTY }];
-        let entries = || Command::StageEntries { protocol: Vec::new(), application: entry() };
-        let bench = Bench::start(Sequence::ZERO);
-        bench.send([Command::StageBegin { sequence }, entries(), Command::StageEnd]);
-        bench.send([Command::StageBegin { sequence }, entries(), Command::StageRefuse, Command::StageEnd]);
-        bench.send([Command::StageInstall]);
-        let staged = bench.end().into_iter().map(|event| match event {
-            Event::Staged(staged) => (staged.sequence, staged.application_root.is_some()),
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(staged.collect::<Vec<_>>(), [(sequence, true), (sequence, false)]);
     }
 }

@@ -6,32 +6,31 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use bytes::Bytes;
 use quorate_crypto::Digest;
 use quorate_protocol::application::{Change, Changes};
 use quorate_protocol::certificate::StableCertificate;
-use quorate_protocol::codec::{Blob, List, encode};
+use quorate_protocol::codec::{Blob, encode};
+use quorate_protocol::input::{StageReady, TransferLimits};
 use quorate_protocol::message::{
-    CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX, Entry, Message, PART_ENTRIES_MAX, Part, Piece, ReplicaMessage, StableState,
-    StateRoot,
+    ENTRY_KEY_BYTES_MAX, Entry, Message, Part, Piece, ReplicaMessage, StableState, StateRoot, Want,
 };
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use quorate_protocol::output::StagedBucket;
 use quorate_protocol::state::Index;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::damage::advise;
 use super::lending::{BackupQuestion, Lending, WantedPiece};
-use super::staging::cursor;
-use super::{Event, priority};
-use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map, Snapshot};
+use super::readable::Readable;
+use super::stage::{Stage, Whole};
+use super::start::Build;
+use super::{Event, Rebuilt, priority};
+use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map};
 use crate::transport::{ConnectionId, Permit};
 
 // What the store keeps can be transferred, and no more.
 const _: () = assert!(KEY_BYTES_MAX == ENTRY_KEY_BYTES_MAX);
-
-/// Bytes of entries in one part of a transferred state, about.
-const PART_BYTES: usize = 256 << 10;
 
 /// Bytes of a part that are handed to a client at once: together with what says so they fit a frame to a client.
 const PIECE_BYTES: usize = 512 << 10;
@@ -54,7 +53,10 @@ pub(super) enum Keep {
     SendPart(WantedPart),
     Prove(Question),
     Lend(BackupQuestion),
-    Install { sequence: Sequence, index: Index, application: Vec<Entry>, protocol: Vec<Entry> },
+    StageBegin { afresh: bool },
+    StageBuckets(Vec<StagedBucket>),
+    StageEnd { sequence: Sequence, protocol: Vec<Entry> },
+    StageInstall,
 }
 
 /// A client's question for a value with its proof.
@@ -74,7 +76,7 @@ pub(super) struct Question {
 pub(super) struct WantedPart {
     pub(super) to: ReplicaId,
     pub(super) sequence: Sequence,
-    pub(super) cursor: Blob,
+    pub(super) want: Want,
     /// Its place among those of its peer, until the part is handed over.
     pub(super) place: OwnedSemaphorePermit,
 }
@@ -101,14 +103,24 @@ struct Keeping {
     snapshots: Vec<Kept>,
     /// Those that clients read whole.
     lending: Lending,
+    /// What is fetched from peers.
+    stage: Option<Stage>,
+    replacing: Replacing,
     /// Slots of the window: a checkpoint that far below the last is not the stable one any more, or of no use to others.
     window: u64,
 }
 
+/// What is needed to replace the application's state.
+pub(super) struct Replacing {
+    /// Makes an application.
+    pub(super) build: Build,
+    /// What this machine gives to a transfer.
+    pub(super) limits: TransferLimits,
+}
+
 /// A state that stays readable.
 struct Kept {
-    sequence: Sequence,
-    snapshot: Arc<Snapshot>,
+    state: Arc<Readable>,
     read: Option<Instant>,
     /// Since when a later one is stable.
     superseded: Option<Instant>,
@@ -120,9 +132,10 @@ impl Keeper {
         store: CheckpointStore,
         index: Index,
         window: u64,
+        replacing: Replacing,
         events: UnboundedSender<Event>,
     ) -> anyhow::Result<Self> {
-        let mut keeping = Keeping::new(store, index, window, events);
+        let mut keeping = Keeping::new(store, index, window, replacing, events);
         // Also that of slot 0, with which a cluster may begin.
         if keeping.store.latest().is_some() {
             keeping.keep_snapshot(keeping.taken())?;
@@ -161,9 +174,15 @@ pub(super) fn keep(keeper: &Sender<Keep>, command: Keep) -> anyhow::Result<()> {
 }
 
 impl Keeping {
-    fn new(store: CheckpointStore, index: Index, window: u64, events: UnboundedSender<Event>) -> Self {
+    fn new(
+        store: CheckpointStore,
+        index: Index,
+        window: u64,
+        replacing: Replacing,
+        events: UnboundedSender<Event>,
+    ) -> Self {
         let (questions, snapshots, lending) = (Vec::new(), Vec::new(), Lending::default());
-        Self { store, index, stable: None, questions, events, snapshots, lending, window }
+        Self { store, index, stable: None, questions, events, snapshots, lending, stage: None, replacing, window }
     }
 
     /// The slot of the last checkpoint: what proofs are of.
@@ -197,7 +216,7 @@ impl Keeping {
             }
             Keep::Stable { certificate, root } => {
                 let stable = certificate.statement.sequence;
-                for kept in self.snapshots.iter_mut().filter(|kept| kept.sequence < stable) {
+                for kept in self.snapshots.iter_mut().filter(|kept| kept.state.sequence < stable) {
                     kept.superseded.get_or_insert_with(Instant::now);
                 }
                 self.keep_from(stable);
@@ -211,26 +230,48 @@ impl Keeping {
                 let message = self.lend(&question).map_err(|error| advise(error, self.store.folder()))?;
                 self.events.send(Event::Lent { question, message: message.into() }).ok();
             }
-            Keep::SendPart(WantedPart { to, sequence, cursor, place }) => {
-                let part = self.part(sequence, cursor);
+            Keep::SendPart(WantedPart { to, sequence, want, place }) => {
+                let part = self.part(sequence, &want);
                 if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
                     let message = Message::Part(part).into();
                     self.events.send(Event::Part { to, message, place }).ok();
                 }
             }
-            Keep::Install { sequence, index, application, protocol } => {
-                self.index = index;
-                let mut reception = self.store.receive()?;
-                reception.put(Map::Application, entries(application))?;
-                reception.put(Map::Protocol, entries(protocol))?;
-                self.store
-                    .install(reception, sequence.value(), &[])
-                    .with_context(|| format!("installing the state at slot {sequence}"))?;
-                self.snapshots.clear();
-                self.keep_snapshot(sequence)?;
-                self.events.send(Event::Installed { sequence }).ok();
+            Keep::StageBegin { afresh } => {
+                // One at a time.
+                self.stage = None;
+                let (stage, leaves) = Stage::begin(&self.store, afresh)?;
+                self.stage = Some(stage);
+                self.events.send(Event::StageReady(StageReady { leaves, limits: self.replacing.limits })).ok();
             }
+            Keep::StageBuckets(buckets) => {
+                if let Some(stage) = &mut self.stage {
+                    stage.replace(&self.store, buckets).context("writing what is fetched of a state")?;
+                }
+            }
+            Keep::StageEnd { sequence, protocol } => {
+                let Some(stage) = &mut self.stage else { return Ok(()) };
+                let application_root = stage.end(&self.store, &self.replacing.build, (sequence, protocol))?;
+                self.events.send(Event::Staged { sequence, application_root }).ok();
+            }
+            Keep::StageInstall => self.install()?,
         }
+        Ok(())
+    }
+
+    fn install(&mut self) -> anyhow::Result<()> {
+        let Some((whole, staged)) = self.stage.take().map(Stage::into_whole) else { return Ok(()) };
+        let Some(Whole { sequence, application, index, reception }) = whole else { return Ok(()) };
+        self.store
+            .install(reception, sequence.value(), &[])
+            .with_context(|| format!("installing the state at slot {sequence}"))?;
+        if let Some(staged) = staged {
+            self.store.forget_staged(staged)?;
+        }
+        self.index = index;
+        self.snapshots.clear();
+        self.keep_snapshot(sequence)?;
+        self.events.send(Event::Installed { sequence, application: Rebuilt(application) }).ok();
         Ok(())
     }
 
@@ -239,19 +280,20 @@ impl Keeping {
         // Where this replica lags, its own checkpoints are below the stable one, and none of them is said to be it.
         self.keep_from(sequence.saturating_sub(self.window));
         self.lending.expire(Instant::now());
-        self.snapshots.push(Kept { sequence, snapshot: Arc::new(snapshot), read: None, superseded: None });
+        let state = Readable { sequence, snapshot, tree: self.index.tree() };
+        self.snapshots.push(Kept { state: Arc::new(state), read: None, superseded: None });
         Ok(())
     }
 
     /// Lets go of the states below `sequence`, but for the last one that a peer reads, and those that a peer may have just
     /// heard of.
     fn keep_from(&mut self, sequence: Sequence) {
-        let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.sequence);
+        let newest_read = self.snapshots.iter().rfind(|kept| kept.is_read_lately()).map(|kept| kept.state.sequence);
         let superseded = self.snapshots.iter().rev().filter(|kept| kept.is_just_superseded());
-        let oldest_superseded = superseded.take(SUPERSEDED_MAX).last().map(|kept| kept.sequence);
+        let oldest_superseded = superseded.take(SUPERSEDED_MAX).last().map(|kept| kept.state.sequence);
         self.snapshots.retain(|kept| {
-            let is_superseded = kept.is_just_superseded() && Some(kept.sequence) >= oldest_superseded;
-            kept.sequence >= sequence || is_superseded || Some(kept.sequence) == newest_read
+            let is_superseded = kept.is_just_superseded() && Some(kept.state.sequence) >= oldest_superseded;
+            kept.state.sequence >= sequence || is_superseded || Some(kept.state.sequence) == newest_read
         });
     }
 
@@ -270,7 +312,7 @@ impl Keeping {
         // The store asserts that no key is longer than it takes.
         let value = match self.snapshots.last() {
             Some(kept) if (1..=KEY_BYTES_MAX).contains(&question.query.len()) => {
-                let value = kept.snapshot.get(Map::Application, &question.query);
+                let value = kept.state.snapshot.get(Map::Application, &question.query);
                 value.map_err(|error| advise(error.into(), self.store.folder()))?
             }
             Some(_) | None => None,
@@ -290,17 +332,17 @@ impl Keeping {
     /// Which checkpoint a client may read whole, or a piece of it.
     fn lend(&mut self, question: &BackupQuestion) -> anyhow::Result<ReplicaMessage> {
         let (number, now) = (question.number, Instant::now());
-        let Some(WantedPiece { sequence, cursor, offset }) = &question.piece else {
+        let Some(WantedPiece { sequence, want, offset }) = &question.piece else {
             let newest = self.stable.clone().and_then(|(certificate, root)| {
-                let kept = self.snapshots.iter().find(|kept| kept.sequence == certificate.statement.sequence)?;
-                Some((StableState { certificate, root }, Arc::clone(&kept.snapshot)))
+                let kept = self.snapshots.iter().find(|kept| kept.state.sequence == certificate.statement.sequence)?;
+                Some((StableState { certificate, root }, Arc::clone(&kept.state)))
             });
             return Ok(ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) });
         };
         let part = match self.lending.read(*sequence, now) {
-            Some(snapshot) => part_of(&snapshot, *sequence, cursor.clone())?,
+            Some(state) => state.part(want)?,
             // A standby reads what peers may read.
-            None => self.part(*sequence, cursor.clone())?,
+            None => self.part(*sequence, want)?,
         };
         let piece = part.and_then(|part| {
             let bytes = encode(&part).ok()?;
@@ -311,45 +353,14 @@ impl Keeping {
         Ok(ReplicaMessage::Part { number, piece })
     }
 
-    /// A part of the stable checkpoint, for a peer.
-    fn part(&mut self, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
-        let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.sequence == sequence) else { return Ok(None) };
+    /// A part of a checkpoint, for a peer.
+    fn part(&mut self, sequence: Sequence, want: &Want) -> anyhow::Result<Option<Part>> {
+        let Some(kept) = self.snapshots.iter_mut().find(|kept| kept.state.sequence == sequence) else {
+            return Ok(None);
+        };
         kept.read = Some(Instant::now());
-        part_of(&kept.snapshot, sequence, begin)
+        Ok(kept.state.part(want)?)
     }
-}
-
-/// A part of a checkpoint: the protocol's entries first, then the application's. The cursor is the map's letter and the
-/// last key sent. None, if no part begins there.
-fn part_of(snapshot: &Snapshot, sequence: Sequence, begin: Blob) -> anyhow::Result<Option<Part>> {
-    // The store asserts that no key is longer than it takes, also where one only says where to begin.
-    if begin.len() > CURSOR_BYTES_MAX {
-        return Ok(None);
-    }
-    let (map, after) = match begin.split_first() {
-        None => (Map::Protocol, None),
-        Some((&cursor::PROTOCOL, after)) => (Map::Protocol, Some(after)),
-        Some((&cursor::APPLICATION, [])) => (Map::Application, None),
-        Some((&cursor::APPLICATION, after)) => (Map::Application, Some(after)),
-        Some(_) => return Ok(None),
-    };
-    let mut map = map;
-    let mut found = snapshot.read_part(map, after, PART_BYTES)?;
-    if found.is_empty() && map == Map::Protocol {
-        map = Map::Application;
-        found = snapshot.read_part(map, None, PART_BYTES)?;
-    }
-    found.truncate(PART_ENTRIES_MAX);
-    let letter = if map == Map::Protocol { cursor::PROTOCOL } else { cursor::APPLICATION };
-    let found: Vec<Entry> =
-        found.into_iter().map(|(key, value)| Entry { key: key.into(), value: value.into() }).collect();
-    let next = cursor::after(letter, &found);
-    let found = List::new(found).unwrap_or(List::empty());
-    let (protocol, application) = match map {
-        Map::Protocol => (found, List::empty()),
-        Map::Application => (List::empty(), found),
-    };
-    Ok(Some(Part { sequence, cursor: begin, protocol, application, next }))
 }
 
 impl Kept {
@@ -362,23 +373,38 @@ impl Kept {
     }
 }
 
-fn entries(entries: Vec<Entry>) -> Vec<(Bytes, Bytes)> {
-    entries.into_iter().map(|entry| (entry.key.into_bytes(), entry.value.into_bytes())).collect()
-}
+/// For tests.
+#[cfg(test)]
+pub(super) const LIMITS: TransferLimits = TransferLimits { unchecked_bytes_max: 1 << 30, bytes_per_second: 1 << 30 };
 
 #[cfg(test)]
 mod tests {
-    use quorate_protocol::codec::decode;
+    use bytes::Bytes;
+    use quorate_protocol::codec::{List, decode};
+    use quorate_protocol::kv::Store;
+    use quorate_protocol::message::Content;
     use quorate_protocol::number::Epoch;
-    use quorate_protocol::state::{DEPTH, Proof};
+    use quorate_protocol::state::{DEPTH, Proof, bucket_of, crown_level};
     use quorate_protocol::statement::Checkpoint;
     use tokio::sync::Semaphore;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::*;
 
+    fn replacing() -> Replacing {
+        Replacing { build: Arc::new(|| Box::new(Store::default())), limits: LIMITS }
+    }
+
     /// The key of the one entry of the store.
     const KEY: &[u8] = b"key";
+
+    /// The bucket of that key, after another one.
+    fn bucket_of_key(after: Option<Blob>) -> Want {
+        let (bucket, height) = (bucket_of(KEY, DEPTH), DEPTH - crown_level(DEPTH));
+        let narrow = |number: u32| u16::try_from(number).unwrap();
+        let place = narrow(bucket & ((1 << height) - 1));
+        Want::Buckets { group: narrow(bucket >> height), buckets: List::new(vec![place]).unwrap(), after }
+    }
 
     /// A keeper of a store with one entry of the application at slot 128.
     fn keeping(folder: &std::path::Path) -> Keeping {
@@ -387,7 +413,7 @@ mod tests {
         let mut index = Index::new(DEPTH);
         index.add(KEY, b"");
         index.finish();
-        let mut keeping = Keeping::new(store, index, 512, unbounded_channel().0);
+        let mut keeping = Keeping::new(store, index, 512, replacing(), unbounded_channel().0);
         keeping.keep_snapshot(Sequence::new(128)).unwrap();
         keeping
     }
@@ -397,11 +423,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut keeping = keeping(folder.path());
         let mut keys_after = |bytes: usize| {
-            let cursor = [&[cursor::APPLICATION][..], &vec![b'a'; bytes]].concat();
-            let part = keeping.part(Sequence::new(128), cursor.into()).unwrap()?;
-            Some(part.application.iter().map(|entry| entry.key.to_vec()).collect::<Vec<_>>())
+            let after = Some(Blob::from(vec![0; bytes]));
+            let want = bucket_of_key(after);
+            let part = keeping.part(Sequence::new(128), &want).unwrap()?;
+            let Content::Buckets { entries, whole: 1 } = part.content else { panic!("{part:?}") };
+            Some(entries.iter().map(|entry| entry.key.to_vec()).collect::<Vec<_>>())
         };
-        assert_eq!(keys_after(ENTRY_KEY_BYTES_MAX), Some(vec![KEY.to_vec()]));
+        // Which of them lie behind the key in its bucket is decided by their digests.
+        assert!(keys_after(ENTRY_KEY_BYTES_MAX).is_some());
         // The last three are more than the store can compare with.
         for bytes in [ENTRY_KEY_BYTES_MAX + 1, 65_534, 65_535, 65_536, 1 << 20] {
             assert_eq!(keys_after(bytes), None, "{bytes}");
@@ -413,11 +442,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (events, _said) = unbounded_channel();
         let store = CheckpointStore::open(folder.path()).unwrap();
-        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, events);
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, replacing(), events);
         for sequence in (4..=40).step_by(4) {
             keeping.on_command(checkpoint(sequence, Vec::new())).unwrap();
         }
-        let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect();
+        let kept: Vec<u64> = keeping.snapshots.iter().map(|kept| kept.state.sequence.value()).collect();
         assert_eq!(kept, [32, 36, 40]);
     }
 
@@ -426,15 +455,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (events, _said) = unbounded_channel();
         let store = CheckpointStore::open(folder.path()).unwrap();
-        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, events);
-        let kept = |keeping: &Keeping| keeping.snapshots.iter().map(|kept| kept.sequence.value()).collect::<Vec<_>>();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 8, replacing(), events);
+        let kept =
+            |keeping: &Keeping| keeping.snapshots.iter().map(|kept| kept.state.sequence.value()).collect::<Vec<_>>();
         for sequence in (4..=80).step_by(4) {
             keeping.on_command(checkpoint(sequence, Vec::new())).unwrap();
             keeping.on_command(stable(sequence)).unwrap();
         }
         let last: Vec<u64> = (80 - 4 * SUPERSEDED_MAX as u64..=80).step_by(4).collect();
         assert_eq!(kept(&keeping), last);
-        assert!(keeping.part(Sequence::new(last[0]), Blob::EMPTY).unwrap().is_some());
+        assert!(keeping.part(Sequence::new(last[0]), &Want::Crown).unwrap().is_some());
         for kept in &mut keeping.snapshots {
             kept.read = None;
             kept.superseded = kept.superseded.and_then(|superseded| superseded.checked_sub(SUPERSEDED_FOR));
@@ -469,7 +499,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (events, mut said): (_, UnboundedReceiver<Event>) = unbounded_channel();
         let store = CheckpointStore::open(folder.path()).unwrap();
-        let mut keeping = Keeping::new(store, Index::new(DEPTH), 512, events);
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 512, replacing(), events);
         commands.into_iter().for_each(|command| keeping.on_command(command).unwrap());
         let answer = |event| match event {
             Event::Proved { message, .. } => Some(*message),
@@ -535,15 +565,15 @@ mod tests {
     }
 
     fn piece(sequence: u64, offset: usize) -> Keep {
-        let (sequence, cursor) = (Sequence::new(sequence), Blob::EMPTY);
-        lend(Some(WantedPiece { sequence, cursor, offset: u32::try_from(offset).unwrap() }))
+        let want = bucket_of_key(None);
+        lend(Some(WantedPiece { sequence: Sequence::new(sequence), want, offset: u32::try_from(offset).unwrap() }))
     }
 
     fn lent(commands: impl IntoIterator<Item = Keep>) -> Vec<ReplicaMessage> {
         let folder = tempfile::tempdir().unwrap();
         let (events, mut said): (_, UnboundedReceiver<Event>) = unbounded_channel();
         let store = CheckpointStore::open(folder.path()).unwrap();
-        let mut keeping = Keeping::new(store, Index::new(DEPTH), 4, events);
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 4, replacing(), events);
         commands.into_iter().for_each(|command| keeping.on_command(command).unwrap());
         let answer = |event| match event {
             Event::Lent { message, .. } => Some(*message),
@@ -578,6 +608,7 @@ mod tests {
         let whole = Bytes::from([&first.bytes[..], &second.bytes[..]].concat());
         assert_eq!(whole.len(), first.length as usize);
         let part: Part = decode(&whole).unwrap();
-        assert_eq!(part.application[0].value, large.into());
+        let Content::Buckets { entries, .. } = part.content else { panic!("{part:?}") };
+        assert_eq!(entries[0].value, large.into());
     }
 }

@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quorate_protocol::codec::Blob;
-use quorate_protocol::message::StableState;
+use quorate_protocol::message::{StableState, Want};
 use quorate_protocol::number::{RequestNumber, Sequence};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::storage::checkpoint::Snapshot;
+use super::readable::Readable;
 use crate::transport::{ConnectionId, Permit};
 
 /// Checkpoints that are lent at once.
@@ -44,7 +43,7 @@ pub(super) struct BackupQuestion {
 #[derive(Debug)]
 pub(super) struct WantedPiece {
     pub(super) sequence: Sequence,
-    pub(super) cursor: Blob,
+    pub(super) want: Want,
     pub(super) offset: u32,
 }
 
@@ -58,21 +57,21 @@ pub(super) struct Lending {
 #[derive(Debug)]
 struct Lent {
     state: StableState,
-    snapshot: Arc<Snapshot>,
+    readable: Arc<Readable>,
     since: Instant,
     read: Instant,
 }
 
 impl Lending {
     /// What a client that asks now is to read: the newest stable checkpoint, or what others read already.
-    pub(super) fn offer(&mut self, newest: Option<(StableState, Arc<Snapshot>)>, now: Instant) -> Option<StableState> {
+    pub(super) fn offer(&mut self, newest: Option<(StableState, Arc<Readable>)>, now: Instant) -> Option<StableState> {
         self.expire(now);
         let known = self.lent.last().map(Lent::sequence);
-        if let Some((state, snapshot)) = newest
+        if let Some((state, readable)) = newest
             && self.lent.len() < LENT_MAX
             && known.is_none_or(|known| known < state.certificate.statement.sequence)
         {
-            self.lent.push(Lent { state, snapshot, since: now, read: now });
+            self.lent.push(Lent { state, readable, since: now, read: now });
         }
         let lent = self.lent.last_mut()?;
         lent.read = now;
@@ -80,11 +79,11 @@ impl Lending {
     }
 
     /// The state of a checkpoint that is lent.
-    pub(super) fn read(&mut self, sequence: Sequence, now: Instant) -> Option<Arc<Snapshot>> {
+    pub(super) fn read(&mut self, sequence: Sequence, now: Instant) -> Option<Arc<Readable>> {
         self.expire(now);
         let lent = self.lent.iter_mut().find(|lent| lent.sequence() == sequence)?;
         lent.read = now;
-        Some(Arc::clone(&lent.snapshot))
+        Some(Arc::clone(&lent.readable))
     }
 
     /// Lets go of what is lent no more.
@@ -130,18 +129,21 @@ mod tests {
     use quorate_protocol::codec::List;
     use quorate_protocol::message::StateRoot;
     use quorate_protocol::number::Epoch;
+    use quorate_protocol::state::Index;
     use quorate_protocol::statement::Checkpoint;
 
     use super::*;
     use crate::storage::checkpoint::CheckpointStore;
 
-    fn newest(sequence: u64) -> (StableState, Arc<Snapshot>) {
+    fn newest(sequence: u64) -> (StableState, Arc<Readable>) {
         let folder = tempfile::tempdir().unwrap();
         let store = CheckpointStore::open(folder.path()).unwrap();
         let statement = Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::new(sequence), root: Digest::ZERO };
         let certificate = StableCertificate { statement, votes: List::empty() };
         let root = StateRoot { application: Digest::ZERO, protocol: Digest::ZERO };
-        (StableState { certificate, root }, Arc::new(store.snapshot().unwrap()))
+        let (sequence, snapshot) = (Sequence::new(sequence), store.snapshot().unwrap());
+        let readable = Readable { sequence, snapshot, tree: Index::new(0).tree() };
+        (StableState { certificate, root }, Arc::new(readable))
     }
 
     fn offered(lending: &mut Lending, sequence: u64, now: Instant) -> Option<u64> {

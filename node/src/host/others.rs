@@ -63,8 +63,11 @@ impl Doors {
             (Message::Status(_) | Message::Fetch(Fetch::Decided { .. }), _) => {
                 ClientMessage::Standby(Blob::from(frame))
             }
-            (Message::Fetch(Fetch::Part { sequence, cursor }), _) => {
-                lock(&self.pieces).ask(to, *sequence, cursor.clone())
+            (Message::Fetch(Fetch::Part { sequence, want }), _) => {
+                match lock(&self.pieces).ask(to, *sequence, want.clone()) {
+                    Some(question) => question,
+                    None => return,
+                }
             }
             _ => return,
         };
@@ -126,7 +129,10 @@ impl Ear {
         let frame = match from_frame::<ReplicaMessage>(&bytes) {
             Ok(ReplicaMessage::Standby(frame)) => frame.into_bytes(),
             Ok(ReplicaMessage::Part { number, piece }) => match lock(&self.pieces).take(from, number, piece) {
-                Taken::Whole(part) => {
+                Taken::Whole(part, next) => {
+                    if let Some(question) = next {
+                        send(&self.links, from, &question);
+                    }
                     let part = decode(&part).ok()?;
                     self.rounds.iter().for_each(|rounds| rounds.end());
                     to_frame(&Message::Part(part)).ok()?

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use quorate_protocol::Now;
 use quorate_protocol::application::{Application, restore};
 use quorate_protocol::configuration::{ClientPolicy, Configuration};
+use quorate_protocol::input::TransferLimits;
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::record::Recovered;
@@ -25,11 +26,10 @@ use super::damage::advise;
 use super::evidence::EvidenceFolder;
 use super::executor::Executor;
 use super::inbox::Inbox;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Replacing};
 use super::lending::Pace;
 use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
-use super::staging::Staging;
 use super::standbys::Allowance;
 use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
@@ -289,9 +289,14 @@ fn assemble(
         Role::Standby => start_doors(files, &configuration)?,
     };
     let (clients, client_events) = start_clients(files, &configuration)?;
-    let keeper = Keeper::start(store, index, configuration.parameters().window, events.clone())?;
+    let limits = TransferLimits {
+        unchecked_bytes_max: files.resources.state_bytes_max.bytes(),
+        bytes_per_second: files.resources.transfer_bytes_per_second.bytes(),
+    };
+    let replacing = Replacing { build, limits };
+    let keeper = Keeper::start(store, index, configuration.parameters().window, replacing, events.clone())?;
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
-    let executor = Executor::start(build, (application, base), keeper, events.clone())?;
+    let executor = Executor::start((application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let mut pool = Pool::start(threads, &configuration, &events)?;
     let folder = files.data.join("evidence");
@@ -322,7 +327,6 @@ fn assemble(
         log,
         backlog: Backlog::default(),
         executor,
-        staging: Staging::new(files.resources.state_bytes_max.bytes()),
         pool,
         rule: Zip215::default(),
         inbox: Inbox::default(),

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::kv::Store;
-use quorate_protocol::message::{CURSOR_BYTES_MAX, Entry, Fetch, Part, Status, to_frame};
+use quorate_protocol::message::{Content, ENTRY_KEY_BYTES_MAX, Entry, Fetch, Part, Status, Want, to_frame};
 use quorate_protocol::number::{Epoch, View};
+use quorate_protocol::state::{DEPTH, crown_level};
 use quorate_protocol::statement::{Checkpoint, Vote};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -31,7 +32,7 @@ const HOST: ReplicaId = ReplicaId::new(0);
 /// The slot whose state the others are said to hold.
 const STABLE: Sequence = Sequence::new(128);
 
-/// What a transferred state may take.
+/// What a transferred state may take before it is checked.
 const STATE_BYTES_MAX: u64 = 1 << 20;
 
 /// Bytes of the values in a part.
@@ -40,8 +41,8 @@ const VALUE_BYTES: usize = 64 << 10;
 /// More parts than the replica has room for.
 const PARTS_MAX: u32 = 64;
 
-/// Makes the part after a cursor.
-type Lie = fn(Blob) -> Part;
+/// Says what a part holds.
+type Lie = fn(&Want) -> Content;
 
 /// What a source was asked for: how many parts in a row.
 type Asked = (ReplicaId, u32);
@@ -110,10 +111,11 @@ async fn play(own: ReplicaConfiguration, stable: StableCertificate, lie: Lie, as
                 send(Message::Stable(stable.clone()));
             }
             PeerEvent::Frame { from: HOST, bytes, .. } => {
-                let Ok(Message::Fetch(Fetch::Part { cursor, .. })) = from_frame(&bytes) else { continue };
-                parts = if cursor.is_empty() { 1 } else { parts + 1 };
+                let Ok(Message::Fetch(Fetch::Part { want, .. })) = from_frame(&bytes) else { continue };
+                parts = if want == Want::Crown { 1 } else { parts + 1 };
                 if asked.send((id, parts)).is_ok() {
-                    send(Message::Part(lie(cursor)));
+                    let content = lie(&want);
+                    send(Message::Part(Part { sequence: STABLE, want, content }));
                 }
             }
             _ => {}
@@ -210,10 +212,12 @@ async fn a_peer_that_keeps_taking_the_wrong_lane_is_disconnected() {
     assert_disconnects_who_sends(|_| (Lane::Bulk, to_frame(&Message::Status(status())).unwrap())).await;
 }
 
-fn part(cursor: Blob, entries: Vec<Entry>) -> Part {
-    let next = staging::cursor::after(staging::cursor::APPLICATION, &entries);
-    let application = List::new(entries).unwrap();
-    Part { sequence: STABLE, cursor, protocol: List::empty(), application, next }
+/// A crown that may be the one, and what the protocol's own entries are said to be.
+fn head(want: &Want, entries: Vec<Entry>) -> Content {
+    match want {
+        Want::Crown => Content::Crown(List::new(vec![Digest::ZERO; 1 << crown_level(DEPTH)]).unwrap()),
+        _ => Content::Protocol { entries: List::new(entries).unwrap(), is_last: false },
+    }
 }
 
 fn entry(key: u64) -> Entry {
@@ -222,40 +226,40 @@ fn entry(key: u64) -> Entry {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_with_ever_new_keys_is_replaced() {
-    assert_replaces_a_source_that_says(|cursor| {
-        let last = cursor.last_chunk().map_or(0, |key| u64::from_be_bytes(*key));
-        part(cursor, vec![entry(last + 1)])
+    assert_replaces_a_source_that_says(|want| {
+        let last = match want {
+            Want::Protocol { after: Some(after) } => after.last_chunk().map_or(0, |key| u64::from_be_bytes(*key)),
+            _ => 0,
+        };
+        head(want, vec![entry(last + 1)])
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_says_the_same_again_and_again_is_replaced() {
-    assert_replaces_a_source_that_says(|cursor| part(cursor, vec![entry(1), entry(2)])).await;
+    assert_replaces_a_source_that_says(|want| head(want, vec![entry(1), entry(2)])).await;
 }
 
 /// What follows such a key cannot be asked for: the question would be larger than a frame of its lane.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_with_a_key_too_long_to_go_on_after_is_replaced() {
-    assert_replaces_a_source_that_says(|cursor| {
-        part(cursor, vec![Entry { key: vec![7; 70 << 10].into(), value: Blob::EMPTY }])
+    assert_replaces_a_source_that_says(|want| {
+        head(want, vec![Entry { key: vec![7; 70 << 10].into(), value: Blob::EMPTY }])
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_leads_nowhere_is_replaced() {
-    assert_replaces_a_source_that_says(|cursor| Part {
-        next: Some(Blob::from(&b"x"[..])),
-        ..part(cursor, vec![entry(1)])
-    })
-    .await;
+    assert_replaces_a_source_that_says(|want| head(want, vec![])).await;
 }
 
 #[test]
 fn the_longest_question_for_a_part_fits_into_a_frame_of_its_lane() {
-    let fetch = Fetch::Part { sequence: STABLE, cursor: vec![7; CURSOR_BYTES_MAX].into() };
-    let frame = to_frame(&Message::Fetch(fetch)).unwrap();
+    let buckets = List::new((0..1024).collect()).unwrap();
+    let want = Want::Buckets { group: u16::MAX, buckets, after: Some(vec![7; ENTRY_KEY_BYTES_MAX].into()) };
+    let frame = to_frame(&Message::Fetch(Fetch::Part { sequence: STABLE, want })).unwrap();
     assert!(frame.len() <= PeerLimits::default().votes.frame_bytes_max as usize);
 }
 

@@ -10,12 +10,15 @@
 //! folder
 //!   state-<16 hexadecimal digits>    a database of fjall; the one with the highest number counts, others are removed
 //!   state.new                        a state being received, or the first one being made; removed at the next start
+//!   parts-<16 hexadecimal digits>    buckets fetched from peers, upon the checkpoint at that slot (`none` before the first);
+//!                                    removed once another checkpoint is stored, at the next start or fetch
 //!
 //! database
 //!   keyspace `state`: all that has to change together
-//!     key `a` and a key of the application    its value
-//!     key `m`                                 8 bytes sequence number, little endian; then what the caller gave as `meta`
-//!     key `p` and a key of the protocol       its value
+//!     key `a`, 4 bytes of the digest of a key of the application, and that key    its value
+//!     key `m`                              8 bytes sequence number, little endian; then what the caller gave as `meta`
+//!     key `p` and a key of the protocol    its value
+//!     key `l` and a bucket (in `parts-`)   its leaf; 4 bytes, big endian
 //! ```
 //!
 //! A state received from peers is written to `state.new`, whole and synced with its checkpoint; then one rename makes it
@@ -24,6 +27,7 @@
 mod folder;
 mod reception;
 mod snapshot;
+mod staged;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -34,10 +38,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use self::folder::{list, remove_folder, state_name, sync_folder, sync_tree};
+use self::folder::{list, parts_name, remove_folder, remove_other_parts, state_name, sync_folder, sync_tree};
 pub use self::reception::Reception;
 pub use self::snapshot::Snapshot;
-use self::state::{LARGE_BYTES, State, latest_change, state_key};
+pub use self::staged::{FoundBucket, Staged};
+use self::state::{LARGE_BYTES, State, latest_change, own_length, state_key};
 use bytes::Bytes;
 
 /// Longest key, in bytes: as much as is handed to others.
@@ -163,6 +168,7 @@ impl CheckpointStore {
         let state = Arc::new(State::open(folder.join(state_name(serial)))?);
         sync_folder(folder)?;
         let latest = state.latest(&state.database.snapshot())?;
+        remove_other_parts(folder, latest.as_ref().map(|latest| latest.sequence))?;
         Ok(Self { folder: folder.to_owned(), state, serial, latest, large_bytes: LARGE_BYTES })
     }
 
@@ -209,6 +215,33 @@ impl CheckpointStore {
     /// shows takes space on the disk.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         Snapshot::take(&self.state)
+    }
+
+    /// Buckets of a state that is fetched from peers, upon the state here, whose tree has this depth: also those that an
+    /// earlier process left. One at a time.
+    pub fn stage(&self, depth: u8) -> Result<Staged, Error> {
+        Staged::open(self.folder.join(parts_name(self.base())), depth)
+    }
+
+    /// What an earlier process left there, if it left something; nothing is left if all is to begin `afresh`.
+    pub fn found_staged(&self, depth: u8, afresh: bool) -> Result<Option<Staged>, Error> {
+        remove_other_parts(&self.folder, self.base())?;
+        let path = self.folder.join(parts_name(self.base()));
+        if afresh {
+            remove_folder(&path)?;
+        }
+        if path.is_dir() { Ok(Some(self.stage(depth)?)) } else { Ok(None) }
+    }
+
+    fn base(&self) -> Option<u64> {
+        self.latest.as_ref().map(|latest| latest.sequence)
+    }
+
+    /// Removes what was staged.
+    pub fn forget_staged(&self, staged: Staged) -> Result<(), Error> {
+        let path = staged.folder().to_owned();
+        drop(staged);
+        remove_folder(&path)
     }
 
     /// Begins to receive a whole state from elsewhere. What an earlier reception left is removed.
@@ -261,7 +294,7 @@ fn in_order(changes: &mut [Change], sequence: u64) -> Result<(), Error> {
     // Mostly they are in order, in runs: the stable sort only merges those.
     changes.sort_by(|(left, _), (right, _)| left.cmp(right));
     match changes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        Some(pair) => Err(Error::Twice { sequence, key: pair[0].0.len() - 1 }),
+        Some(pair) => Err(Error::Twice { sequence, key: own_length(&pair[0].0) }),
         None => Ok(()),
     }
 }

@@ -1,8 +1,10 @@
 //! From what a core is given to the items that say so.
 
+use quorate_crypto::Digest;
+
 use super::{CHUNK_MAX, Digests, Event, Item, Role};
 use crate::codec::{Blob, List};
-use crate::input::Input;
+use crate::input::{Input, StageReady};
 use crate::message::{Decided, Entry, FetchedBatch, Message, PrePrepare, Statements};
 use crate::replica::Start;
 use crate::time::Now;
@@ -60,9 +62,12 @@ pub fn input<E>(
             Event::CheckpointTaken { sequence: *sequence, application_root: *application_root }
         }
         Input::CheckpointDurable { sequence } => Event::CheckpointDurable { sequence: *sequence },
-        Input::StateStaged(staged) => {
-            put_entries(&staged.protocol, &mut put)?;
-            Event::StateStaged { sequence: staged.sequence, application_root: staged.application_root }
+        Input::StageReady(StageReady { leaves, limits }) => {
+            put_chunks(leaves, |_| size_of::<Digest>(), Item::Leaves, &mut put)?;
+            Event::StageReady(*limits)
+        }
+        Input::StateStaged { sequence, application_root } => {
+            Event::StateStaged { sequence: *sequence, application_root: *application_root }
         }
         Input::StateInstalled { sequence } => Event::StateInstalled { sequence: *sequence },
         Input::LogFull => Event::LogFull,

@@ -6,11 +6,13 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::mem;
 
+use quorate_crypto::Digest;
+
 use super::{Clocks, Digests, End, Event, Item, Role};
 use crate::application::Results;
 use crate::codec::{Blob, CodecError};
 use crate::configuration::Configuration;
-use crate::input::{Input, StagedState};
+use crate::input::{Input, StageReady};
 use crate::message::Entry;
 use crate::number::{Epoch, RecordNumber, ReplicaId};
 use crate::record::Recovered;
@@ -29,6 +31,7 @@ pub struct Items {
     records: Vec<(RecordNumber, Blob, Option<Blob>)>,
     entries: Vec<Entry>,
     results: Vec<Results>,
+    leaves: Vec<Digest>,
 }
 
 /// Something that happened to the core.
@@ -72,8 +75,8 @@ pub struct RecordedStart {
 #[derive(Debug)]
 pub struct RecordedInput {
     event: Event,
-    entries: Vec<Entry>,
     results: Vec<Results>,
+    leaves: Vec<Digest>,
 }
 
 /// The configurations of the epochs in which a core has been.
@@ -121,6 +124,10 @@ impl Items {
                 self.results.extend(results.into_vec());
                 return Ok(None);
             }
+            Item::Leaves(leaves) => {
+                self.leaves.extend(leaves.into_vec());
+                return Ok(None);
+            }
             Item::Record { number, head, body } => {
                 self.records.push((number, head, body));
                 return Ok(None);
@@ -135,15 +142,16 @@ impl Items {
                 Step::Start(RecordedStart { id, checkpoint, records, first_record, is_damaged, token, now, role })
             }
             Item::Input { outputs, now, event } => {
-                let is_state = matches!(event, Event::StateStaged { .. });
-                let entries = if is_state { mem::take(&mut self.entries) } else { Vec::new() };
+                let is_stage = matches!(event, Event::StageReady(_));
+                let leaves = if is_stage { mem::take(&mut self.leaves) } else { Vec::new() };
                 let is_execution = matches!(event, Event::Executed { .. });
                 let results = if is_execution { mem::take(&mut self.results) } else { Vec::new() };
-                Step::Input { outputs, now: now.into(), input: RecordedInput { event, entries, results } }
+                Step::Input { outputs, now: now.into(), input: RecordedInput { event, results, leaves } }
             }
             Item::End { outputs, reason } => Step::End { outputs, reason },
         };
-        let is_whole = self.records.is_empty() && self.entries.is_empty() && self.results.is_empty();
+        let are_parts_empty = self.entries.is_empty() && self.results.is_empty() && self.leaves.is_empty();
+        let is_whole = self.records.is_empty() && are_parts_empty;
         if is_whole { Ok(Some(step)) } else { Err(Rejected::Stray) }
     }
 }
@@ -176,7 +184,7 @@ impl RecordedInput {
     /// # Errors
     /// [`Rejected`].
     pub fn check(self, configurations: &Configurations, verifier: &mut dyn Verifier) -> Result<Input, Rejected> {
-        let Self { event, entries, results } = self;
+        let Self { event, results, leaves } = self;
         Ok(match event {
             Event::Message { from, epoch, message } => {
                 Input::Message { from, message: verify(message, from, configurations.of(epoch)?, verifier)? }
@@ -198,9 +206,8 @@ impl RecordedInput {
                 Input::CheckpointTaken { sequence, application_root }
             }
             Event::CheckpointDurable { sequence } => Input::CheckpointDurable { sequence },
-            Event::StateStaged { sequence, application_root } => {
-                Input::StateStaged(StagedState { sequence, application_root, protocol: entries })
-            }
+            Event::StageReady(limits) => Input::StageReady(StageReady { leaves, limits }),
+            Event::StateStaged { sequence, application_root } => Input::StateStaged { sequence, application_root },
             Event::StateInstalled { sequence } => Input::StateInstalled { sequence },
             Event::LogFull => Input::LogFull,
             Event::LogHasRoom => Input::LogHasRoom,

@@ -8,7 +8,7 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::participation::{Participation, Standing};
-use super::protocol_state::initial_root;
+use super::protocol_state::{ProtocolState, initial_root};
 use super::reads::Reads;
 use super::room::Shortage;
 use super::{CatchingUp, Checkpoints, Executing, Mode, Peer, Proposer, Replica, Suspecting, ViewChanges};
@@ -243,7 +243,8 @@ impl Replica {
 
     fn recover_checkpoint(&mut self, checkpoint: DurableCheckpoint) -> Result<(), StartError> {
         let DurableCheckpoint { sequence, application_root, protocol } = checkpoint;
-        let state = self.restore_protocol(application_root, &protocol).ok_or(StartError::Checkpoint(sequence))?;
+        let state = ProtocolState::restore(&self.configuration, application_root, &protocol)
+            .ok_or(StartError::Checkpoint(sequence))?;
         if sequence == Sequence::ZERO && Some(state.root) != initial_root(&self.configuration) {
             return Err(StartError::InitialState);
         }

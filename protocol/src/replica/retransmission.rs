@@ -4,8 +4,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::{Mode, Replica};
-use crate::codec::Blob;
-use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status};
+use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status, Want};
 use crate::number::{ReplicaId, Sequence, View};
 use crate::output::Output;
 use crate::refusal::Refusal;
@@ -177,7 +176,7 @@ impl Replica {
                 };
                 self.answer(from, signed.body.len(), Message::NewView(signed));
             }
-            Fetch::Part { sequence, cursor } => self.hand_out_part(from, sequence, cursor),
+            Fetch::Part { sequence, want } => self.hand_out_part(from, sequence, want),
             Fetch::Statements { token } => {
                 let said = self.statements_of(from, token);
                 let bytes = STATEMENT_BYTES * (said.prepares.len() + said.commits.len());
@@ -190,12 +189,12 @@ impl Replica {
 
     /// Who asks for a part beyond its budget gets it with the next: it would take silence for a reason to ask another, and
     /// the whole would come from all in turn, liars among them.
-    fn hand_out_part(&mut self, to: ReplicaId, sequence: Sequence, cursor: Blob) {
+    fn hand_out_part(&mut self, to: ReplicaId, sequence: Sequence, want: Want) {
         if self.spend(to, PART_BYTES) {
             self.peers[to.index()].part_owed = None;
-            self.outbox.push(Output::SendPart { to, sequence, cursor });
+            self.outbox.push(Output::SendPart { to, sequence, want });
         } else {
-            self.peers[to.index()].part_owed = Some((sequence, cursor));
+            self.peers[to.index()].part_owed = Some((sequence, want));
         }
     }
 
@@ -205,8 +204,8 @@ impl Replica {
             peer.budget_bytes = BUDGET_BYTES;
         }
         for id in self.configuration.replicas() {
-            if let Some((sequence, cursor)) = self.peers[id.index()].part_owed.take() {
-                self.hand_out_part(id, sequence, cursor);
+            if let Some((sequence, want)) = self.peers[id.index()].part_owed.take() {
+                self.hand_out_part(id, sequence, want);
             }
         }
     }
@@ -226,7 +225,7 @@ impl Replica {
     pub(super) fn fetch_due(&self) -> Option<crate::time::Time> {
         let asked = self.catching_up.asked.map(|(_, _, at)| at.after(self.fetch_patience()));
         let transfer = self.catching_up.transfer.as_ref();
-        let parted = transfer.map(|transfer| transfer.last_part().after(self.part_patience()));
+        let parted = transfer.and_then(|transfer| transfer.due(self.part_patience()));
         // What is overdue already is looked at with every status, not at once again.
         asked.into_iter().chain(parted).filter(|at| *at > self.now.monotonic).min()
     }

@@ -1,57 +1,59 @@
-//! Getting past slots that nobody hands out any more: a whole checkpoint, checked against its certificate. (PROTOCOL §9)
+//! Getting past slots that nobody hands out any more: the state at a checkpoint, as far as it differs from the one here,
+//! checked against its certificate. (PROTOCOL §9)
 //!
-//! Parts are staged beside the state, and only when the root of the whole is the certified one do they become the state.
-//! A source that lies is found at the end and named; one that does not answer is replaced by another, which goes on where it
-//! stopped. Begun anew is a transfer that lied, that nobody serves any more, or that takes too long: a source that hands out
-//! an entry now and then would hold this replica up for ever.
+//! What is here is compared with what the certificate names from the root down, and only buckets that differ are fetched,
+//! each checked on arrival, from all who have them at once: see [`fetching`]. They are staged beside the state, also over a
+//! crash, and when nothing is missing they become the state together. Where the others go on meanwhile, the transfer turns to
+//! a later checkpoint, and what is the same there is not fetched again.
 
+mod fetching;
+mod task;
+
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use quorate_crypto::Digest;
 
+use self::fetching::{Fetching, Taken};
 use super::protocol_state::{self, ProtocolState};
 use super::{Executing, OwnCheckpoint, Replica, state_root};
 use crate::application::Change;
-use crate::codec::Blob;
-use crate::input::StagedState;
-use crate::message::{Entry, Fetch, Message, Part, StateRoot};
+use crate::input::StageReady;
+use crate::message::{Fetch, Message, Part, StateRoot};
 use crate::number::{Epoch, ReplicaId, Sequence};
 use crate::output::{Notice, Output};
 use crate::refusal::Refusal;
 use crate::statement::Checkpoint;
 use crate::time::Time;
 
-/// A transfer may take this many times the cap of the bounds, twice as long after each that took too long.
+/// After this many times the cap of the bounds a later checkpoint is fetched instead, if there is one; twice as long after
+/// each that took too long.
 const TRANSFER_FACTOR: u32 = 2;
 
-/// Transfers that were begun anew, beyond which a part is waited for no longer than before: a thousand times as long as at
-/// first, or the cap of the bounds.
+/// Transfers that were turned to another checkpoint, beyond which a part is waited for no longer than before: a thousand
+/// times as long as at first, or the cap of the bounds.
 const FAILED_TRANSFERS_MAX: u32 = 10;
 
 /// A state transfer under way.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Transfer {
     target: Checkpoint,
+    /// Since when that is the target.
     began: Time,
-    /// How often in a row a source was late: nobody may be able to read this state any more.
-    late: usize,
-    source: ReplicaId,
-    /// Whether all parts came from one source: only then is it known who lied if the whole is wrong.
-    has_one_source: bool,
-    /// Where the part begins that was asked for.
-    cursor: Blob,
-    last_part: Time,
     stage: Stage,
 }
 
 /// How far a transfer is.
 #[derive(Debug, Clone, Hash)]
 enum Stage {
-    Fetching,
-    Staging,
+    /// What is here is read.
+    Preparing,
+    Fetching(Box<Fetching>),
+    /// All is here.
+    Staging(Box<ProtocolState>),
     /// The staged state is the certified one.
-    Installing(alloc::boxed::Box<ProtocolState>),
+    Installing(Box<ProtocolState>),
 }
 
 impl Transfer {
@@ -60,18 +62,25 @@ impl Transfer {
         self.target.sequence
     }
 
-    /// When the last part came, or was asked for.
-    pub(super) fn last_part(&self) -> Time {
-        self.last_part
+    /// When to look after it again.
+    pub(super) fn due(&self, patience: Duration) -> Option<Time> {
+        match &self.stage {
+            Stage::Fetching(fetching) => fetching.due(patience),
+            Stage::Preparing | Stage::Staging(_) | Stage::Installing(_) => None,
+        }
     }
 }
 
 impl Replica {
     /// Begins the transfer of the stable checkpoint, if this replica is behind it or diverged from it.
     pub(super) fn begin_transfer(&mut self) {
-        if let Some(target) = self.stable_target() {
-            self.begin_transfer_to(target, self.id);
+        let Some(target) = self.stable_target().filter(|target| !self.holders(target).is_empty()) else { return };
+        if !self.execution.in_execution.is_empty() {
+            return;
         }
+        self.catching_up.transfer = Some(Transfer { target, began: self.now.monotonic, stage: Stage::Preparing });
+        self.outbox.push(Output::Notice(Notice::TransferBegan { sequence: target.sequence }));
+        self.outbox.push(Output::StageBegin { afresh: false });
     }
 
     fn stable_target(&self) -> Option<Checkpoint> {
@@ -87,28 +96,6 @@ impl Replica {
         Some(Checkpoint { epoch: Epoch::ZERO, sequence: Sequence::ZERO, root })
     }
 
-    fn begin_transfer_to(&mut self, target: Checkpoint, last: ReplicaId) {
-        if !self.execution.in_execution.is_empty() {
-            return;
-        }
-        let Some(source) = self.next_holder(&target, last) else { return };
-        let sequence = target.sequence;
-        let now = self.now.monotonic;
-        self.catching_up.transfer = Some(Transfer {
-            target,
-            began: now,
-            late: 0,
-            source,
-            has_one_source: true,
-            cursor: Blob::EMPTY,
-            last_part: now,
-            stage: Stage::Fetching,
-        });
-        self.outbox.push(Output::Notice(Notice::TransferBegan { sequence, source }));
-        self.outbox.push(Output::StageBegin { sequence });
-        self.send(source, Message::Fetch(Fetch::Part { sequence, cursor: Blob::EMPTY }));
-    }
-
     /// A checkpoint beyond the stable one that a weak quorum voted for: a correct replica is among them, so the root is
     /// right. Where replicas were started again since, it may be the only state that can still be read.
     fn vouched_checkpoint(&self) -> Option<Checkpoint> {
@@ -120,8 +107,8 @@ impl Replica {
         beyond.filter(is_vouched).max_by_key(|statement| statement.sequence)
     }
 
-    /// The next peer, after `last`, that says this checkpoint is its stable one, or voted for it.
-    fn next_holder(&self, target: &Checkpoint, last: ReplicaId) -> Option<ReplicaId> {
+    /// The peers that say this checkpoint is their stable one, or voted for it.
+    fn holders(&self, target: &Checkpoint) -> Vec<ReplicaId> {
         let sequence = target.sequence;
         let holds = |id: &ReplicaId| {
             let status = self.peers[id.index()].status.as_ref();
@@ -129,68 +116,107 @@ impl Replica {
             status.is_some_and(|status| status.stable == sequence && status.executed >= sequence)
                 || votes.iter().any(|vote| vote.statement == *target)
         };
-        self.others().after(last).find(holds)
+        self.others().after(self.id).filter(holds).collect()
     }
 
-    /// Begins anew, if there is anything else to begin with: the newest later checkpoint, stable or vouched for, which is the
-    /// one that most can read; the same state from another source, if it `may_stay`; and if nothing else, an earlier one again.
-    fn begin_anew(&mut self, may_stay: bool) -> bool {
-        let Some(Transfer { target, source, .. }) = self.catching_up.transfer else { return false };
+    pub(super) fn on_stage_ready(&mut self, ready: StageReady) {
+        let members = self.configuration.size();
+        // The others went on while what is here was read.
+        let newest = self.stable_target().filter(|target| !self.holders(target).is_empty());
+        let Some(transfer) = &mut self.catching_up.transfer else { return };
+        if matches!(transfer.stage, Stage::Preparing) {
+            let fetching = Fetching::new(ready, members).expect("a host gives the leaves of a tree");
+            transfer.stage = Stage::Fetching(fetching.into());
+            transfer.target = newest.unwrap_or(transfer.target);
+            transfer.began = self.now.monotonic;
+            self.watch_transfer();
+        }
+    }
+
+    /// Takes from sources that do not answer what they were asked for, turns to another checkpoint if this one can't be had
+    /// any more or a later one is overdue, and asks for what is missing.
+    pub(super) fn watch_transfer(&mut self) {
+        let (now, patience, bound) = (self.now.monotonic, self.part_patience(), self.transfer_bound());
+        let Some(Transfer { target, began, stage: Stage::Fetching(fetching) }) = &mut self.catching_up.transfer else {
+            return;
+        };
+        let (target, is_over) = (*target, now.since(*began) >= bound);
+        let late = fetching.give_up_late(now, patience);
+        let are_all_late = fetching.late() >= self.configuration.size();
+        // Where nobody answers, more time would change nothing.
+        if is_over && fetching.has_begun() && !are_all_late {
+            self.catching_up.slow_transfers = self.catching_up.slow_transfers.saturating_add(1);
+        }
+        if is_over {
+            *began = now;
+            fetching.forgive();
+        }
+        for source in &late {
+            self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: *source, lied: false }));
+        }
+        let holders = self.holders(&target);
+        let is_left = |holder: &ReplicaId| !late.contains(holder);
+        let is_superseded = self.log.low() > target.sequence && !late.is_empty() && !holders.iter().any(is_left);
+        if is_over || are_all_late || is_superseded {
+            self.turn_to_another(&target, are_all_late || is_superseded);
+        }
+        self.ask_sources();
+    }
+
+    /// Turns to the newest later checkpoint, stable or vouched for, which is the one that most can read; if the present one is
+    /// `lost` and there is none, to an earlier one.
+    fn turn_to_another(&mut self, target: &Checkpoint, lost: bool) {
         let stable = self.stable_target();
         let vouched = self.vouched_checkpoint();
         let later = |found: &Checkpoint| found.sequence > target.sequence;
         let newer = stable.into_iter().chain(vouched).filter(later).max_by_key(|found| found.sequence);
-        let is_elsewhere = self.next_holder(&target, source).is_some_and(|next| next != source);
-        let same = Some(target).filter(|_| may_stay && is_elsewhere);
-        let other = [vouched, stable].map(|other| other.filter(|other| *other != target));
-        let candidates = [newer, same].into_iter().chain(other).flatten();
-        let readable = candidates.into_iter().find(|candidate| self.next_holder(candidate, source).is_some());
-        if let Some(target) = readable {
+        let other = [vouched, stable].map(|other| other.filter(|other| other != target && lost));
+        let candidates = newer.into_iter().chain(other.into_iter().flatten());
+        let readable = candidates.into_iter().find(|candidate| !self.holders(candidate).is_empty());
+        if readable.is_some() || lost {
             self.catching_up.failed_transfers = self.catching_up.failed_transfers.saturating_add(1);
-            self.begin_transfer_to(target, source);
         }
-        readable.is_some()
-    }
-
-    /// Replaces a source that does not answer: the next one goes on where it stopped. Begins anew if the target can't be had
-    /// any more, or the whole takes too long.
-    pub(super) fn watch_transfer(&mut self) {
-        let now = self.now.monotonic;
-        let Some(transfer) = &self.catching_up.transfer else { return };
-        let is_late = now.since(transfer.last_part) >= self.part_patience();
-        let is_over = now.since(transfer.began) >= self.transfer_bound();
-        if !matches!(transfer.stage, Stage::Fetching) || !(is_late || is_over) {
+        let Some(Transfer { target, began, stage: Stage::Fetching(fetching) }) = &mut self.catching_up.transfer else {
             return;
-        }
-        let source = transfer.source;
-        let next = self.next_holder(&transfer.target, source);
-        let is_superseded = self.log.low() > transfer.target.sequence && next.is_none_or(|next| next == source);
-        let are_all_late = transfer.late >= self.configuration.size();
-        let is_unreadable = is_late && (is_superseded || are_all_late);
-        // Where nobody answers, more time would change nothing.
-        if is_over && !are_all_late && !transfer.cursor.is_empty() {
-            self.catching_up.slow_transfers = self.catching_up.slow_transfers.saturating_add(1);
-        }
-        if (is_over || is_unreadable) && self.begin_anew(is_over) {
-            return self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: false }));
-        }
-        if let Some(next) = next.filter(|_| is_late) {
-            self.go_on_with(next);
+        };
+        match readable {
+            Some(readable) => {
+                (*target, *began) = (readable, self.now.monotonic);
+                fetching.retarget();
+                self.outbox.push(Output::Notice(Notice::TransferBegan { sequence: readable.sequence }));
+            }
+            None if lost => fetching.retarget(),
+            None => {}
         }
     }
 
-    fn go_on_with(&mut self, next: ReplicaId) {
-        let Some(transfer) = &mut self.catching_up.transfer else { return };
-        let late = transfer.source;
-        transfer.late += 1;
-        transfer.has_one_source &= next == late || transfer.cursor.is_empty();
-        transfer.source = next;
-        transfer.last_part = self.now.monotonic;
-        let (sequence, cursor) = (transfer.target(), transfer.cursor.clone());
-        if next != late {
-            self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: late, lied: false }));
+    /// Asks each source that has nothing to do for something: those that were late only where there is nobody else.
+    fn ask_sources(&mut self) {
+        let (now, patience) = (self.now.monotonic, self.part_patience());
+        let Some(target) = self.catching_up.transfer.as_ref().map(|transfer| transfer.target) else { return };
+        let holders = self.holders(&target);
+        let Some(Transfer { stage: Stage::Fetching(fetching), .. }) = &mut self.catching_up.transfer else { return };
+        let mut sources = fetching.note_holders(&holders);
+        let own = self.id;
+        sources.sort_by_key(|source| (*source < own, *source));
+        let mut questions = Vec::new();
+        let mut is_over = false;
+        while !is_over {
+            is_over = true;
+            // One each, until nobody takes more.
+            for source in &sources {
+                if let Some((want, replaced)) = fetching.ask(*source, now, patience) {
+                    questions.push((*source, want, replaced));
+                    is_over = false;
+                }
+            }
         }
-        self.send(next, Message::Fetch(Fetch::Part { sequence, cursor }));
+        for (source, want, replaced) in questions {
+            if let Some(source) = replaced {
+                self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied: false }));
+            }
+            self.send(source, Message::Fetch(Fetch::Part { sequence: target.sequence, want }));
+        }
     }
 
     /// How long a part may take before another source is asked for it: longer after each transfer that came to nothing. On
@@ -210,60 +236,51 @@ impl Replica {
 
     pub(super) fn on_part(&mut self, from: ReplicaId, part: Part) {
         let now = self.now.monotonic;
-        let Some(transfer) = &mut self.catching_up.transfer else { return self.refuse(Refusal::Unasked) };
-        let is_asked = transfer.source == from && transfer.target() == part.sequence && transfer.cursor == part.cursor;
-        if !is_asked || !matches!(transfer.stage, Stage::Fetching) {
+        let Some(Transfer { target, stage: Stage::Fetching(fetching), .. }) = &mut self.catching_up.transfer else {
             return self.refuse(Refusal::Unasked);
-        }
-        transfer.last_part = now;
-        transfer.late = 0;
-        let (protocol, application) = (part.protocol.into_vec(), part.application.into_vec());
-        let is_empty = protocol.is_empty() && application.is_empty();
-        self.outbox.push(Output::StageEntries { protocol, application });
-        match part.next {
-            // A part that brings nothing leads nowhere: the source would keep this replica busy for ever.
-            Some(_) if is_empty => self.replace_lying_source(),
-            Some(next) => {
-                transfer.cursor = next.clone();
-                let sequence = transfer.target();
-                self.send(from, Message::Fetch(Fetch::Part { sequence, cursor: next }));
+        };
+        match fetching.take((from, part), target, &self.configuration, now) {
+            Taken::Unasked => return self.refuse(Refusal::Unasked),
+            Taken::Lie => {
+                self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source: from, lied: true }));
             }
-            None => {
-                transfer.stage = Stage::Staging;
-                self.outbox.push(Output::StageEnd);
-            }
+            Taken::Buckets(buckets) if buckets.is_empty() => {}
+            Taken::Buckets(buckets) => self.outbox.push(Output::StageBuckets(buckets)),
         }
+        self.try_end_fetching();
+        self.ask_sources();
     }
 
-    pub(super) fn on_state_staged(&mut self, staged: StagedState) {
-        let Some(transfer) = &self.catching_up.transfer else { return };
-        if !matches!(transfer.stage, Stage::Staging) || transfer.target() != staged.sequence {
+    /// Ends what is staged, if nothing is missing.
+    fn try_end_fetching(&mut self) {
+        let Some(Transfer { target, stage, .. }) = &mut self.catching_up.transfer else { return };
+        let Stage::Fetching(fetching) = stage else { return };
+        let Some((state, protocol)) = fetching.end() else { return };
+        *stage = Stage::Staging(state.into());
+        self.outbox.push(Output::StageEnd { sequence: target.sequence, protocol });
+    }
+
+    /// All parts were right, and so is the whole, unless something was lost on the way to the disk or back.
+    pub(super) fn on_state_staged(&mut self, sequence: Sequence, application_root: Option<Digest>) {
+        let Some(Transfer { target, stage, .. }) = &mut self.catching_up.transfer else { return };
+        if target.sequence != sequence || !matches!(stage, Stage::Staging(_)) {
             return;
         }
-        let certified = transfer.target.root;
-        let state = staged.application_root.and_then(|root| self.restore_protocol(root, &staged.protocol));
-        let Some(state) = state.filter(|state| state_root(&state.root) == certified) else {
-            return self.replace_lying_source();
-        };
-        if let Some(transfer) = &mut self.catching_up.transfer {
-            transfer.stage = Stage::Installing(state.into());
-        }
-        self.outbox.push(Output::StageInstall);
-    }
-
-    fn replace_lying_source(&mut self) {
-        let Some(transfer) = &self.catching_up.transfer else { return };
-        let (source, lied) = (transfer.source, transfer.has_one_source);
-        self.outbox.push(Output::Notice(Notice::TransferSourceReplaced { source, lied }));
-        if !self.begin_anew(true) {
-            self.catching_up.transfer = None;
+        let Stage::Staging(state) = core::mem::replace(stage, Stage::Preparing) else { return };
+        if application_root == Some(state.root.application) {
+            *stage = Stage::Installing(state);
+            self.outbox.push(Output::StageInstall);
+        } else {
+            self.outbox.push(Output::Notice(Notice::TransferSpoilt { sequence }));
+            self.outbox.push(Output::StageBegin { afresh: true });
         }
     }
 
     pub(super) fn on_state_installed(&mut self, sequence: Sequence) {
-        let Some(transfer) = self.catching_up.transfer.take() else { return };
-        let Stage::Installing(state) = transfer.stage else { return };
-        assert!(transfer.target.sequence == sequence, "what was staged is installed");
+        let Some(Transfer { target, stage: Stage::Installing(state), .. }) = self.catching_up.transfer.take() else {
+            return;
+        };
+        assert!(target.sequence == sequence, "what was staged is installed");
         self.leave_state(self.execution.executed);
         self.execution.issued = sequence;
         self.execution.executed = sequence;
@@ -315,11 +332,6 @@ impl Replica {
         for id in gone {
             self.queue.remove(&id);
         }
-    }
-
-    /// The protocol's own state from its entries; `None` if they hold none.
-    pub(super) fn restore_protocol(&self, application: Digest, entries: &[Entry]) -> Option<ProtocolState> {
-        ProtocolState::restore(&self.configuration, application, entries)
     }
 
     /// What the state holds besides the sessions.

@@ -48,6 +48,14 @@ impl Index {
         self.root
     }
 
+    /// The nodes of one level of the tree, from left to right: the root at level 0, the leaves at [`Index::depth`].
+    ///
+    /// # Panics
+    /// If there is no such level.
+    pub fn row(&self, level: u8) -> Vec<Digest> {
+        self.tree.row(level)
+    }
+
     /// How many bits of a key's digest name its bucket.
     pub const fn depth(&self) -> u8 {
         self.tree.depth()
@@ -105,6 +113,11 @@ impl Index {
         // Two ascending runs at most: the sort merges them.
         bucket.sort();
         self.tree.set(index, bucket_leaf(bucket));
+    }
+
+    /// Its tree alone, which shares with it what neither changes.
+    pub fn tree(&self) -> Tree {
+        self.tree.clone()
     }
 
     /// Takes in an entry of a state that is being restored, each key once; the root follows in [`Self::finish`].

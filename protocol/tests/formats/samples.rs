@@ -9,12 +9,12 @@ use quorate_protocol::certificate::{Certificate, VoteSignature};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::evidence::Evidence;
-use quorate_protocol::input::StagedState;
+use quorate_protocol::input::{StageReady, TransferLimits};
 use quorate_protocol::membership::Membership;
 use quorate_protocol::message::{
-    ClientMessage, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
+    ClientMessage, Content, Decided, Entry, Fetch, FetchedBatch, Message, Outcome, Part, Piece, PrePrepare, Progress,
     ReadAnswer, ReplicaMessage, Reply, SignedNewView, SignedViewChange, StableState, StateRoot, Statements, Status,
-    to_frame,
+    Want, to_frame,
 };
 use quorate_protocol::number::{Epoch, Incarnation, RecordNumber, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{EncodedRecord, NewViewRecord, Record};
@@ -50,15 +50,26 @@ fn status() -> Status {
     }
 }
 
-fn part() -> Part {
+/// Each part of a state that may be asked for, and what it holds.
+fn parts() -> Vec<(&'static str, Part)> {
     let entry = |key: &str, value: &str| Entry { key: key.as_bytes().into(), value: value.as_bytes().into() };
-    Part {
-        sequence: slot(4),
-        cursor: Blob::from(&b"from"[..]),
-        protocol: List::new(vec![entry("t", "now")]).expect("one"),
-        application: List::new(vec![entry("a", "1"), entry("b", "")]).expect("two"),
-        next: Some(Blob::from(&b"next"[..])),
-    }
+    let entries = || List::new(vec![entry("a", "1"), entry("b", "")]).expect("two");
+    let digests = |bytes: &[u8]| bytes.iter().map(|byte| digest(*byte)).collect::<Vec<_>>();
+    let buckets = List::new(vec![1, 7, 255]).expect("three");
+    let after = || Some(Blob::from(&b"from"[..]));
+    let part = |want, content| Part { sequence: slot(4), want, content };
+    vec![
+        ("part-crown", part(Want::Crown, Content::Crown(List::new(digests(&[1, 2])).expect("two")))),
+        (
+            "part-protocol",
+            part(Want::Protocol { after: after() }, Content::Protocol { entries: entries(), is_last: true }),
+        ),
+        ("part-leaves", part(Want::Leaves { group: 9 }, Content::Leaves(List::new(digests(&[0, 3])).expect("two")))),
+        (
+            "part-buckets",
+            part(Want::Buckets { group: 9, buckets, after: None }, Content::Buckets { entries: entries(), whole: 2 }),
+        ),
+    ]
 }
 
 fn read_answer() -> ReadAnswer {
@@ -122,6 +133,8 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
         event("input-state-installed", Event::StateInstalled { sequence }),
         event("input-log-full", Event::LogFull),
         event("input-log-has-room", Event::LogHasRoom),
+        event("input-stage-ready", Event::StageReady(TransferLimits { unchecked_bytes_max: 9, bytes_per_second: 20 })),
+        ("leaves", Item::Leaves(List::new(vec![digest(1), digest(2)]).expect("two"))),
         ("end", Item::End { outputs: outputs(), reason: End::Stopped }),
     ]
 }
@@ -131,10 +144,10 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
     let sequence = slot(4);
     let signed = Group::of_four().request(client(1), session(), 2, "set a 1");
     let request = verify_requests(vec![signed], configuration, &mut StandInVerifier).remove(0);
-    let entry = |number: u32| Entry { key: Blob::from(&number.to_be_bytes()[..]), value: vec![7; 1000].into() };
     let result = |number: u32| List::new(vec![Blob::from(&number.to_be_bytes()[..]), Blob::EMPTY]).expect("two");
     let (_, evidence) = evidence().swap_remove(0);
-    let staged = StagedState { sequence, application_root: Some(digest(4)), protocol: (0..3000).map(entry).collect() };
+    let limits = TransferLimits { unchecked_bytes_max: 1 << 30, bytes_per_second: 20 << 20 };
+    let leaves = (0..8192_u32).map(|number| digest(number.to_le_bytes()[0])).collect();
     vec![
         Input::Request(request.expect("a client's own")),
         Input::Misbehaviour(evidence.into()),
@@ -143,7 +156,8 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
         Input::Executed { sequence, results: (0..5000).map(result).collect() },
         Input::CheckpointTaken { sequence, application_root: digest(4) },
         Input::CheckpointDurable { sequence },
-        Input::StateStaged(staged),
+        Input::StageReady(StageReady { leaves, limits }),
+        Input::StateStaged { sequence, application_root: Some(digest(4)) },
         Input::StateInstalled { sequence },
         Input::LogFull,
         Input::LogHasRoom,
@@ -167,7 +181,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
     let batch = group.batch_at(5, vec![group.opening(client(0), 1), group.request(client(1), session(), 2, "set a 1")]);
     let body: Blob = batch.body().clone().into();
     let decided = Decided { certificate: group.committed(1, 5, batch.digest(), &[0, 1, 2]), batch: body.clone() };
-    vec![
+    let parts = parts().into_iter().map(|(name, part)| (name, Message::Part(part)));
+    let others = vec![
         ("request", Message::Request(group.request(client(1), session(), 2, "set a 1"))),
         ("pre-prepare", group.pre_prepare(1, 1, 5, &batch)),
         ("prepare", group.prepare(2, 1, 5, batch.digest())),
@@ -181,14 +196,13 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("fetch-decided", Message::Fetch(Fetch::Decided { after: slot(4) })),
         ("fetch-view-change", Message::Fetch(Fetch::ViewChange { digest: digest(7) })),
         ("fetch-new-view", Message::Fetch(Fetch::NewView { view: view(3) })),
-        ("fetch-part", Message::Fetch(Fetch::Part { sequence: slot(4), cursor: Blob::from(&b"from"[..]) })),
+        ("fetch-part", Message::Fetch(Fetch::Part { sequence: slot(4), want: self::parts().swap_remove(3).1.want })),
         ("batch", Message::Batch(FetchedBatch { sequence: slot(5), batch: body })),
         ("decided", Message::Decided(decided)),
-        ("part", Message::Part(part())),
-        ("part-last", Message::Part(Part { next: None, cursor: Blob::EMPTY, ..part() })),
         ("statements", Message::Statements(statements(&group))),
         ("fetch-statements", Message::Fetch(Fetch::Statements { token: 77 })),
-    ]
+    ];
+    others.into_iter().chain(parts).collect()
 }
 
 /// Messages of clients, each variant.
@@ -229,7 +243,7 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
             ClientMessage::Part {
                 number: RequestNumber::new(9),
                 sequence: slot(4),
-                cursor: Blob::from(&b"aa"[..]),
+                want: Want::Leaves { group: 9 },
                 offset: 512,
             },
         ),
@@ -428,18 +442,34 @@ impl<'a> Entropy<'a> {
             2 => Fetch::ViewChange { digest: self.digest() },
             3 => Fetch::NewView { view: View::new(self.number()) },
             4 => Fetch::Statements { token: self.number() },
-            _ => Fetch::Part { sequence: self.sequence(), cursor: self.blob() },
+            _ => Fetch::Part { sequence: self.sequence(), want: self.want() },
+        }
+    }
+
+    fn want(&mut self) -> Want {
+        match self.byte() % 4 {
+            0 => Want::Crown,
+            1 => Want::Protocol { after: self.option(Self::blob) },
+            2 => Want::Leaves { group: self.byte().into() },
+            _ => Want::Buckets {
+                group: self.byte().into(),
+                buckets: self.list(|random| random.byte().into()),
+                after: self.option(Self::blob),
+            },
+        }
+    }
+
+    fn content(&mut self) -> Content {
+        match self.byte() % 4 {
+            0 => Content::Crown(self.list(Self::digest)),
+            1 => Content::Protocol { entries: self.list(Self::entry), is_last: self.byte().is_multiple_of(2) },
+            2 => Content::Leaves(self.list(Self::digest)),
+            _ => Content::Buckets { entries: self.list(Self::entry), whole: self.byte().into() },
         }
     }
 
     fn part(&mut self) -> Part {
-        Part {
-            sequence: self.sequence(),
-            cursor: self.blob(),
-            protocol: self.list(Self::entry),
-            application: self.list(Self::entry),
-            next: self.option(Self::blob),
-        }
+        Part { sequence: self.sequence(), want: self.want(), content: self.content() }
     }
 
     pub(crate) fn message(&mut self) -> Message {
@@ -513,7 +543,7 @@ impl<'a> Entropy<'a> {
             5 => ClientMessage::Part {
                 number: RequestNumber::new(self.number()),
                 sequence: self.sequence(),
-                cursor: self.blob(),
+                want: self.want(),
                 offset: self.byte().into(),
             },
             _ => ClientMessage::Prove { number: RequestNumber::new(self.number()), query: self.blob() },

@@ -11,7 +11,8 @@ use quorate_protocol::refusal::Refusal;
 use quorate_protocol::statement::Checkpoint;
 use quorate_protocol::{Input, Output};
 
-use crate::support::subject::{Subject, appended, application_root, executed, notices, said};
+use crate::support::state::{application_root, no_leaves, ready, serve};
+use crate::support::subject::{Subject, appended, executed, notices, said};
 use crate::support::{Group, digest, replica, slot, small};
 
 /// A backup that has executed up to slot `last`, with checkpoints taken, durable and voted for.
@@ -440,7 +441,7 @@ fn a_replica_that_diverged_signs_no_second_root_after_it_took_the_state_of_other
     assert!(!said(&outputs).contains(&group.checkpoint(1, 4, certified)));
 }
 
-/// Takes the state of `source` at slot 4, which is stable, as if it were member 2's, in one part.
+/// Takes the state of `source` at slot 4, which is stable, as if it were member 2's.
 pub(crate) fn install(subject: &mut Subject, source: &Subject) -> Vec<Output> {
     let mut status = crate::support::subject::idle_status(0);
     status.stable = slot(4);
@@ -449,21 +450,13 @@ pub(crate) fn install(subject: &mut Subject, source: &Subject) -> Vec<Output> {
     let mut outputs = subject.hear(2, Message::Status(status));
     outputs.extend(subject.pass_with_primary_alive(2000));
     assert_eq!(subject.replica.transfer_target(), Some(slot(4)));
-    let part = quorate_protocol::message::Part {
-        sequence: slot(4),
-        cursor: quorate_protocol::codec::Blob::EMPTY,
-        protocol: quorate_protocol::codec::List::new(source.protocol()).expect("few"),
-        application: quorate_protocol::codec::List::empty(),
-        next: None,
-    };
-    outputs.extend(subject.hear(2, Message::Part(part)));
-    assert_eq!(outputs.last(), Some(&Output::StageEnd));
-    let staged = quorate_protocol::input::StagedState {
-        sequence: slot(4),
-        application_root: Some(application_root(slot(4))),
-        protocol: source.protocol(),
-    };
-    outputs.extend(subject.step(Input::StateStaged(staged)));
+    assert!(outputs.contains(&Output::StageBegin { afresh: false }), "{outputs:?}");
+    outputs.extend(subject.step(ready(no_leaves())));
+    let asked = outputs.clone();
+    outputs.extend(serve(subject, &asked, &source.protocol()));
+    assert!(outputs.contains(&Output::StageEnd { sequence: slot(4), protocol: source.protocol() }), "{outputs:?}");
+    let staged = Input::StateStaged { sequence: slot(4), application_root: Some(application_root(slot(4))) };
+    outputs.extend(subject.step(staged));
     assert_eq!(outputs.last(), Some(&Output::StageInstall));
     outputs.extend(subject.step(Input::StateInstalled { sequence: slot(4) }));
     outputs

@@ -11,6 +11,7 @@ use quorate_protocol::statement::{Checkpoint, Prepare};
 use quorate_protocol::verify::{Invalid, verify};
 use quorate_protocol::{Input, Output};
 
+use crate::support::state::{application_root, no_leaves, ready, serve};
 use crate::support::subject::{Subject, appended, executed, idle_status, notices, said, suspected};
 use crate::support::{Group, START_MS, StandInVerifier, TOKEN, client, digest, prepare, replica, slot, small, view};
 
@@ -393,22 +394,9 @@ fn who_is_an_epoch_behind_takes_the_state_of_the_later_one() {
     }
     behind.pass(500);
     assert_eq!(behind.replica.transfer_target(), Some(slot(8)));
-    let staged = quorate_protocol::input::StagedState {
-        sequence: slot(8),
-        application_root: Some(crate::support::subject::application_root(slot(8))),
-        protocol: source.protocol(),
-    };
-    let part = quorate_protocol::message::Part {
-        sequence: slot(8),
-        cursor: quorate_protocol::codec::Blob::EMPTY,
-        protocol: quorate_protocol::codec::List::new(source.protocol()).expect("few"),
-        application: quorate_protocol::codec::List::empty(),
-        next: None,
-    };
-    for id in [0, 1, 3] {
-        behind.hear(id, Message::Part(part.clone()));
-    }
-    behind.step(Input::StateStaged(staged));
+    let asked = behind.step(ready(no_leaves()));
+    serve(&mut behind, &asked, &source.protocol());
+    behind.step(Input::StateStaged { sequence: slot(8), application_root: Some(application_root(slot(8))) });
     let outputs = behind.step(Input::StateInstalled { sequence: slot(8) });
     assert!(notices(&outputs).contains(&Notice::EpochEntered { epoch: Epoch::new(1), began: slot(4) }), "{outputs:?}");
     assert_eq!((behind.replica.stable(), behind.replica.executed()), (slot(8), slot(8)));

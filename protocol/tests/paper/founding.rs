@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::InitialState;
-use quorate_protocol::input::StagedState;
-use quorate_protocol::message::{Fetch, Message, Part, Status};
+use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{RecordNumber, Sequence};
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError, founding_entries};
 use quorate_protocol::time::WallTime;
 use quorate_protocol::{Input, Output};
 
-use crate::support::subject::{Subject, application_root, executed, idle_status, now, said};
+use crate::support::state::{application_root, content, hand_out, no_leaves, ready, serve, wants};
+use crate::support::subject::{Subject, executed, idle_status, now};
 use crate::support::{Group, START_MS, TOKEN, replica, slot};
 
 /// Later than any clock of these tests.
@@ -85,23 +84,22 @@ fn a_replica_without_the_state_of_slot_0_fetches_it_and_then_executes() {
     assert_eq!(executed(&backup.decide(0, 1, &group.batch(1))), [], "upon nothing it would be another state");
     let mut outputs = backup.hear(2, ahead());
     outputs.extend(backup.pass_with_primary_alive(500));
-    let (sequence, cursor) = (Sequence::ZERO, Blob::EMPTY);
-    let fetch = Message::Fetch(Fetch::Part { sequence, cursor: cursor.clone() });
-    assert!(said(&outputs).contains(&fetch), "{outputs:?}");
-    let to = outputs.iter().rev().find_map(|output| match output {
-        Output::Send { to, message } if *message == fetch => Some(to.value()),
-        _ => None,
-    });
-    let protocol = List::new(founding_entries(&group.0, TIME)).expect("two");
-    let part = Part { sequence, cursor, protocol, application: List::empty(), next: None };
-    backup.hear(to.expect("it was sent"), Message::Part(part));
-    let staged =
-        |application_root| StagedState { sequence, application_root, protocol: founding_entries(&group.0, TIME) };
+    let sequence = Sequence::ZERO;
+    assert!(outputs.contains(&Output::StageBegin { afresh: false }), "{outputs:?}");
+    let asked = backup.step(ready(no_leaves()));
     let mut liar = backup.clone();
-    let refused = liar.step(Input::StateStaged(staged(Some(application_root(slot(9))))));
-    assert!(!refused.contains(&Output::StageInstall), "another state than the genesis names");
-    assert_eq!(executed(&refused), []);
-    let installing = backup.step(Input::StateStaged(staged(Some(application_root(Sequence::ZERO)))));
+    let (from, _, want) = wants(&asked).remove(0);
+    let lie = content(slot(9), &[], &want);
+    hand_out(&mut liar, from, sequence, want, lie);
+    let refused = serve(&mut liar, &[], &founding_entries(&group.0, TIME));
+    assert!(
+        !refused.iter().any(|output| matches!(output, Output::StageEnd { .. })),
+        "another state than the genesis names"
+    );
+    let served = serve(&mut backup, &asked, &founding_entries(&group.0, TIME));
+    assert!(matches!(served.last(), Some(Output::StageEnd { .. })), "{served:?}");
+    let staged = Input::StateStaged { sequence, application_root: Some(application_root(sequence)) };
+    let installing = backup.step(staged);
     assert!(installing.contains(&Output::StageInstall), "{installing:?}");
     let installed = backup.step(Input::StateInstalled { sequence });
     assert_eq!(executed(&installed), [1]);

@@ -9,8 +9,8 @@ use quorate_protocol::certificate::VoteSignature;
 use quorate_protocol::codec::{Blob, CodecError, List, encode};
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
-    CURSOR_BYTES_MAX, Cast, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
-    SignedViewChange, ViewChange, view_change_digest,
+    Cast, Content, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
+    SignedViewChange, ViewChange, Want, view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId};
 use quorate_protocol::refusal::Refusal;
@@ -50,27 +50,28 @@ fn what_is_signed_whole_counts_from_anyone() {
 
 /// Each bound on what a message may hold: a part begins after a key, and keys are bounded. (§9)
 #[test]
-fn keys_and_cursors_longer_than_any_count_for_nothing() {
+fn keys_longer_than_any_count_for_nothing() {
     let group = Group::of_four();
     let blob = |bytes| Blob::from(vec![7; bytes]);
-    let fetch = |cursor| Message::Fetch(Fetch::Part { sequence: slot(4), cursor: blob(cursor) });
-    let part = |cursor, protocol, application, next| {
-        let entries = |key| List::new(vec![Entry { key: blob(key), value: blob(1 << 20) }]).unwrap();
-        let (protocol, application) = (entries(protocol), entries(application));
-        Message::Part(Part { sequence: slot(4), cursor: blob(cursor), protocol, application, next: Some(blob(next)) })
+    let wants = |key| {
+        let buckets = List::new(vec![1]).unwrap();
+        [Want::Protocol { after: Some(blob(key)) }, Want::Buckets { group: 0, buckets, after: Some(blob(key)) }]
     };
-    let (cursor, key) = (CURSOR_BYTES_MAX, ENTRY_KEY_BYTES_MAX);
-    for longest in [fetch(cursor), part(cursor, key, key, cursor)] {
+    let part = |want, content| Message::Part(Part { sequence: slot(4), want, content });
+    let messages = |key: usize| {
+        let fetches = wants(key).map(|want| Message::Fetch(Fetch::Part { sequence: slot(4), want }));
+        let entries = List::new(vec![Entry { key: blob(key), value: blob(1 << 20) }]).unwrap();
+        let contents =
+            [Content::Protocol { entries: entries.clone(), is_last: true }, Content::Buckets { entries, whole: 1 }];
+        let echoed = wants(key).map(|want| part(want, Content::Leaves(List::empty())));
+        let held = contents.map(|content| part(Want::Crown, content));
+        fetches.into_iter().chain(echoed).chain(held)
+    };
+    for longest in messages(ENTRY_KEY_BYTES_MAX) {
         assert!(check(&group, 1, longest).is_ok());
     }
     let too_long = Err(Invalid::Codec(CodecError::Malformed("a key longer than any of a state")));
-    for longer in [
-        fetch(cursor + 1),
-        part(cursor + 1, key, key, cursor),
-        part(cursor, key + 1, key, cursor),
-        part(cursor, key, key + 1, cursor),
-        part(cursor, key, key, cursor + 1),
-    ] {
+    for longer in messages(ENTRY_KEY_BYTES_MAX + 1) {
         assert_eq!(check(&group, 1, longer), too_long);
     }
 }

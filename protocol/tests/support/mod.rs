@@ -2,6 +2,7 @@
 //!
 //! Signatures are stand-ins: a digest under the signer's key. A test forges one only where it says so.
 
+pub(crate) mod state;
 pub(crate) mod subject;
 
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use quorate_crypto::{Digest, Domain, hash};
 use quorate_protocol::application::{Change, Execution, Results};
 use quorate_protocol::batch::{Batch, SignedRequest};
 use quorate_protocol::codec::List;
@@ -14,6 +13,7 @@ use quorate_protocol::replica::{DurableCheckpoint, Replica, Start, StartError};
 use quorate_protocol::time::{Time, WallTime};
 use quorate_protocol::{Input, Machine, Now, Output};
 
+use super::state::application_root;
 use super::{Group, START_MS, TOKEN, replica, view};
 
 /// A replica and what surrounds it.
@@ -35,11 +35,6 @@ pub(crate) struct Subject {
     pub(crate) status: Option<Status>,
     /// The checkpoint that a restart would load.
     pub(crate) durable_checkpoint: Option<DurableCheckpoint>,
-}
-
-/// The root of the stand-in application after a slot.
-pub(crate) fn application_root(sequence: Sequence) -> Digest {
-    hash(Domain::Entry, &[&sequence.value().to_le_bytes()])
 }
 
 /// The results of the stand-in application: each operation gives itself.

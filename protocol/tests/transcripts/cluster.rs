@@ -248,7 +248,10 @@ impl Cluster {
                 Output::Evidence(evidence) => format!("{id} keeps a proof against {}", evidence.accused()),
                 Output::Notice(notice) => format!("{id} says: {}", describe_notice(*notice)),
                 Output::SendPart { to, sequence, .. } => format!("{id} -> {to}: Part of slot {sequence}"),
-                Output::StageBegin { .. } | Output::StageEntries { .. } | Output::StageEnd | Output::StageInstall => {
+                Output::StageBegin { .. }
+                | Output::StageBuckets(_)
+                | Output::StageEnd { .. }
+                | Output::StageInstall => {
                     format!("{id} stages a state")
                 }
             };

@@ -384,6 +384,11 @@ impl Body {
     }
 
     /// What a second puppet under the same key starts from: nothing, and an application of its own.
+    /// How deep the tree of the application's state is.
+    pub(super) fn state_depth(&self) -> u8 {
+        (self.make_application)().index().depth()
+    }
+
     pub(super) fn fresh_start(&self) -> (Start, MakeApplication) {
         let start = Start {
             id: self.id,

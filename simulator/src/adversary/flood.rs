@@ -8,8 +8,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
-use quorate_protocol::codec::Blob;
-use quorate_protocol::message::{Fetch, FetchedBatch, Message};
+use quorate_protocol::message::{Fetch, FetchedBatch, Message, Want};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::time::Time;
 
@@ -36,7 +35,7 @@ impl Flood {
         match self.count % 9 {
             0 => Message::Fetch(Fetch::Decided { after: Sequence::ZERO }),
             1 => Message::Fetch(Fetch::Decided { after: body.stable() }),
-            2 => Message::Fetch(Fetch::Part { sequence: body.stable(), cursor: Blob::EMPTY }),
+            2 => Message::Fetch(Fetch::Part { sequence: body.stable(), want: Want::Crown }),
             3 => Message::Fetch(Fetch::NewView { view: View::ZERO }),
             4 => Message::Fetch(Fetch::ViewChange { digest }),
             5 => Message::Fetch(Fetch::Batch { sequence, digest }),
@@ -70,7 +69,10 @@ impl Strategy for Flood {
                 body.send(to, message);
             }
             for _ in 0..PARTS {
-                body.send(to, Message::Fetch(Fetch::Part { sequence: body.stable(), cursor: Blob::EMPTY }));
+                body.send(
+                    to,
+                    Message::Fetch(Fetch::Part { sequence: body.stable(), want: Want::Protocol { after: None } }),
+                );
             }
         }
     }

@@ -8,7 +8,9 @@
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::{Blob, List, decode};
-use quorate_protocol::message::{Fetch, Message, NewView, Part, PrePrepare, Progress, Statements, Status, ViewChange};
+use quorate_protocol::message::{
+    Content, Fetch, Message, NewView, Part, PrePrepare, Progress, Statements, Status, ViewChange, Want,
+};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::statement::{Checkpoint, Prepare};
 use quorate_protocol::time::WallTime;
@@ -131,8 +133,36 @@ fn fetch(body: &mut Body, fetch: Fetch) -> Fetch {
         Fetch::ViewChange { .. } => Fetch::ViewChange { digest: old_digest(body) },
         Fetch::NewView { view } => Fetch::NewView { view: near_view(body, view) },
         Fetch::Statements { token } => Fetch::Statements { token: token ^ 1 },
-        Fetch::Part { sequence, .. } => Fetch::Part { sequence, cursor: Blob::from(vec![1, 0xff]) },
+        Fetch::Part { sequence, want } => Fetch::Part { sequence, want: wanted(want) },
     }
+}
+
+/// What comes after what is asked for.
+fn wanted(want: Want) -> Want {
+    match want {
+        Want::Crown => Want::Leaves { group: u16::MAX },
+        Want::Leaves { group } => Want::Leaves { group: group.wrapping_add(1) },
+        Want::Protocol { .. } => Want::Protocol { after: Some(Blob::from(vec![0xff])) },
+        Want::Buckets { group, buckets, .. } => Want::Buckets { group, buckets, after: Some(Blob::from(vec![0xff])) },
+    }
+}
+
+/// One too few, and said to be all.
+fn content(content: Content) -> Content {
+    match content {
+        Content::Crown(groups) => Content::Crown(without_last(groups)),
+        Content::Leaves(leaves) => Content::Leaves(without_last(leaves)),
+        Content::Protocol { entries, .. } => Content::Protocol { entries: without_last(entries), is_last: true },
+        Content::Buckets { entries, whole } => {
+            Content::Buckets { entries: without_last(entries), whole: whole.saturating_add(1) }
+        }
+    }
+}
+
+fn without_last<T, const MAX: usize>(list: List<T, MAX>) -> List<T, MAX> {
+    let mut elements = list.into_vec();
+    elements.pop();
+    List::new(elements).unwrap_or(List::empty())
 }
 
 fn mutated(body: &mut Body, message: &Message) -> Option<Message> {
@@ -172,7 +202,7 @@ fn mutated(body: &mut Body, message: &Message) -> Option<Message> {
             fetched.sequence = near_slot(body, fetched.sequence);
             Message::Batch(fetched)
         }
-        Message::Part(part) => Message::Part(Part { next: Some(part.cursor.clone()), ..part.clone() }),
+        Message::Part(part) => Message::Part(Part { content: content(part.content.clone()), ..part.clone() }),
         // What it does not tell cannot be missed.
         Message::Statements(told) => Message::Statements(Statements { prepares: List::empty(), ..told.clone() }),
         Message::Request(_) => return None,

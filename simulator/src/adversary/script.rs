@@ -17,9 +17,8 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
-use quorate_protocol::codec::Blob;
 use quorate_protocol::input::Input;
-use quorate_protocol::message::{Fetch, Message};
+use quorate_protocol::message::{Fetch, Message, Want};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use quorate_protocol::time::Time;
 use quorate_protocol::verify::Payload;
@@ -191,7 +190,7 @@ struct Cue {
     batch: Option<Batch>,
     root: Option<Digest>,
     /// The part of a state that it asks for.
-    part: Option<(Sequence, Blob)>,
+    part: Option<(Sequence, Want)>,
 }
 
 /// A reaction, and how often it was set off.
@@ -287,7 +286,7 @@ impl Cue {
             Payload::Prepare(vote) => Self { digest: Some(vote.statement.digest), ..cue },
             Payload::Commit(vote) => Self { digest: Some(vote.statement.digest), ..cue },
             Payload::Checkpoint(vote) => Self { root: Some(vote.statement.root), ..cue },
-            Payload::Fetch(Fetch::Part { sequence, cursor }) => Self { part: Some((*sequence, cursor.clone())), ..cue },
+            Payload::Fetch(Fetch::Part { sequence, want }) => Self { part: Some((*sequence, want.clone())), ..cue },
             _ => cue,
         }
     }

@@ -8,15 +8,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use quorate_protocol::application::{Change, Replicated};
-use quorate_protocol::input::{Input, StagedState};
+use quorate_protocol::input::{Input, StageReady};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::{RecordNumber, Sequence};
+use quorate_protocol::output::StagedBucket;
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::replica::{DurableCheckpoint, Replica, Start};
 use quorate_protocol::time::Time;
 use quorate_protocol::{Machine, Output};
 
 use super::{Body, MakeApplication, start_voting};
+use crate::host::TRANSFER_LIMITS;
+use crate::staging::staged_entries;
 
 type Entries = BTreeMap<Bytes, Bytes>;
 
@@ -35,8 +38,10 @@ pub(super) struct Understudy {
     memory: Memory,
     application: Replicated,
     make_application: MakeApplication,
-    /// A transferred state: the protocol's entries and the application's.
-    staged: (Sequence, Vec<Entry>, Vec<Entry>),
+    /// Buckets of a state that is transferred. Bound: as many as the tree has.
+    staged: BTreeMap<u32, StagedBucket>,
+    /// That state, once it is whole: its slot, the protocol's entries and the application's.
+    whole: Option<(Sequence, Vec<Entry>, Entries)>,
 }
 
 impl fmt::Debug for Understudy {
@@ -79,8 +84,7 @@ impl Understudy {
             ..fresh
         };
         let replica = start_voting(start, body.now()).ok()?;
-        let staged = (Sequence::ZERO, Vec::new(), Vec::new());
-        Some(Self { replica, memory, application, make_application, staged })
+        Some(Self { replica, memory, application, make_application, staged: BTreeMap::new(), whole: None })
     }
 
     /// What is durable.
@@ -129,15 +133,22 @@ impl Understudy {
                 done.push_back(Input::CheckpointTaken { sequence, application_root });
                 done.push_back(Input::CheckpointDurable { sequence });
             }
-            Output::StageBegin { sequence } => self.staged = (sequence, Vec::new(), Vec::new()),
-            Output::StageEntries { protocol, application } => {
-                self.staged.1.extend(protocol);
-                self.staged.2.extend(application);
+            Output::StageBegin { .. } => {
+                self.staged.clear();
+                let mut application = (self.make_application)();
+                drop(application.restore(&mut list(&self.memory.application).into_iter()));
+                let leaves = application.index().row(application.index().depth());
+                done.push_back(Input::StageReady(StageReady { leaves, limits: TRANSFER_LIMITS }));
             }
-            Output::StageEnd => {
-                let (sequence, protocol, application) = self.staged.clone();
-                let application_root = (self.make_application)().restore(&mut application.into_iter()).ok();
-                done.push_back(Input::StateStaged(StagedState { sequence, application_root, protocol }));
+            Output::StageBuckets(buckets) => {
+                self.staged.extend(buckets.into_iter().map(|bucket| (bucket.number, bucket)));
+            }
+            Output::StageEnd { sequence, protocol } => {
+                let mut application = (self.make_application)();
+                let entries = staged_entries(&self.memory.application, &self.staged, application.index().depth());
+                let application_root = application.restore(&mut list(&entries).into_iter()).ok();
+                self.whole = Some((sequence, protocol, entries));
+                done.push_back(Input::StateStaged { sequence, application_root });
             }
             Output::StageInstall => self.install(done),
             _ => {}
@@ -145,10 +156,10 @@ impl Understudy {
     }
 
     fn install(&mut self, done: &mut VecDeque<Input>) {
-        let (sequence, protocol, application) = core::mem::take(&mut self.staged);
-        let Ok(application_root) = self.application.restore(&mut application.iter().cloned()) else { return };
+        let Some((sequence, protocol, application)) = self.whole.take() else { return };
+        let Ok(application_root) = self.application.restore(&mut list(&application).into_iter()) else { return };
         self.memory.checkpoint = Some(DurableCheckpoint { sequence, application_root, protocol: protocol.clone() });
-        self.memory.application = map(application);
+        self.memory.application = application;
         self.memory.protocol = map(protocol);
         done.push_back(Input::StateInstalled { sequence });
     }

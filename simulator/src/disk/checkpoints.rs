@@ -16,6 +16,8 @@ pub struct State {
     pub sequence: Sequence,
     /// The root of the application's entries.
     pub application_root: Digest,
+    /// The leaves of their tree.
+    pub leaves: Vec<Digest>,
     /// The application's entries.
     pub application: BTreeMap<Bytes, Bytes>,
     /// The protocol's entries.
@@ -48,6 +50,11 @@ pub struct CheckpointStore {
 }
 
 impl State {
+    /// The depth of the application's tree.
+    pub fn depth(&self) -> u8 {
+        u8::try_from(self.leaves.len().trailing_zeros()).unwrap_or(u8::MAX)
+    }
+
     /// What differs from the state before, applied to it.
     pub fn apply(entries: &mut BTreeMap<Bytes, Bytes>, changes: &[Change]) {
         for (key, value) in changes {
@@ -127,6 +134,7 @@ mod tests {
         Arc::new(State {
             sequence: Sequence::new(sequence),
             application_root: Digest::from_bytes([0; 32]),
+            leaves: vec![Digest::ZERO],
             application: BTreeMap::new(),
             protocol: BTreeMap::new(),
         })

@@ -143,8 +143,8 @@ impl Copy {
                 let (own, all) = (self.replica.id(), self.replica.configuration().replicas());
                 all.filter(|to| *to != own).for_each(|to| self.say(to, message.clone(), out));
             }
-            Output::SendPart { to, sequence, cursor } => {
-                if let Some(part) = self.host.part(Time::ZERO, sequence, &cursor) {
+            Output::SendPart { to, sequence, want } => {
+                if let Some(part) = self.host.part(Time::ZERO, sequence, &want) {
                     self.say(to, Message::Part(part), out);
                 }
             }
@@ -155,11 +155,9 @@ impl Copy {
             Output::CheckpointStable { certificate, .. } => {
                 self.host.checkpoint_stable(certificate.statement.sequence);
             }
-            Output::StageBegin { sequence } => self.host.stage_begin(sequence),
-            Output::StageEntries { protocol, application } => {
-                self.host.stage_entries(protocol, application);
-            }
-            Output::StageEnd => self.work(Work::EndStaging, done),
+            Output::StageBegin { afresh } => self.work(Work::BeginStaging { afresh }, done),
+            Output::StageBuckets(buckets) => self.host.stage_buckets(buckets),
+            Output::StageEnd { sequence, protocol } => self.work(Work::EndStaging { sequence, protocol }, done),
             Output::StageInstall => self.work(Work::Install, done),
             reply @ (Output::Reply(_) | Output::Busy { .. }) => out.push_back(reply),
             Output::Cut { .. } | Output::Evidence(_) | Output::Notice(_) => {}

@@ -35,19 +35,15 @@ impl World {
                     self.report(Invariant::Checkpoint, message);
                 }
             }
-            Output::SendPart { to, sequence, cursor } => {
+            Output::SendPart { to, sequence, want } => {
                 let now = self.time;
-                if let Some(part) = self.hosts[id.index()].part(now, sequence, &cursor) {
+                if let Some(part) = self.hosts[id.index()].part(now, sequence, &want) {
                     self.send(id, core::iter::once(to), &Message::Part(part));
                 }
             }
-            Output::StageBegin { sequence } => self.hosts[id.index()].stage_begin(sequence),
-            Output::StageEntries { protocol, application } => {
-                if !self.hosts[id.index()].stage_entries(protocol, application) {
-                    self.report(Invariant::Contract, format!("replica {id} stages entries of nothing"));
-                }
-            }
-            Output::StageEnd => self.work(id, Work::EndStaging),
+            Output::StageBegin { afresh } => self.work(id, Work::BeginStaging { afresh }),
+            Output::StageBuckets(buckets) => self.hosts[id.index()].stage_buckets(buckets),
+            Output::StageEnd { sequence, protocol } => self.work(id, Work::EndStaging { sequence, protocol }),
             Output::StageInstall => self.work(id, Work::Install),
             Output::Reply(reply) => self.answer(id, &reply.client.clone(), &ReplicaMessage::Reply(reply)),
             Output::Busy { client, number, retry_after_ms } => {

@@ -244,7 +244,7 @@ fn a_source_that_hands_out_a_false_state_is_named_and_replaced_and_one_without_e
 }
 
 #[test]
-fn a_state_of_more_parts_than_a_heartbeat_allows_comes_whole_from_one_source() -> Result<(), Failure> {
+fn a_state_of_many_parts_comes_though_some_who_hand_it_out_lie() -> Result<(), Failure> {
     for (size, attackers) in [(4, &[1][..]), (7, &[1, 2])] {
         let mut cluster = liars_in_transfer(size, attackers, 1);
         let late = size - 1;
@@ -256,7 +256,7 @@ fn a_state_of_more_parts_than_a_heartbeat_allows_comes_whole_from_one_source() -
         let stable = cluster.stable(0);
         cluster.restart(late)?;
         cluster.run_until(|cluster| cluster.executed(late) >= stable, PATIENCE)?;
-        assert!(cluster.counts().transfers > 0 && cluster.refusals(Refusal::RateExceeded) > 0);
+        assert!(cluster.counts().transfers > 0, "not by decided slots");
         expect_survival(&mut cluster)?;
     }
     Ok(())

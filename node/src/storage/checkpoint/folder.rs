@@ -11,6 +11,27 @@ pub(super) fn state_name(serial: u64) -> String {
     format!("state-{serial:016x}")
 }
 
+/// What the names of folders begin with that hold buckets of a state that is fetched.
+const PARTS: &str = "parts-";
+
+/// Name of the folder with buckets that are put upon the state of a checkpoint.
+pub(super) fn parts_name(base: Option<u64>) -> String {
+    base.map_or_else(|| format!("{PARTS}none"), |base| format!("{PARTS}{base:016x}"))
+}
+
+/// Removes all buckets that are put upon another checkpoint.
+pub(super) fn remove_other_parts(folder: &Path, base: Option<u64>) -> Result<(), Error> {
+    let failed = |source| io_error("list", folder, source);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let is_other = |name: &&str| name.starts_with(PARTS) && **name != parts_name(base);
+        if let Some(name) = name.to_str().filter(is_other) {
+            remove_folder(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Numbers of the states in `folder`, ascending.
 pub(super) fn list(folder: &Path) -> Result<Vec<u64>, Error> {
     let failed = |source| io_error("list", folder, source);

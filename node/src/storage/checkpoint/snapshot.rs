@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::Readable as _;
 
-use super::state::{State, end, prefix, state_key};
+use super::state::{State, bucket_range, end, own_key, prefix, state_key};
 use super::{Entry, Error, Latest, Map};
 
 /// The state at one checkpoint.
@@ -39,32 +39,30 @@ impl Snapshot {
         Ok(value.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    /// The entries of a map by ascending key: all of them, or those after a key.
+    /// The entries of a map, all of them or those after a key: the application's in the order of
+    /// [`place_of`](quorate_protocol::state::place_of), the protocol's by ascending key.
     pub fn entries(&self, map: Map, after: Option<&[u8]>) -> impl Iterator<Item = Result<Entry, Error>> {
         let start = after.map_or(Bound::Excluded(prefix(map).into()), |after| Bound::Excluded(state_key(map, after)));
-        let end = Bound::Excluded(Bytes::from_static(end(map)));
-        let found = self.at.range::<Bytes, _>(&self.state.keyspace, (start, end));
-        found.map(|guard| self.state.checked(guard.into_inner()).map(to_entry))
+        self.range(map, start, Bytes::from_static(end(map)))
     }
 
-    /// The next entries of a map after a key, as many as fit into `bytes_max` bytes of keys and values, and at least one
-    /// unless there is none.
-    pub fn read_part(&self, map: Map, after: Option<&[u8]>, bytes_max: usize) -> Result<Vec<Entry>, Error> {
-        let mut part = Vec::new();
-        let mut bytes = 0_usize;
-        for entry in self.entries(map, after) {
-            let (key, value) = entry?;
-            bytes = bytes.saturating_add(key.len() + value.len());
-            if bytes > bytes_max && !part.is_empty() {
-                break;
-            }
-            part.push((key, value));
-        }
-        Ok(part)
+    /// The application's entries of a bucket in a tree of this depth, all of them or those after a key.
+    pub fn bucket(&self, bucket: u32, depth: u8, after: Option<&[u8]>) -> impl Iterator<Item = Result<Entry, Error>> {
+        let (begin, end) = bucket_range(bucket, depth);
+        // Whoever asks may name a key of another bucket.
+        let after = after.map(|after| state_key(Map::Application, after)).filter(|after| *after >= begin);
+        self.range(Map::Application, after.map_or(Bound::Included(begin), Bound::Excluded), end)
+    }
+
+    fn range(&self, map: Map, start: Bound<Bytes>, end: Bytes) -> impl Iterator<Item = Result<Entry, Error>> {
+        // An empty range that the store would refuse.
+        let is_empty = matches!(&start, Bound::Included(start) | Bound::Excluded(start) if *start >= end);
+        let range = (!is_empty).then(|| self.at.range::<Bytes, _>(&self.state.keyspace, (start, Bound::Excluded(end))));
+        let found = range.into_iter().flatten();
+        found.map(move |guard| self.state.checked(guard.into_inner()).map(|entry| to_entry(map, entry)))
     }
 }
 
-/// The letter of the map taken off.
-fn to_entry((key, value): fjall::KvPair) -> Entry {
-    (Bytes::copy_from_slice(key.get(1..).unwrap_or_default()), Bytes::copy_from_slice(&value))
+fn to_entry(map: Map, (key, value): fjall::KvPair) -> Entry {
+    (own_key(map, &key), Bytes::copy_from_slice(&value))
 }

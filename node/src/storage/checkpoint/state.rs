@@ -9,6 +9,8 @@ use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
 
+use quorate_protocol::state::{place_of, places_of};
+
 use super::folder::remove_folder;
 use super::{Change, Error, Latest, Map, store_error};
 
@@ -119,9 +121,40 @@ impl State {
     }
 }
 
-/// The key of the whole state under which an entry of a map stands.
+/// The key of the whole state under which an entry of a map stands. The application's stand in the order in which they are
+/// handed to others, so that a bucket of them is a range.
 pub(super) fn state_key(map: Map, key: &[u8]) -> Bytes {
-    Bytes::from([prefix(map), key].concat())
+    match map {
+        Map::Application => Bytes::from([prefix(map), &place_of(key), key].concat()),
+        Map::Protocol => Bytes::from([prefix(map), key].concat()),
+    }
+}
+
+/// The key of an entry of a map, from that of the whole state.
+pub(super) fn own_key(map: Map, key: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(key.get(front_length(map)..).unwrap_or_default())
+}
+
+/// The length of that key.
+pub(super) fn own_length(key: &[u8]) -> usize {
+    let map = if key.starts_with(prefix(Map::Application)) { Map::Application } else { Map::Protocol };
+    key.len().saturating_sub(front_length(map))
+}
+
+/// Bytes before it.
+const fn front_length(map: Map) -> usize {
+    const PLACE_BYTES: usize = 4;
+    match map {
+        Map::Application => prefix(map).len() + PLACE_BYTES,
+        Map::Protocol => prefix(map).len(),
+    }
+}
+
+/// Where the keys of the application's entries of a bucket begin in the whole state, and where they end.
+pub(super) fn bucket_range(bucket: u32, depth: u8) -> (Bytes, Bytes) {
+    let (begin, next) = places_of(bucket, depth);
+    let key = |place: [u8; 4]| Bytes::from([prefix(Map::Application), &place].concat());
+    (key(begin), next.map_or(Bytes::from_static(end(Map::Application)), key))
 }
 
 /// What the keys of a map begin with.

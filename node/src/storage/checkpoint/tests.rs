@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use fjall::PersistMode;
 use proptest::prelude::*;
 
+use quorate_protocol::state::{bucket_of, place_of};
+
 use super::*;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,7 +22,10 @@ fn put(key: &str, value: &str) -> Change {
 
 fn entries(snapshot: &Snapshot, map: Map) -> Vec<(String, String)> {
     let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-    snapshot.entries(map, None).map(|entry| entry.map(|(key, value)| (text(key), text(value))).unwrap()).collect()
+    let entries = snapshot.entries(map, None).map(|entry| entry.map(|(key, value)| (text(key), text(value))).unwrap());
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort();
+    entries
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -139,25 +144,86 @@ fn a_crash_while_receiving_or_before_the_old_state_is_removed_leaves_one_whole_s
 }
 
 #[test]
-fn parts_of_a_bounded_size_add_up_to_the_whole_map() {
+fn buckets_add_up_to_the_whole_map_and_each_can_be_read_from_any_key_on() {
+    const DEPTH: u8 = 3;
     let folder = tempfile::tempdir().unwrap();
     let mut store = CheckpointStore::open(folder.path()).unwrap();
     let changes = (0..100).map(|number| put(&format!("{number:03}"), &"v".repeat(number * 3))).collect();
-    store.apply(1, b"", changes, vec![]).unwrap();
+    store.apply(1, b"", changes, vec![put("other", "session")]).unwrap();
     let snapshot = store.snapshot().unwrap();
-    let mut parts = Vec::new();
-    let mut after: Option<Bytes> = None;
-    loop {
-        let part = snapshot.read_part(Map::Application, after.as_deref(), 200).unwrap();
-        let Some((key, _)) = part.last() else { break };
-        let size: usize = part.iter().map(|(key, value)| key.len() + value.len()).sum();
-        assert!(size <= 200 || part.len() == 1, "{size} bytes in {} entries", part.len());
-        after = Some(key.clone());
-        parts.extend(part);
-    }
     let whole: Vec<Entry> = snapshot.entries(Map::Application, None).map(Result::unwrap).collect();
+    assert_eq!(whole.len(), 100);
+    assert!(whole.is_sorted_by_key(|(key, _)| (place_of(key), key.clone())));
+    let mut parts = Vec::new();
+    for bucket in 0..1 << DEPTH {
+        let entries: Vec<Entry> = snapshot.bucket(bucket, DEPTH, None).map(Result::unwrap).collect();
+        assert!(entries.iter().all(|(key, _)| bucket_of(key, DEPTH) == bucket));
+        for (index, (key, _)) in entries.iter().enumerate() {
+            let rest: Vec<Entry> = snapshot.bucket(bucket, DEPTH, Some(key)).map(Result::unwrap).collect();
+            assert_eq!(rest, entries[index + 1..]);
+        }
+        // From a key of another bucket on: all of it, or nothing.
+        for (key, _) in &whole {
+            let rest = snapshot.bucket(bucket, DEPTH, Some(key)).map(Result::unwrap).collect::<Vec<_>>();
+            assert!(entries.ends_with(&rest));
+        }
+        parts.extend(entries);
+    }
     assert_eq!(parts, whole);
-    assert_eq!(parts.len(), 100);
+}
+
+fn bucket(number: u32, leaf: u8, keys: &[&str]) -> FoundBucket {
+    let entries = keys.iter().map(|key| (bytes(key), bytes("new"))).collect();
+    FoundBucket { number, leaf: [leaf; 32], entries }
+}
+
+fn found(staged: &Staged) -> Vec<(u32, u8, usize)> {
+    let found = staged.found().unwrap().into_iter();
+    found.map(|bucket| (bucket.number, bucket.leaf[0], bucket.entries.len())).collect()
+}
+
+/// Keys of one bucket in a tree of depth 3, and of another.
+fn keys_of_two_buckets() -> [(u32, Vec<String>); 2] {
+    let keys = (0..100).map(|number| format!("{number:03}"));
+    let mut buckets: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    keys.for_each(|key| buckets.entry(bucket_of(key.as_bytes(), 3)).or_default().push(key));
+    let mut buckets = buckets.into_iter();
+    [buckets.next().unwrap(), buckets.next().unwrap()]
+}
+
+#[test]
+fn buckets_that_are_staged_stay_until_another_checkpoint_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let [(one, keys), (other, others)] = keys_of_two_buckets();
+    let (keys, others): (Vec<&str>, Vec<&str>) =
+        (keys.iter().map(String::as_str).collect(), others.iter().map(String::as_str).collect());
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(1, b"", vec![put("a", "1")], vec![]).unwrap();
+    assert!(store.found_staged(3, false).unwrap().is_none());
+    let mut staged = store.stage(3).unwrap();
+    staged.replace(vec![bucket(one, 1, &keys[..3]), bucket(other, 2, &others[..2])]).unwrap();
+    staged.replace(vec![bucket(one, 3, &keys[2..4])]).unwrap();
+    assert_eq!(found(&staged), [(one, 3, 2), (other, 2, 2)], "the later takes the place of the earlier");
+    drop((staged, store));
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    let mut staged = store.found_staged(3, false).unwrap().expect("it was left");
+    assert_eq!(found(&staged), [(one, 3, 2), (other, 2, 2)]);
+    assert_eq!(staged.numbers().iter().copied().collect::<Vec<_>>(), [one, other]);
+    staged.forget(one).unwrap();
+    assert_eq!((found(&staged), staged.entries().count()), (vec![(other, 2, 2)], 2));
+    drop(staged);
+    assert!(store.found_staged(3, true).unwrap().is_none(), "afresh");
+    let mut staged = store.stage(3).unwrap();
+    staged.replace(vec![bucket(one, 1, &keys)]).unwrap();
+    drop(staged);
+    store.apply(2, b"", vec![put("a", "2")], vec![]).unwrap();
+    assert!(store.found_staged(3, false).unwrap().is_none());
+    store.stage(3).unwrap().replace(vec![bucket(one, 1, &keys)]).unwrap();
+    store.apply(3, b"", vec![put("a", "3")], vec![]).unwrap();
+    drop(store);
+    drop(CheckpointStore::open(folder.path()).unwrap());
+    let names = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.filter(|name| name.to_str().unwrap().starts_with("parts-")).count(), 0, "a start removes it");
 }
 
 #[test]
@@ -334,7 +400,8 @@ proptest! {
             let snapshot = store.snapshot().unwrap();
             prop_assert_eq!(snapshot.latest().map(|latest| latest.sequence), Some(sequence));
             for (map, model) in [Map::Application, Map::Protocol].into_iter().zip(&model) {
-                let found: Vec<Entry> = snapshot.entries(map, None).map(Result::unwrap).collect();
+                let mut found: Vec<Entry> = snapshot.entries(map, None).map(Result::unwrap).collect();
+                found.sort();
                 let expected: Vec<Entry> = model.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
                 prop_assert_eq!(found, expected);
             }

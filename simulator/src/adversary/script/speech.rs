@@ -56,7 +56,8 @@ pub enum Saying {
     Status(Boast),
     /// What it lacks.
     Fetch(Wanted),
-    /// The answer to somebody who asks for a part of a state: one made-up entry.
+    /// The answer to somebody who asks for a part of a state: of one that nobody has, in which nothing was ordered, with one
+    /// made-up entry.
     Part(Lie),
 }
 
@@ -237,9 +238,6 @@ pub struct Lie {
     pub key: String,
     /// Its value.
     pub value: String,
-    /// Whether the true state follows it, for whoever goes on asking; nothing does, if absent.
-    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
-    pub truth_follows: bool,
 }
 
 const fn is_at_once(after: &Span) -> bool {

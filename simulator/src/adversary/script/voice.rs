@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;
 use quorate_protocol::certificate::{Certificate, PreparedCertificate, VoteSignature};
-use quorate_protocol::codec::{Blob, List};
+use quorate_protocol::codec::List;
 use quorate_protocol::configuration::WINDOW_MAX;
 use quorate_protocol::message::{
-    Cast, Entry, Fetch, Message, NamedViewChange, NewView, Part, PrePrepare, Proposal, Status, ViewChange,
+    Cast, Entry, Fetch, Message, NamedViewChange, NewView, PrePrepare, Proposal, Status, ViewChange, Want,
 };
 use quorate_protocol::number::{ReplicaId, Sequence, View};
 use quorate_protocol::statement::Prepare;
@@ -20,13 +20,10 @@ use super::known::{Known, NamedContent};
 use super::speech::{
     Ballot, BatchName, Beginning, Boast, Leaving, Lie, Number, Prepared, Proposals, Root, Saying, State, Told, Wanted,
 };
-use crate::adversary::Body;
+use crate::adversary::{Body, forged_state};
 
 /// A digest that nothing has.
 const UNKNOWN: Digest = Digest::from_bytes([0xEE; 32]);
-
-/// A cursor before all entries, as simulated hosts write them: that of the protocol's first.
-const WHOLE_STATE: [u8; 1] = [0];
 
 /// Requests that a batch of the latest requests holds.
 const REQUESTS_MAX: usize = 16;
@@ -224,16 +221,14 @@ impl Voice<'_> {
             }
             Wanted::Decided(after) => Fetch::Decided { after: self.slot(Some(after)) },
             Wanted::NewView(view) => Fetch::NewView { view: self.view(Some(view)) },
-            Wanted::Part(slot) => Fetch::Part { sequence: self.slot(Some(slot)), cursor: Blob::EMPTY },
+            Wanted::Part(slot) => Fetch::Part { sequence: self.slot(Some(slot)), want: Want::Crown },
         })
     }
 
     fn part(&self, lie: &Lie) -> Option<Message> {
-        let (sequence, cursor) = self.cue.part.clone()?;
+        let (sequence, want) = self.cue.part.clone()?;
         let entry = Entry { key: lie.key.as_bytes().into(), value: lie.value.as_bytes().into() };
-        let (protocol, application) = (List::empty(), List::new(vec![entry])?);
-        let next = lie.truth_follows.then(|| Blob::from(&WHOLE_STATE[..]));
-        Some(Message::Part(Part { sequence, cursor, protocol, application, next }))
+        Some(Message::Part(forged_state::part(self.body, sequence, &[entry], &want)?))
     }
 }
 
