@@ -25,6 +25,7 @@ mod flood;
 mod flood_views;
 mod forge_certificates;
 mod forge_checkpoint;
+mod fork;
 mod future;
 mod hide_certificates;
 mod impersonate;

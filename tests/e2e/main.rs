@@ -9,6 +9,7 @@
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
 //! | `byzantine.rs` | replicas that play attacks |
+//! | `forensics.rs` | `quorate forensics` |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
@@ -28,6 +29,8 @@ mod byzantine;
 mod cli;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod forensics;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
