@@ -9,6 +9,7 @@
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
 //! | `byzantine.rs` | replicas that play attacks |
+//! | `matrix.rs` | `quorate attacks --matrix` |
 //! | `forensics.rs` | `quorate forensics` |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
@@ -37,6 +38,8 @@ mod hostile;
 mod inspect;
 #[cfg(test)]
 mod long;
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod members;
 #[cfg(test)]
