@@ -13,6 +13,7 @@ mod bench;
 mod check_history;
 mod completions;
 mod evidence;
+mod forensics;
 mod genesis;
 mod init;
 mod inspect;
@@ -101,6 +102,7 @@ enum Command {
     Replay(replay::Arguments),
     #[command(subcommand)]
     Evidence(evidence::Command),
+    Forensics(forensics::Arguments),
     #[command(subcommand)]
     Genesis(genesis::Command),
     #[cfg(feature = "lab")]
@@ -137,6 +139,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments, &mut output),
         Command::Replay(arguments) => replay::run(&arguments, &mut output),
         Command::Evidence(command) => evidence::run(command, &mut output),
+        Command::Forensics(arguments) => forensics::run(&arguments, &mut output),
         Command::Genesis(command) => genesis::run(command, &mut output),
         #[cfg(feature = "lab")]
         Command::Simulate(arguments) => simulate::run(arguments, &mut output),

@@ -36,5 +36,5 @@ pub(crate) use folder::Staging as FolderStaging;
 pub use genesis::Genesis;
 pub use parameters::{ParameterChange, ParameterChangeError};
 pub use quantity::{QuantityError, Size, parse_duration, parse_positive_duration};
-pub(crate) use replica::{LOG, STATE};
+pub(crate) use replica::{EVIDENCE, LOG, Outline, STATE};
 pub use replica::{Recording, ReplicaConfiguration, Resources, Role};

@@ -20,7 +20,7 @@ use quorate_protocol::time::{Now, Time, WallTime};
 use serde::Serialize;
 
 use crate::certificates::is_signed;
-use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
+use crate::configuration::{EVIDENCE, LOG, ReplicaConfiguration, Role, STATE};
 use crate::host::{identity, start_machine};
 use crate::storage::checkpoint::{CheckpointStore, Map};
 use crate::storage::lock::FolderLock;
@@ -157,7 +157,7 @@ pub fn inspect(files: &ReplicaConfiguration) -> anyhow::Result<Inspection> {
             ..log
         },
         checkpoint,
-        evidence: std::fs::read_dir(files.data.join("evidence")).map_or(0, Iterator::count),
+        evidence: std::fs::read_dir(files.data.join(EVIDENCE)).map_or(0, Iterator::count),
         problems,
         start,
     })

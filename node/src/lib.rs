@@ -20,6 +20,7 @@ pub mod cli;
 pub mod client;
 pub mod configuration;
 pub mod error;
+pub mod forensics;
 pub mod host;
 pub mod inspect;
 #[cfg(feature = "lab")]

@@ -1,8 +1,11 @@
 //! Proofs of misbehaviour, which anyone with the configuration can check. (PROTOCOL §4.3; Sheng et al., CCS 2021)
 
+use quorate_crypto::Item;
+
 use crate::batch::{Batch, batch_digest};
-use crate::codec::{Blob, BorrowDecode, Encode, Frame};
+use crate::codec::{Blob, BorrowDecode, Encode, Frame, decode};
 use crate::configuration::Configuration;
+use crate::message::{SignedViewChange, ViewChange, view_change_digest};
 use crate::number::{Epoch, ReplicaId};
 use crate::statement::{Checkpoint, Commit, Prepare, Statement, Vote};
 use crate::verify::Verifier;
@@ -24,6 +27,14 @@ pub enum Evidence {
         /// The batch.
         batch: Blob,
     },
+    /// A batch committed in a view, and a view change to a later one that knows nothing of it: no prepared certificate of the
+    /// slot in that view for that batch, or in a later view, and no stable checkpoint that covers the slot. (PROTOCOL §15)
+    ForgottenCommit {
+        /// What was committed.
+        vote: Vote<Commit>,
+        /// What was said to be all that might have been decided.
+        view_change: SignedViewChange,
+    },
 }
 
 impl Evidence {
@@ -31,7 +42,7 @@ impl Evidence {
     pub const fn accused(&self) -> ReplicaId {
         match self {
             Self::ConflictingPrepares(vote, _) | Self::InvalidBatch { vote, .. } => vote.voter,
-            Self::ConflictingCommits(vote, _) => vote.voter,
+            Self::ConflictingCommits(vote, _) | Self::ForgottenCommit { vote, .. } => vote.voter,
             Self::ConflictingCheckpoints(vote, _) => vote.voter,
         }
     }
@@ -45,7 +56,7 @@ impl Evidence {
     pub const fn epoch(&self) -> Epoch {
         match self {
             Self::ConflictingPrepares(vote, _) | Self::InvalidBatch { vote, .. } => vote.statement.epoch,
-            Self::ConflictingCommits(vote, _) => vote.statement.epoch,
+            Self::ConflictingCommits(vote, _) | Self::ForgottenCommit { vote, .. } => vote.statement.epoch,
             Self::ConflictingCheckpoints(vote, _) => vote.statement.epoch,
         }
     }
@@ -61,6 +72,11 @@ impl Evidence {
                     && is_signed(vote, configuration, verifier)
                     && !is_valid_batch(batch, configuration, verifier)
             }
+            Self::ForgottenCommit { vote, view_change } => {
+                is_signed(vote, configuration, verifier)
+                    && decode(view_change.body.bytes()).is_ok_and(|content| is_forgotten(vote, &content))
+                    && is_view_change_of(vote.voter, view_change, configuration, verifier)
+            }
         }
     }
 }
@@ -70,7 +86,37 @@ fn is_signed<S: Statement>(vote: &Vote<S>, configuration: &Configuration, verifi
         return false;
     };
     let digest = vote.statement.signed_digest(configuration.cluster());
-    verifier.verify(&[quorate_crypto::Item { key: member.key, digest, signature: vote.signature }]).is_ok()
+    verifier.verify(&[Item { key: member.key, digest, signature: vote.signature }]).is_ok()
+}
+
+/// Whether `view_change` leaves the view of `vote`, by the same member, and knows nothing of what it committed. Whoever
+/// commits holds a prepared certificate, and lists it, or a later one, until the slot is stable; and commits nothing in a view
+/// that it has left. (PROTOCOL §7.1)
+pub(crate) fn is_forgotten(vote: &Vote<Commit>, view_change: &ViewChange) -> bool {
+    let Commit { epoch, view, sequence, digest } = vote.statement;
+    let is_known = || {
+        view_change.prepared.iter().map(|certificate| certificate.statement).any(|prepared| {
+            prepared.sequence == sequence
+                && (prepared.view > view || (prepared.view == view && prepared.digest == digest))
+        })
+    };
+    view_change.replica == vote.voter
+        && view_change.epoch == epoch
+        && view_change.view > view
+        && view_change.stable_sequence() < sequence
+        && !is_known()
+}
+
+/// Whether a member signed a view change.
+pub(crate) fn is_view_change_of(
+    member: ReplicaId,
+    signed: &SignedViewChange,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> bool {
+    let Some(member) = configuration.member(member) else { return false };
+    let digest = view_change_digest(configuration.cluster(), &signed.body);
+    verifier.verify(&[Item { key: member.key, digest, signature: signed.signature }]).is_ok()
 }
 
 /// Whether one member signed both, and no correct one does: they are about the same and say different things.

@@ -15,6 +15,7 @@
 //! | §11 epochs | `membership.rs`, `replica/epoch.rs` |
 //! | §12 clients | `client.rs` and `client/`, `sessions.rs` |
 //! | §14 parameters | `configuration.rs` |
+//! | §15 forensics | `forensics.rs`, `evidence.rs` |
 //!
 //! The application is a trait, `application.rs`; the one that ships is `kv.rs`.
 //!
@@ -71,6 +72,7 @@ pub mod client;
 pub mod codec;
 pub mod configuration;
 pub mod evidence;
+pub mod forensics;
 pub mod input;
 pub mod kv;
 mod log;

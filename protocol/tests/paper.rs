@@ -8,6 +8,8 @@ mod checkpoints;
 mod epochs;
 #[path = "paper/fast_reads.rs"]
 mod fast_reads;
+#[path = "paper/forensics.rs"]
+mod forensics;
 #[path = "paper/founding.rs"]
 mod founding;
 #[path = "paper/full_log.rs"]

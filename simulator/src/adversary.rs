@@ -26,6 +26,7 @@ mod flood_views;
 mod forge_certificates;
 mod forge_checkpoint;
 mod forged_state;
+mod fork;
 mod future;
 mod hide_certificates;
 mod impersonate;

@@ -267,6 +267,8 @@ pub struct Checkers {
     /// Correct, but for a state that rotted once: it may have to contradict what it said of it.
     rotted: BTreeSet<ReplicaId>,
     violation: Option<Violation>,
+    /// Nothing is looked at any more.
+    is_off: bool,
 }
 
 impl Checkers {
@@ -301,7 +303,13 @@ impl Checkers {
             faulty: BTreeSet::new(),
             rotted: BTreeSet::new(),
             violation: None,
+            is_off: false,
         }
+    }
+
+    /// From now on nothing is looked at, and what was found is forgotten: more than f are faulty, and what comes of it is wanted.
+    pub fn switch_off(&mut self) {
+        (self.is_off, self.violation) = (true, None);
     }
 
     /// From now on nothing that `replica` does is observed, and it may have said anything.
@@ -327,7 +335,10 @@ impl Checkers {
 
     /// Shows something to all checkers. Nothing is shown after the first violation.
     pub fn observe(&mut self, moment: Moment, observation: &Observation<'_>) {
-        if self.violation.is_some() || observation.replica().is_some_and(|replica| self.is_faulty(replica)) {
+        if self.is_off
+            || self.violation.is_some()
+            || observation.replica().is_some_and(|replica| self.is_faulty(replica))
+        {
             return;
         }
         if let Observation::Rotted(replica) = observation {
@@ -357,6 +368,9 @@ impl Checkers {
 
     /// Notes what the world itself saw.
     pub fn report(&mut self, moment: Moment, invariant: Invariant, message: String) {
+        if self.is_off {
+            return;
+        }
         let violation = Violation { invariant, step: moment.step, time: moment.time, message };
         self.violation.get_or_insert(violation);
     }

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
+use quorate_protocol::forensics::Findings;
 use quorate_protocol::kv::{self, Operation, StepOutput};
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
@@ -444,6 +445,11 @@ impl Cluster {
     /// Whether a replica is in the adversary's hands.
     pub fn is_attacker(&self, replica: usize) -> bool {
         self.world.is_exempt(id(replica))
+    }
+
+    /// What the logs of these replicas tell of who made others diverge. (PROTOCOL §15)
+    pub fn forensics(&mut self, replicas: &[usize]) -> Findings {
+        self.world.forensics(replicas.iter().copied().map(id))
     }
 
     /// How often an attacker did what its script says, since it was started.

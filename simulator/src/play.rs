@@ -58,6 +58,8 @@ pub enum Complaint {
     Unmet(Expectation, String),
     /// A replica lost an invariant of its own, and stopped.
     Panicked(String),
+    /// What all logs hold convicts a replica that is correct. (PROTOCOL §15)
+    Accused(String),
 }
 
 /// A scenario being played.
@@ -93,7 +95,7 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
         Ok(Err(complaint)) => Some(complaint),
         Err(panic) => Some(Complaint::Panicked(reason(&*panic))),
     };
-    let failure = judge::excuse(&scenario.expect, failure);
+    let failure = judge::excuse(&scenario.expect, failure).or_else(|| accused(&mut play.cluster));
     let world = play.cluster.world();
     let account = failure.as_ref().map(ToString::to_string);
     let line = account.as_deref().and_then(|account| account.lines().next());
@@ -108,6 +110,14 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
         faults: play.faults,
         failure,
     })
+}
+
+/// Whether the logs of all, attackers among them, put the blame on a correct replica.
+fn accused(cluster: &mut Cluster) -> Option<Complaint> {
+    let all: Vec<usize> = (0..cluster.size()).collect();
+    let findings = cluster.forensics(&all);
+    let proof = findings.proofs.iter().find(|proof| !cluster.world().may_be_accused(proof.accused()))?;
+    Some(Complaint::Accused(format!("{proof:?}")))
 }
 
 /// Why somebody panicked.
@@ -256,6 +266,7 @@ impl Complaint {
             },
             Self::Unmet(..) => "Expectation".to_owned(),
             Self::Panicked(_) => "Assertion".to_owned(),
+            Self::Accused(_) => "Forensics".to_owned(),
         }
     }
 }
@@ -266,6 +277,7 @@ impl fmt::Display for Complaint {
             Self::Failed(failure) => failure.fmt(formatter),
             Self::Unmet(expectation, found) => write!(formatter, "expected {expectation:?}: {found}"),
             Self::Panicked(reason) => write!(formatter, "a replica stopped: {reason}"),
+            Self::Accused(proof) => write!(formatter, "the logs convict a correct replica: {proof}"),
         }
     }
 }

@@ -182,6 +182,8 @@ impl Spotter {
                 Evidence::ConflictingCommits(..) => Mark::EvidenceOfCommits,
                 Evidence::ConflictingCheckpoints(..) => Mark::EvidenceOfCheckpoints,
                 Evidence::InvalidBatch { .. } => Mark::EvidenceOfBatch,
+                // Found by who compares logs, and by no replica.
+                Evidence::ForgottenCommit { .. } => return,
             }),
             Output::Notice(notice) => self.noticed(replica, now, *notice),
             _ => {}

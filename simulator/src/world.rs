@@ -6,6 +6,7 @@
 mod carry_out;
 mod clients;
 mod event;
+mod forensics;
 mod options;
 mod queue;
 mod rogues;
@@ -241,6 +242,16 @@ impl World {
     /// Whether a replica took over a state that it was sent.
     pub fn took_over_state(&self, replica: ReplicaId) -> bool {
         self.took_over_state.contains(&replica)
+    }
+
+    /// Whether a proof against a replica may be true: it is in the adversary's hands, or its state rotted once.
+    pub fn may_be_accused(&self, replica: ReplicaId) -> bool {
+        self.checkers.may_be_accused(replica)
+    }
+
+    /// From now on no invariant is checked, and the world goes on whatever was violated.
+    pub fn stop_checking(&mut self) {
+        self.checkers.switch_off();
     }
 
     /// Whether a correct replica kept a proof against `replica`.

@@ -9,6 +9,8 @@
 //! | `crash.rs` | replicas that are killed |
 //! | `partition.rs` | networks that are cut |
 //! | `byzantine.rs` | replicas that play attacks |
+//! | `matrix.rs` | `quorate attacks --matrix` |
+//! | `forensics.rs` | `quorate forensics` |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
@@ -29,11 +31,15 @@ mod cli;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod forensics;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod inspect;
 #[cfg(test)]
 mod long;
+#[cfg(test)]
+mod matrix;
 #[cfg(test)]
 mod members;
 #[cfg(test)]

@@ -7,10 +7,12 @@
 //! | `words.rs` | what must not be written, and where |
 //! | `lengths.rs` | files and functions that have grown too long |
 //! | `citations.rs` | that code and PROTOCOL.md name each other's rules |
+//! | `promises.rs` | that the threat model names tests that there are |
 //! | `source.rs` | telling code from comments, and tests from what ships |
 
 mod citations;
 mod dependencies;
 mod lengths;
+mod promises;
 mod source;
 mod words;

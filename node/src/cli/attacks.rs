@@ -1,12 +1,17 @@
 //! `quorate attacks`: every malicious strategy, what it breaks, and what correct replicas do about it. (Feature `lab`.)
 
+mod matrix;
+mod siege;
+
 use std::fmt;
+use std::time::Duration;
 
 use clap::Args;
 use quorate_simulator::adversary::{Account, accounts, names};
 use serde::Serialize;
 
 use super::Output;
+use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
 
 /// Columns of a line.
@@ -15,29 +20,55 @@ const COLUMNS: usize = 100;
 /// Columns before a text.
 const INDENT: usize = 10;
 
-/// List the attacks that a malicious replica can play
+/// How long each run of the matrix is unless something else is said.
+const EACH_DEFAULT: Duration = Duration::from_secs(5);
+
+/// List the attacks that a malicious replica can play, or play them all
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   quorate attacks
   quorate attacks equivocate lie-to-clients
+  quorate attacks --matrix --each 5s
+  quorate attacks --matrix --only silent equivocate
 
 The names are those of `testnet --malicious`, `replica --malicious`, `attack start`, `simulate --attack` and scenario files. \
 Each can be given a moment: silent@from:5s, censor@view:3, flood@slot:100, replay@random:0.1. docs/attacks.md says how they \
-are run and which tests play them.")]
+are run and which tests play them.
+
+With --matrix each attack is played by the first primary of a testnet of four under load, after a run without faults in the same \
+testnet: throughput and p99 are shares of that one's. A row takes two runs and some seconds; the attacker and the load share the \
+machine with the correct replicas.
+
+Exit status: 0; with --matrix 1 if a promise was broken: the correct replicas did not come to one state, what clients saw is not \
+linearizable, nothing was answered, or a correct replica is accused.")]
 pub(super) struct Arguments {
     /// The attacks to tell of [default: all]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", conflicts_with = "matrix")]
     names: Vec<String>,
+    /// Play the attacks against a live testnet under load, one after the other
+    #[arg(long)]
+    matrix: bool,
+    /// How long each run is measured [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, requires = "matrix")]
+    each: Option<Duration>,
+    /// The attacks to play [default: all]
+    #[arg(long, value_name = "NAME", num_args = 1.., requires = "matrix")]
+    only: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
     let known = names();
-    if let Some(unknown) = arguments.names.iter().find(|name| !known.contains(&name.as_str())) {
+    let Arguments { names, matrix, each, only } = arguments;
+    if let Some(unknown) = names.iter().chain(only).find(|name| !known.contains(&name.as_str())) {
         let what = format!("there is no attack `{unknown}`; there are: {}", known.join(", "));
         return Err(Problem::usage(what, "name one of them, or none for all").into());
     }
-    let is_meant =
-        |account: &Account| arguments.names.is_empty() || arguments.names.iter().any(|name| name == account.name);
+    if *matrix {
+        let is_meant = |name: &&str| only.is_empty() || only.iter().any(|meant| meant == name);
+        let attacks: Vec<&str> = known.into_iter().filter(is_meant).collect();
+        return matrix::run(&attacks, each.unwrap_or(EACH_DEFAULT), output);
+    }
+    let is_meant = |account: &Account| names.is_empty() || names.iter().any(|name| name == account.name);
     let attacks = accounts().into_iter().filter(is_meant).collect();
     output.show(&List { attacks })?;
     Ok(Exit::Done)

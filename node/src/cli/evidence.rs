@@ -18,10 +18,8 @@ use serde::Serialize;
 use super::Output;
 use crate::configuration::Genesis;
 use crate::error::{Exit, Problem};
+use crate::forensics::EVIDENCE_BYTES_MAX;
 use crate::host::Zip215;
-
-/// Longest file that is read: a batch of the largest size, and some.
-const FILE_BYTES_MAX: u64 = 8 << 20;
 
 /// Check proofs of misbehaviour
 #[derive(Debug, Subcommand)]
@@ -60,7 +58,7 @@ pub(super) fn run(command: Command, output: &mut Output) -> anyhow::Result<Exit>
 fn verify(VerifyArguments { file, genesis }: VerifyArguments, output: &mut Output) -> anyhow::Result<Exit> {
     let genesis = Genesis::load(&genesis)?;
     let mut bytes = Vec::new();
-    let opened = File::open(&file).and_then(|opened| opened.take(FILE_BYTES_MAX).read_to_end(&mut bytes));
+    let opened = File::open(&file).and_then(|opened| opened.take(EVIDENCE_BYTES_MAX).read_to_end(&mut bytes));
     opened.with_context(|| format!("reading {}", file.display()))?;
     let evidence: Evidence = from_frame(&bytes.into()).map_err(|error| {
         let what = format!("{} holds no proof of this version: {error}", file.display());
@@ -75,11 +73,11 @@ fn verify(VerifyArguments { file, genesis }: VerifyArguments, output: &mut Outpu
 
 /// What the file proves.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-struct Verdict {
+pub(super) struct Verdict {
     valid: bool,
     /// The replica that it is about.
-    replica: u8,
-    kind: &'static str,
+    pub(super) replica: u8,
+    pub(super) kind: &'static str,
     epoch: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     view: Option<u64>,
@@ -87,7 +85,7 @@ struct Verdict {
 }
 
 impl Verdict {
-    fn new(evidence: &Evidence, valid: bool) -> Self {
+    pub(super) fn new(evidence: &Evidence, valid: bool) -> Self {
         let (kind, view, sequence) = match evidence {
             Evidence::ConflictingPrepares(vote, _) => {
                 ("conflicting-prepares", Some(vote.statement.view), vote.statement.sequence)
@@ -98,6 +96,9 @@ impl Verdict {
             Evidence::ConflictingCheckpoints(vote, _) => ("conflicting-checkpoints", None, vote.statement.sequence),
             Evidence::InvalidBatch { vote, .. } => {
                 ("invalid-batch", Some(vote.statement.view), vote.statement.sequence)
+            }
+            Evidence::ForgottenCommit { vote, .. } => {
+                ("forgotten-commit", Some(vote.statement.view), vote.statement.sequence)
             }
         };
         Self {
@@ -118,6 +119,7 @@ impl fmt::Display for Verdict {
             "conflicting-prepares" => "accepted, or proposed, two batches",
             "conflicting-commits" => "held two batches prepared",
             "conflicting-checkpoints" => "signed two roots of the state",
+            "forgotten-commit" => "left the views up to that one without knowing of the batch that it had committed",
             _ => "proposed a batch that breaks the rules",
         };
         let view = view.map(|view| format!(" in view {view}")).unwrap_or_default();

@@ -39,6 +39,9 @@ const MTU_MIN: u16 = 1200;
 /// Most threads of a runtime.
 const THREADS_MAX: usize = 64;
 
+/// The folder of proofs of misbehaviour, in that.
+pub(crate) const EVIDENCE: &str = "evidence";
+
 /// One MiB, in bytes.
 const MIB: u64 = 1 << 20;
 
@@ -134,6 +137,26 @@ pub enum Role {
     Voter,
     /// It stands by the member, under a key of its own: it executes what the members decide, and never votes. (PROTOCOL §11)
     Standby,
+}
+
+/// What a replica's folder says of itself, whose key and genesis need not be there: a copy for others to read.
+#[derive(Debug)]
+pub(crate) struct Outline {
+    /// Which member it is of, or stands by.
+    pub(crate) id: ReplicaId,
+    /// The folder of its log.
+    pub(crate) data: PathBuf,
+}
+
+impl Outline {
+    /// Reads `replica.toml` in `folder`, and nothing else.
+    ///
+    /// # Errors
+    /// [`FileError`] says what is wrong in it and how to mend it.
+    pub(crate) fn load(folder: &Path) -> Result<Self, FileError> {
+        let file: ReplicaFile = Document::read(&folder.join(FILE))?.parse()?;
+        Ok(Self { id: ReplicaId::new(file.replica), data: folder.join(&file.data) })
+    }
 }
 
 /// Everything that a replica starts with.

@@ -35,7 +35,7 @@ use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
 use crate::client::local;
-use crate::configuration::{LOG, ReplicaConfiguration, Role, STATE};
+use crate::configuration::{EVIDENCE, LOG, ReplicaConfiguration, Role, STATE};
 use crate::error::Problem;
 use crate::recording::{self, Recorder, recorder};
 use crate::storage::checkpoint::{CheckpointStore, Map};
@@ -299,7 +299,7 @@ fn assemble(
     let executor = Executor::start((application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
     let mut pool = Pool::start(threads, &configuration, &events)?;
-    let folder = files.data.join("evidence");
+    let folder = files.data.join(EVIDENCE);
     let evidence = EvidenceFolder::open(folder.clone(), configuration.replicas())
         .with_context(|| format!("listing {}", folder.display()))?;
     let clock = Clock { start: Instant::now() };

@@ -219,6 +219,10 @@ pub(crate) fn evidence() -> Vec<(&'static str, Evidence)> {
         ("conflicting-commits", Evidence::ConflictingCommits(commits[0], commits[1])),
         ("conflicting-checkpoints", Evidence::ConflictingCheckpoints(checkpoints[0], checkpoints[1])),
         ("invalid-batch", Evidence::InvalidBatch { vote, batch: body.into() }),
+        (
+            "forgotten-commit",
+            Evidence::ForgottenCommit { vote: commits[0], view_change: group.empty_view_change(3, 3) },
+        ),
     ]
 }
 

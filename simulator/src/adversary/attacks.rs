@@ -22,6 +22,7 @@ use super::flood::Flood;
 use super::flood_views::FloodViews;
 use super::forge_certificates::ForgeCertificates;
 use super::forge_checkpoint::ForgeCheckpoint;
+use super::fork::Fork;
 use super::future::Future;
 use super::hide_certificates::HideCertificates;
 use super::impersonate::Impersonate;
@@ -94,6 +95,7 @@ const KNOWN: &[Known] = &[
         make: || Box::new(ForgeCheckpoint::default()),
         file: include_str!("forge_checkpoint.rs"),
     },
+    Known { name: "fork", make: || Box::new(Fork), file: include_str!("fork.rs") },
     Known { name: "future", make: || Box::new(Future), file: include_str!("future.rs") },
     Known {
         name: "hide-certificates",

@@ -86,7 +86,8 @@ impl Drawing {
             }
         }
         self.faulty.sort_unstable();
-        let names = adversary::names();
+        // Only more than f that play it do what others do not, and what is drawn before it was known is drawn still.
+        let names: Vec<&str> = adversary::names().into_iter().filter(|name| *name != "fork").collect();
         for replica in self.faulty.clone() {
             let attack = wanted.map_or_else(|| self.attack(&names), str::to_owned);
             self.scenario.title = format!("{}, {replica}={attack}", self.scenario.title);

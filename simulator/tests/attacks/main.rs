@@ -1,6 +1,7 @@
 //! Clusters with f attackers among them: every attack bites, and none does harm. (PROTOCOL §1, §2)
 
 mod collusion;
+mod forensics;
 mod page;
 mod safety;
 mod service;

@@ -26,7 +26,7 @@ fn the_page_tells_of_every_attack_in_the_words_of_its_file_and_names_its_tests()
         page.split("\n### ").skip(1).filter_map(|section| section.split_once('\n')).collect();
     let names: Vec<&str> = sections.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, accounts().iter().map(|account| account.name).collect::<Vec<_>>());
-    let tests: String = ["main", "safety", "service", "collusion"]
+    let tests: String = ["main", "safety", "service", "collusion", "forensics"]
         .map(|file| read(&format!("simulator/tests/attacks/{file}.rs")))
         .into_iter()
         .chain([read("tests/e2e/byzantine.rs")])
