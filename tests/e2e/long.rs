@@ -12,10 +12,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use quorate_tests::damage::{files, flip};
-use quorate_tests::{Cluster, LIMIT, Load, quorate, say, start, wait_until};
+use quorate_tests::{Cluster, Draw, LIMIT, Load, quorate, say, start, wait_until};
 
 /// How often a replica is killed.
 const KILLS: u64 = 200;
@@ -26,36 +26,15 @@ const FLIPS: u64 = 50;
 /// Longest pause before a kill.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
 
-/// Numbers that follow from a seed.
-struct Draw(u64);
-
-impl Draw {
-    /// A new one, whose seed is printed.
-    fn begin() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        let given = std::env::var("QUORATE_SEED").ok().and_then(|seed| seed.parse().ok());
-        let seed = given.unwrap_or_else(|| u64::try_from(now % 1_000_000_007).unwrap());
-        say(&format!("QUORATE_SEED={seed}"));
-        Self(seed)
-    }
-
-    /// One below `bound`. (`SplitMix64`: Steele, Lea and Flood, OOPSLA 2014.)
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-}
-
 /// `quorate bench` in the background, which writes down every call and answer.
-struct History {
+pub(crate) struct History {
     bench: Child,
     file: std::path::PathBuf,
 }
 
 impl History {
-    fn record(cluster: &Cluster, duration: &str) -> Self {
+    /// Starts it, for so long.
+    pub(crate) fn record(cluster: &Cluster, duration: &str) -> Self {
         let file = cluster.scratch().join("history.jsonl");
         let words =
             ["bench", "--clients", "6", "--window", "2", "--keys", "50", "--reads", "50%", "--duration", duration];
@@ -65,9 +44,14 @@ impl History {
         Self { bench, file }
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.bench.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end and has it judged.
-    fn judge(mut self) {
-        wait_until("the load to end", 20 * LIMIT, || self.bench.try_wait().unwrap().is_some());
+    pub(crate) fn judge(mut self) {
+        wait_until("the load to end", 20 * LIMIT, || self.has_ended());
         let lines = fs::read_to_string(&self.file).unwrap().lines().count();
         let judged = quorate([OsStr::new("check-history"), self.file.as_os_str()]);
         say(&format!("{lines} calls: {}", judged.text().trim()));

@@ -19,6 +19,7 @@
 //! | `replay.rs` | `quorate replay` |
 //! | `watch.rs` | `quorate kv watch` |
 //! | `standby.rs` | standbys, and members whose place they take |
+//! | `power.rs` | power that is cut, and disks that fail |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -46,6 +47,8 @@ mod members;
 mod operations;
 #[cfg(test)]
 mod partition;
+#[cfg(test)]
+mod power;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]

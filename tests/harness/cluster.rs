@@ -19,7 +19,10 @@ use crate::ports::Ports;
 use crate::process::log_tail;
 use crate::relay::Relay;
 use crate::store::Store;
-use crate::{Finished, LIMIT, Load, Passage, ReplicaProcess, ReplicaStatus, Status, Turn, quorate, say, wait_until};
+use crate::{
+    Draw, Finished, Forgotten, LIMIT, Load, Passage, PowerDisk, ReplicaProcess, ReplicaStatus, Status, Turn, quorate,
+    say, wait_until,
+};
 
 /// Longest that replicas may take to agree once all is well.
 const CONVERGE_LIMIT: Duration = Duration::from_mins(1);
@@ -98,9 +101,29 @@ impl Builder {
         assert_eq!(founded.status, Some(0), "{founded:?}");
         let relay = self.is_relayed.then(|| Relay::start(&ports, self.replicas));
         let processes = (0..self.replicas).map(|_| None).collect();
-        let cluster = Cluster { processes, options: self.options(root.path()), relay, ports, root, _turn: turn };
+        let cluster = Cluster {
+            processes,
+            options: self.options(root.path()),
+            relay,
+            disks: Vec::new(),
+            ports,
+            root,
+            _turn: turn,
+        };
         cluster.ids().for_each(|id| self.configure(&cluster, id));
         cluster
+    }
+
+    /// Founds the cluster, with a disk of its own below the data of each replica, on which power fails when the test has it
+    /// fail. `None` where this machine does not mount such.
+    ///
+    /// # Panics
+    /// If founding it fails.
+    pub fn found_on_power_disks(self) -> Option<Cluster> {
+        let mut cluster = self.found();
+        let disks = cluster.ids().map(|id| PowerDisk::mount(&cluster.replica_folder(id).join("data")));
+        cluster.disks = disks.collect::<Option<_>>()?;
+        Some(cluster)
     }
 
     /// Founds the cluster, starts all replicas and waits until they are ready and can order something.
@@ -141,6 +164,8 @@ pub struct Cluster {
     // In this order: processes end before their network and their files go.
     processes: Vec<Option<ReplicaProcess>>,
     relay: Option<Relay>,
+    /// By replica, where there are any.
+    disks: Vec<PowerDisk>,
     /// Options of each replica beside its folder.
     options: Vec<Vec<String>>,
     ports: Ports,
@@ -215,6 +240,36 @@ impl Cluster {
     pub fn kill(&mut self, id: u8) {
         self.process(id).kill();
         self.processes[usize::from(id)] = None;
+    }
+
+    /// The disk of replica `id`.
+    ///
+    /// # Panics
+    /// If the cluster was founded without.
+    pub fn disk(&self, id: u8) -> &PowerDisk {
+        self.disks.get(usize::from(id)).expect("the test founded its cluster on such disks")
+    }
+
+    /// Power fails at some replicas, whose processes run or have just ended; what their disks forget follows from the seed.
+    pub fn cut_power(&mut self, ids: &[u8], seed: u64) -> Forgotten {
+        // First of all disks, so that it is one moment.
+        for id in ids {
+            self.disk(*id).cut();
+        }
+        let mut draw = Draw::of(seed);
+        let mut forgotten = Forgotten::default();
+        for id in ids {
+            // What waits for the disk ends when the disk lets go of it, so it is not waited for before.
+            if self.is_running(*id) {
+                self.process(*id).signal(Signal::KILL);
+            }
+            forgotten += self.disk(*id).forget(draw.number());
+            if self.processes[usize::from(*id)].is_some() {
+                self.kill(*id);
+            }
+            self.disk(*id).switch_on();
+        }
+        forgotten
     }
 
     /// Asks replica `id` to stop, and waits until it has.
@@ -494,6 +549,8 @@ fn wait_for(limit: Duration, mut holds: impl FnMut() -> bool) -> bool {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        // A process that waits for one could not be ended.
+        self.disks.iter().for_each(PowerDisk::switch_off);
         if thread::panicking() {
             for id in self.ids() {
                 let tail = log_tail(&self.replica_folder(id).join("replica.log"));

@@ -25,7 +25,6 @@ impl SmallDisk {
     /// # Panics
     /// If the folder cannot be made.
     pub fn mount(path: &Path, bytes: u64) -> Option<Self> {
-        static SKIPPED: AtomicUsize = AtomicUsize::new(0);
         fs::create_dir_all(path).expect("the folder can be made");
         let options = format!("size={bytes},mode=0700");
         let output = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "quorate-test"]).arg(path).output();
@@ -34,10 +33,7 @@ impl SmallDisk {
             Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned(),
             Err(error) => error.to_string(),
         };
-        let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-        // A test's thread has its name.
-        let test = thread::current().name().unwrap_or("a test").to_owned();
-        say(&format!("SKIPPED, NOT TESTED ({count} so far): {test} needs the right to mount: {refused}"));
+        say_skipped("the right to mount", &refused);
         None
     }
 
@@ -62,6 +58,15 @@ impl SmallDisk {
     fn ballast(&self) -> PathBuf {
         self.path.join("ballast")
     }
+}
+
+/// Says that a story cannot be told on this machine, and how many were not.
+pub(crate) fn say_skipped(needed: &str, refused: &str) {
+    static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    // A test's thread has its name.
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    say(&format!("SKIPPED, NOT TESTED ({count} so far): {test} needs {needed}: {refused}"));
 }
 
 impl Drop for SmallDisk {

@@ -16,6 +16,9 @@
 //! | `impostor.rs` | somebody with a replica's key and address who keeps to no rule above the transport |
 //! | `damage.rs` | rot in files |
 //! | `disk.rs` | a disk so small that it gets full |
+//! | `power.rs` | a disk on which power fails, and syncs and writes |
+//! | `signed.rs` | what replicas recorded of what they signed, and whether it is on their disks |
+//! | `draw.rs` | numbers that follow from a seed |
 //! | `wait.rs` | waiting for a condition, with a bound |
 //!
 //! At most one cluster runs at a time, whatever the number of test threads: see [`Turn`].
@@ -23,12 +26,15 @@
 mod cluster;
 pub mod damage;
 mod disk;
+mod draw;
 mod impostor;
 mod load;
 mod ports;
+mod power;
 mod process;
 mod program;
 mod relay;
+mod signed;
 mod status;
 mod store;
 mod stranger;
@@ -39,11 +45,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use cluster::{Builder, Cluster};
 pub use disk::SmallDisk;
+pub use draw::Draw;
 pub use impostor::Impostor;
 pub use load::{Load, Written};
+pub use power::{Forgotten, PowerDisk, Which};
 pub use process::{ReplicaProcess, runs};
 pub use program::{Finished, program, quorate, start};
 pub use relay::Passage;
+pub use signed::Signed;
 pub use status::{Link, ReplicaStatus, Status};
 pub use store::Store;
 pub use stranger::{Farewell, Stranger};

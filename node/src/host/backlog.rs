@@ -38,8 +38,10 @@ impl Backlog {
 
     /// Hands over as far as the queue has room. What has none stays: it was accepted, and is not lost.
     ///
+    /// A log that has stopped takes nothing more, and says itself why: that is what the host ends with.
+    ///
     /// # Errors
-    /// The log has stopped, or something is not a record that can follow.
+    /// Something is not a record that can follow.
     pub(super) fn hand_over(&mut self, log: &Log) -> Result<(), Error> {
         while let Some(first) = self.waiting.front() {
             let handed = match first {
@@ -52,7 +54,7 @@ impl Backlog {
                 Waiting::Cut { before } => log.cut(before.value()),
             };
             match handed {
-                Err(Error::QueueFull) => break,
+                Err(Error::QueueFull | Error::Stopped) => break,
                 handed => handed?,
             }
             self.waiting.pop_front();
@@ -118,5 +120,27 @@ mod tests {
         assert_eq!(heard, ["2", "3", "cut"]);
         drop(go_on);
         log.close().unwrap();
+    }
+
+    #[test]
+    fn what_failed_is_heard_from_the_log_and_not_from_who_hands_it_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let options = Options::new(path.clone(), Identity { cluster: [3; 32], replica: 0 });
+        let (events, said) = mpsc::channel();
+        let on_event = Box::new(move |event| events.send(event).unwrap());
+        let (log, _) = Log::open(&options, &mut |_| (), on_event).unwrap();
+        // The log's own thread may be about to make a file there.
+        while path.exists() {
+            std::fs::remove_dir_all(&path).ok();
+        }
+        let mut backlog = Backlog::default();
+        backlog.append(RecordNumber::new(1), &record());
+        backlog.hand_over(&log).unwrap();
+        let heard = said.recv_timeout(PATIENCE).unwrap();
+        assert!(matches!(heard, Event::Failed(Error::Io { .. })), "{heard:?}");
+        backlog.append(RecordNumber::new(2), &record());
+        assert!(matches!(log.cut(1), Err(Error::Stopped)));
+        backlog.hand_over(&log).unwrap();
     }
 }
