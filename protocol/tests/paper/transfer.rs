@@ -221,7 +221,7 @@ fn lies(want: &Want, truth: &Content) -> Vec<Content> {
     lies
 }
 
-/// "each checked on arrival" (§9): "a source that lies is named", asked no more, and another does what it was asked for.
+/// "each part is checked on arrival" (§9): a source that lies is named and asked no more, and another does what it was asked for.
 #[test]
 fn a_source_that_lies_is_named_and_another_is_asked() {
     let mut told = 0;
@@ -261,7 +261,7 @@ fn finishes(mut behind: Subject, mut asked: Vec<(u8, u64, Want)>, protocol: &[En
     matches!(outputs.last(), Some(Output::StageEnd { .. }))
 }
 
-/// "A part that was not asked for" is no lie, whoever it comes from.
+/// A part that was not asked for is no lie, whoever it comes from.
 #[test]
 fn only_who_was_asked_for_a_part_is_listened_to() {
     let (mut behind, outputs, protocol) = in_transfer(&[2, 3]);
@@ -328,7 +328,7 @@ fn what_a_dripping_source_was_asked_for_is_given_to_another() {
     assert!(replaced(&outputs, dripping, false), "{outputs:?}");
 }
 
-/// "at most so many bytes a second" (§9): the next question waits for that.
+/// "and so is what is asked for in a second" (§9): the next question waits for that.
 #[test]
 fn no_more_is_asked_for_than_the_machine_allows() {
     let limits = TransferLimits { bytes_per_second: 1_000, ..LIMITS };
@@ -353,7 +353,7 @@ fn no_more_is_asked_for_than_the_machine_allows() {
     assert!(behind.now_ms - start >= least, "{} ms for {bytes} bytes", behind.now_ms - start);
 }
 
-/// "what is not checked yet is bounded" (§9): a source without an end is one that lies.
+/// "What is not checked yet is bounded" (§9): a source without an end is one that lies.
 #[test]
 fn a_source_without_an_end_is_cut_off() {
     let limits = TransferLimits { unchecked_bytes_max: 2_000, ..LIMITS };
@@ -377,7 +377,7 @@ fn a_source_without_an_end_is_cut_off() {
     panic!("it goes on for ever");
 }
 
-/// "the transfer turns to a later checkpoint, and what is the same there is not fetched again" (§9): when only a silent source
+/// "The transfer turns to the newest stable checkpoint" (§9): when only a silent source
 /// says for ever that it holds the old one.
 #[test]
 fn a_transfer_turns_to_the_newer_checkpoint_when_only_a_silent_source_holds_the_old_one() {
@@ -423,7 +423,7 @@ fn a_transfer_turns_to_a_vouched_checkpoint_when_no_source_goes_on() {
     assert!(asked.iter().any(|(to, sequence, _)| matches!(to, 0 | 3) && *sequence == 8), "{asked:?}");
 }
 
-/// "A part is waited for twice as long after each round in which nobody answered" (§9): where links are slower than expected,
+/// "Where all are late, each has twice as much time" (§9): where links are slower than expected,
 /// all sources would be replaced in turn for ever.
 #[test]
 fn where_nobody_answers_in_time_all_have_more_time() {
@@ -467,7 +467,7 @@ fn a_state_that_is_not_what_was_fetched_is_fetched_afresh() {
     }
 }
 
-/// "a source that lies is named and replaced" (§9): of a vouched checkpoint too, whoever else vouches for it.
+/// "a source that lies is named and asked no more" (§9): of a vouched checkpoint too, whoever else vouches for it.
 #[test]
 fn a_source_that_lies_about_a_vouched_checkpoint_is_replaced_by_another_that_vouches() {
     let (mut behind, _, _) = in_transfer(&[2]);
@@ -488,7 +488,7 @@ fn a_source_that_lies_about_a_vouched_checkpoint_is_replaced_by_another_that_vou
     assert_eq!(wants(&outputs), [(3 - liar, 8, Want::Crown)]);
 }
 
-/// "each part of a state is asked for by name" (§9): what is asked for fits the frame of a vote.
+/// What is asked for fits the frame of a vote.
 #[test]
 fn what_is_asked_for_is_within_bounds() {
     let (_, asked, _) = in_groups(&[0, 2, 3]);
