@@ -119,7 +119,7 @@ impl fmt::Display for Verdict {
             "conflicting-prepares" => "accepted, or proposed, two batches",
             "conflicting-commits" => "held two batches prepared",
             "conflicting-checkpoints" => "signed two roots of the state",
-            "forgotten-commit" => "left the views up to that one without knowing of the batch that it had committed",
+            "forgotten-commit" => "knew nothing, in a later view change, of the batch that it had committed",
             _ => "proposed a batch that breaks the rules",
         };
         let view = view.map(|view| format!(" in view {view}")).unwrap_or_default();

@@ -71,7 +71,7 @@ pub(super) struct Row {
     pub(super) p99_share: Option<f64>,
     /// Longest time without any answer.
     pub(super) silence_ms: Option<f64>,
-    /// How long, in all, less than half of what the control does was answered; null if that was so at the end still.
+    /// The longest time in which less than half of what the control does was answered; null if that was so at the end still.
     pub(super) recovered_ms: Option<u64>,
     /// Views that the correct replicas passed.
     pub(super) view_changes: u64,

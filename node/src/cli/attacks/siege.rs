@@ -37,8 +37,11 @@ const AGREE_LIMIT: Duration = Duration::from_secs(30);
 /// How long load is driven before the attack begins.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// What throughput is looked at in.
+/// What answers are counted in.
 const BIN: Duration = Duration::from_millis(100);
+
+/// So many of them in a row are looked at together.
+const STRETCH: u8 = 5;
 
 /// The load: few keys, so that their values are compared, and all kinds of operations.
 const LOAD: [&str; 8] = ["--keys", "1000", "--reads", "20%", "--cas", "10%", "--deletes", "5%"];
@@ -204,16 +207,17 @@ fn measured(report: &Value) -> Measured {
 }
 
 /// The rows of the correct replicas.
-fn correct(status: &Value) -> impl Iterator<Item = &Value> + Clone {
+fn correct(status: &Value) -> impl Iterator<Item = &Value> {
     let rows = status["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
     rows.iter().filter(|row| row["id"] != ATTACKER)
 }
 
 fn do_agree(status: &Value) -> bool {
-    let mut rows = correct(status);
-    let Some(first) = rows.next().filter(|first| first["reachable"] == true) else { return false };
-    let is_same = |row: &Value| ["executed", "stable", "state_root"].iter().all(|key| row[key] == first[key]);
-    rows.clone().count() + 2 == usize::from(REPLICAS) && rows.all(|row| row["reachable"] == true && is_same(row))
+    let rows: Vec<&Value> = correct(status).collect();
+    let is_same = |pair: &[&Value]| ["executed", "stable", "state_root"].iter().all(|key| pair[0][key] == pair[1][key]);
+    rows.len() + 1 == usize::from(REPLICAS)
+        && rows.iter().all(|row| row["reachable"] == true)
+        && rows.windows(2).all(is_same)
 }
 
 fn highest_view(status: &Value) -> u64 {
@@ -230,7 +234,8 @@ fn read_history(path: &Path) -> anyhow::Result<Vec<Call>> {
     read(BufReader::new(opened).lines()).with_context(|| format!("{}", path.display()))
 }
 
-/// How long in all less than half of `usual` a second was answered, after the first answer; nothing if it was so at the end.
+/// The longest time in which less than half of `usual` a second was answered, after the first answer; nothing if it was so at
+/// the end. Looked at in stretches, since answers come in bursts.
 fn recovered_ms(calls: &[Call], usual: f64) -> Option<u64> {
     let ends: Vec<u64> = calls.iter().filter_map(|call| call.end_ns).collect();
     let (first, last) = (*ends.iter().min()?, *calls.iter().map(|call| &call.start_ns).chain(&ends).max()?);
@@ -243,9 +248,65 @@ fn recovered_ms(calls: &[Call], usual: f64) -> Option<u64> {
             *bin += 1;
         }
     }
-    let half = usual * BIN.as_secs_f64() / 2.0;
-    let is_low = |count: &u32| f64::from(*count) < half;
-    let low = answered.iter().filter(|count| is_low(count)).count() as u64;
-    let is_low_at_end = answered.iter().rev().take(5).all(is_low);
-    (!is_low_at_end).then_some(low * bin_ns / 1_000_000)
+    let half = usual * BIN.as_secs_f64() * f64::from(STRETCH) / 2.0;
+    let (mut longest, mut lasting) = (0_u64, 0_u64);
+    for stretch in answered.windows(STRETCH.into()) {
+        lasting = if f64::from(stretch.iter().sum::<u32>()) < half { lasting + 1 } else { 0 };
+        longest = longest.max(lasting);
+    }
+    (lasting == 0).then_some(longest * bin_ns / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A cluster whose replica 3 has something else.
+    fn status(key: &str, value: Value) -> Value {
+        let row = |id| json!({"id": id, "reachable": true, "executed": 9, "stable": 8, "state_root": "ab", "view": id, "evidence": [0]});
+        let mut rows: Vec<Value> = (0..REPLICAS).map(row).collect();
+        rows[3][key] = value;
+        json!({"replicas": rows})
+    }
+
+    #[test]
+    fn correct_replicas_agree_that_are_all_there_and_have_the_same() {
+        assert!(do_agree(&status("view", json!(7))));
+        for (key, value) in
+            [("reachable", json!(false)), ("executed", json!(8)), ("stable", json!(0)), ("state_root", json!("cd"))]
+        {
+            assert!(!do_agree(&status(key, value)), "{key}");
+        }
+        assert!(!do_agree(&json!({"replicas": []})));
+        // What the attacker says of itself does not matter.
+        let mut other = status("view", json!(7));
+        other["replicas"][usize::from(ATTACKER)]["state_root"] = json!("cd");
+        assert!(do_agree(&other));
+        assert_eq!(highest_view(&other), 7);
+        assert_eq!(accused(&status("evidence", json!([2, 0]))), [0, 2]);
+    }
+
+    /// So many answers in each tenth of a second.
+    fn recovered(answers: &[u32]) -> Option<u64> {
+        let bins = answers.iter().zip(0_u64..);
+        let lines = bins.flat_map(|(count, bin)| (0..*count).map(move |_| bin * 100_000_000));
+        let lines = lines.chain([answers.len() as u64 * 100_000_000]).map(|end| {
+            format!(
+                r#"{{"client":0,"number":1,"operation":"get","key":"k","start_ns":{end},"end_ns":{end},"outcome":"ok"}}"#
+            )
+        });
+        recovered_ms(&read(lines.map(Ok)).unwrap(), 100.0)
+    }
+
+    #[test]
+    fn the_longest_time_with_less_than_half_of_the_usual_is_told_unless_it_lasts() {
+        assert_eq!(recovered(&[10; 20]), Some(0));
+        assert_eq!(recovered(&[&[10; 8][..], &[0; 2], &[10; 8]].concat()), Some(0), "a burst came late");
+        let twice = [&[10; 8][..], &[0; 6], &[10; 8], &[0, 1, 2, 0, 0, 0, 0, 0, 0, 0], &[10; 8]].concat();
+        assert_eq!(recovered(&twice), Some(1_000));
+        assert_eq!(recovered(&[&[10; 8][..], &[1; 6]].concat()), None);
+        assert_eq!(recovered_ms(&[], 100.0), None);
+    }
 }
