@@ -20,6 +20,7 @@
 //! | `watch.rs` | `quorate kv watch` |
 //! | `standby.rs` | standbys, and members whose place they take |
 //! | `power.rs` | power that is cut, and disks that fail |
+//! | `power_checkpoints.rs` | the checkpoint store alone, whose power is cut |
 //! | `recovery.rs` | files that are damaged, and disks that are full |
 
 // `cfg(test)` tells the lints that all of it is test: functions that several tests share, too.
@@ -49,6 +50,8 @@ mod operations;
 mod partition;
 #[cfg(test)]
 mod power;
+#[cfg(test)]
+mod power_checkpoints;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]

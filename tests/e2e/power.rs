@@ -48,7 +48,7 @@ fn cluster() -> Option<Cluster> {
 }
 
 /// How many times, unless the environment says otherwise.
-fn cycles(default: u64) -> u64 {
+pub(crate) fn cycles(default: u64) -> u64 {
     std::env::var("QUORATE_CYCLES").ok().and_then(|cycles| cycles.parse().ok()).unwrap_or(default)
 }
 

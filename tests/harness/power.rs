@@ -19,8 +19,9 @@ mod tree;
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use fuser::BackgroundSession;
@@ -185,11 +186,40 @@ impl Shared {
     }
 }
 
+/// Ends a mount when the process that serves it is gone: one that is killed while it uses its own disk would wait for its own
+/// answer for ever.
+const GUARD: &str = r#"
+while grep -qs '^State:[[:space:]]*[DIRSTt]' "/proc/$1/status"; do sleep 1; done
+umount -f "$2" || umount -l "$2"
+"#;
+
+/// The process that does so.
+struct Guard(Child);
+
+impl Guard {
+    fn of(path: &Path) -> io::Result<Self> {
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "guard", &std::process::id().to_string()]).arg(path);
+        // Whoever ends the test and all that it started is to leave this one alone.
+        command.process_group(0);
+        // And whoever waits for the test's output to end is not to wait for it.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().map(Self)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// A disk on which power fails, mounted until it is dropped.
 pub struct PowerDisk {
     path: PathBuf,
     shared: Arc<Shared>,
     session: Option<BackgroundSession>,
+    _guard: Guard,
 }
 
 impl std::fmt::Debug for PowerDisk {
@@ -217,9 +247,9 @@ impl PowerDisk {
             draw: Draw::of(0),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        match mount::mount(path, &shared) {
-            Ok(session) => {
-                let disk = Self { path: path.to_owned(), shared, session: Some(session) };
+        match mount::mount(path, &shared).and_then(|session| Ok((session, Guard::of(path)?))) {
+            Ok((session, guard)) => {
+                let disk = Self { path: path.to_owned(), shared, session: Some(session), _guard: guard };
                 copy(&before, path).expect("a new disk takes all");
                 disk.shared.lock().tree.sync();
                 Some(disk)
