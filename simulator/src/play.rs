@@ -9,7 +9,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use quorate_protocol::number::Sequence;
+use quorate_protocol::number::{ReplicaId, Sequence};
 
 use crate::cluster::{Cluster, Failure, Trouble};
 use crate::history::Call;
@@ -95,7 +95,7 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
         Ok(Err(complaint)) => Some(complaint),
         Err(panic) => Some(Complaint::Panicked(reason(&*panic))),
     };
-    let failure = judge::excuse(&scenario.expect, failure).or_else(|| accused(&mut play.cluster));
+    let failure = judge::excuse(&scenario.expect, failure).or_else(|| accused(scenario, &mut play.cluster));
     let world = play.cluster.world();
     let account = failure.as_ref().map(ToString::to_string);
     let line = account.as_deref().and_then(|account| account.lines().next());
@@ -112,11 +112,17 @@ pub fn play(scenario: &Scenario, watch: Watch) -> Result<Outcome, ScenarioError>
     })
 }
 
-/// Whether the logs of all, attackers among them, put the blame on a correct replica.
-fn accused(cluster: &mut Cluster) -> Option<Complaint> {
+/// Whether the logs of all, attackers among them, put the blame on a correct replica. One whose disk lies is none: it may
+/// have forgotten what it said. (PROTOCOL §9)
+fn accused(scenario: &Scenario, cluster: &mut Cluster) -> Option<Complaint> {
+    let has_lying_disk = |replica: ReplicaId| {
+        let lie = Action::LieAboutSyncs(replica.value());
+        scenario.steps.iter().any(|step| step.action == lie)
+    };
     let all: Vec<usize> = (0..cluster.size()).collect();
     let findings = cluster.forensics(&all);
-    let proof = findings.proofs.iter().find(|proof| !cluster.world().may_be_accused(proof.accused()))?;
+    let is_innocent = |replica| !cluster.world().may_be_accused(replica) && !has_lying_disk(replica);
+    let proof = findings.proofs.iter().find(|proof| is_innocent(proof.accused()))?;
     Some(Complaint::Accused(format!("{proof:?}")))
 }
 
