@@ -128,13 +128,12 @@ fn survive_cuts(cycles: u64) {
 }
 
 #[test]
-#[ignore = "the store refuses to open after some torn writes of its journal: one cut in some hundreds"]
 fn a_checkpoint_is_whole_after_a_power_cut_or_not_there() {
     survive_cuts(200);
 }
 
 #[test]
-#[ignore = "takes minutes, and fails as the one above"]
+#[ignore = "takes minutes"]
 fn ten_thousand_power_cuts_of_the_checkpoint_store() {
     survive_cuts(cycles(10_000));
 }

@@ -25,6 +25,7 @@
 //! the highest. A crash leaves either the old state or the new one.
 
 mod folder;
+mod journal;
 mod reception;
 mod snapshot;
 mod staged;

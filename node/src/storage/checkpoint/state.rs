@@ -12,6 +12,7 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWri
 use quorate_protocol::state::{place_of, places_of};
 
 use super::folder::remove_folder;
+use super::journal;
 use super::{Change, Error, Latest, Map, store_error};
 
 /// Blocks kept in memory, in bytes.
@@ -52,6 +53,7 @@ impl std::fmt::Debug for State {
 
 impl State {
     pub(super) fn open(folder: PathBuf) -> Result<Self, Error> {
+        journal::mend(&folder)?;
         let (database, keyspace) = Self::open_database(&folder).map_err(|source| store_error(&folder, source))?;
         Ok(Self { keyspace, database, folder, obsolete: AtomicBool::new(false) })
     }
