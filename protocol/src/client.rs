@@ -138,6 +138,14 @@ pub enum ClientOutput {
     },
     /// Send to all replicas.
     SendAll(SignedRequest),
+    /// Show all but one, which is given the request itself, that it is under way: as a
+    /// [`ClientMessage::Copy`](crate::message::ClientMessage).
+    Copy {
+        /// Who gets the request.
+        except: ReplicaId,
+        /// The request.
+        request: SignedRequest,
+    },
     /// Ask all replicas that are reached to read from what they executed.
     Ask {
         /// Names the read in the answers.
@@ -291,6 +299,8 @@ pub struct Client {
     reads: BTreeMap<RequestNumber, PendingRead>,
     /// The number of the next of them.
     next_read: RequestNumber,
+    /// From when on a request is copied to those who do not get it.
+    copies_from: Time,
     links_down: MemberSet,
     tracking: PrimaryTracking,
     patience: Patience,
@@ -304,10 +314,12 @@ impl Client {
     /// A client that opens its session, at once unless it is to be late.
     pub fn new(options: ClientOptions, now: Now) -> Self {
         let ClientOptions { configuration, key, signer, opening, jitter_seed, opens_late } = options;
+        let mut patience = Patience::new(configuration.parameters(), jitter_seed);
+        let copies_from = now.monotonic.after(patience.until_copy());
         let mut client = Self {
             replies_needed: replies_needed(&configuration),
             tracking: PrimaryTracking::new(&configuration),
-            patience: Patience::new(configuration.parameters(), jitter_seed),
+            patience,
             configuration,
             key,
             signer,
@@ -318,6 +330,7 @@ impl Client {
             outstanding: BTreeMap::new(),
             reads: BTreeMap::new(),
             next_read: FIRST_NUMBER,
+            copies_from,
             links_down: MemberSet::EMPTY,
             outputs: VecDeque::new(),
             statistics: ClientStatistics::default(),

@@ -24,6 +24,8 @@ pub enum Input {
     },
     /// A client's request, from the client itself.
     Request(Verified<ParsedRequest>),
+    /// A copy of a client's request, from the client itself, who gave it to the primary. (PROTOCOL §6)
+    Copy(Verified<ParsedRequest>),
     /// Checking a message found a proof of misbehaviour.
     Misbehaviour(Box<Evidence>),
     /// A deadline passed. A wake-up without a deadline does no harm.

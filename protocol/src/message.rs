@@ -390,6 +390,8 @@ pub enum ClientMessage {
     /// A standby speaks as a peer does: the bytes of a frame that holds its [`Message::Status`], or a [`Message::Fetch`] of
     /// decided slots. (PROTOCOL §11)
     Standby(Blob),
+    /// A copy of a request that the primary was given, for a backup to see how long it waits there. (PROTOCOL §6)
+    Copy(SignedRequest),
 }
 
 /// What a replica says to a client.

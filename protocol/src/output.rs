@@ -233,6 +233,8 @@ pub enum Suspicion {
     Silence,
     /// The primary is not heard of.
     Crash,
+    /// It lets requests wait far longer than ordering them takes, and than others did.
+    Slowness,
     /// A member left the view alone and asks in vain for a higher one.
     Stranded,
     /// The new view did not begin in time.

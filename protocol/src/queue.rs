@@ -31,6 +31,17 @@ struct Waiting {
     is_proposed: bool,
     /// Whether it was passed on a second time in this view.
     is_repeated: bool,
+    /// What is seen by it, if it is a copy.
+    copy: Option<Copied>,
+}
+
+/// A copy of a request that its client gave to the primary of this view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Copied {
+    /// When it came.
+    pub(crate) arrived: Time,
+    /// When it was passed on, if the primary was given it once more.
+    pub(crate) passed_on: Option<Time>,
 }
 
 impl Amount {
@@ -53,6 +64,8 @@ pub(crate) struct Queue {
     unproposed_bytes: usize,
     /// All that wait, oldest first; those that left, or came again later, are skipped. Bound: as `unproposed`.
     by_arrival: VecDeque<(RequestId, Time)>,
+    /// Copies that were not passed on, oldest first; those that left, or were proposed, are skipped. Bound: as `unproposed`.
+    copies: VecDeque<RequestId>,
     /// Bound: as `waiting`.
     per_client: BTreeMap<PublicKey, Amount>,
     bytes: usize,
@@ -98,9 +111,59 @@ impl Queue {
         of_client.bytes += bytes;
         self.unproposed.push_back(id);
         self.by_arrival.push_back((id, arrived));
-        let earlier = self.waiting.insert(id, Waiting { request, arrived, is_proposed: false, is_repeated: false });
+        let waiting = Waiting { request, arrived, is_proposed: false, is_repeated: false, copy: None };
+        let earlier = self.waiting.insert(id, waiting);
         assert!(earlier.is_none(), "a request is taken in once");
         self.compact();
+    }
+
+    /// Takes in a copy of a request that is not there and fits.
+    pub(crate) fn push_copy(&mut self, request: ParsedRequest, arrived: Time) {
+        let id = request.request.id();
+        self.push(request, arrived);
+        self.copies.push_back(id);
+        if let Some(waiting) = self.waiting.get_mut(&id) {
+            waiting.copy = Some(Copied { arrived, passed_on: None });
+        }
+    }
+
+    /// When the copy came that waits longest of those that were not passed on.
+    pub(crate) fn oldest_copy(&mut self) -> Option<Time> {
+        while let Some(id) = self.copies.front() {
+            let held = self.held_copy(id);
+            if held.is_some() {
+                return held;
+            }
+            self.copies.pop_front();
+        }
+        None
+    }
+
+    fn held_copy(&self, id: &RequestId) -> Option<Time> {
+        let copy = self.waiting.get(id)?.copy.filter(|copy| copy.passed_on.is_none())?;
+        Some(copy.arrived)
+    }
+
+    /// The requests whose copies came up to `arrived`: they are passed on `now`.
+    pub(crate) fn release_copies(&mut self, arrived: Time, now: Time) -> Vec<SignedRequest> {
+        let mut released = Vec::new();
+        while self.oldest_copy().is_some_and(|at| at <= arrived) {
+            let Some(waiting) = self.copies.pop_front().and_then(|id| self.waiting.get_mut(&id)) else { continue };
+            waiting.copy = waiting.copy.map(|copy| Copied { passed_on: Some(now), ..copy });
+            released.push(waiting.request.signed.clone());
+        }
+        released
+    }
+
+    /// Nothing is seen by the copies that are here: they count as requests.
+    pub(crate) fn forget_copies(&mut self) {
+        self.copies.clear();
+        self.waiting.values_mut().for_each(|waiting| waiting.copy = None);
+    }
+
+    /// Takes what is seen by a copy, if there is one: its request was proposed.
+    pub(crate) fn take_copy(&mut self, id: &RequestId) -> Option<Copied> {
+        self.waiting.get_mut(id)?.copy.take()
     }
 
     /// Removes a request, if it is there: it executed, or never will. Gives when it arrived.
@@ -162,6 +225,7 @@ impl Queue {
             waiting.is_proposed = false;
             waiting.is_repeated = false;
         }
+        self.forget_copies();
         self.unproposed_bytes = self.bytes;
         self.unproposed_count = self.waiting.len();
         self.drop_departed();
@@ -220,6 +284,10 @@ impl Queue {
         let bound = 2 * self.waiting.len() + 64;
         if self.by_arrival.len() > bound {
             self.drop_departed();
+        }
+        if self.copies.len() > bound {
+            let waiting = &self.waiting;
+            self.copies.retain(|id| waiting.get(id).is_some_and(|waiting| waiting.copy.is_some()));
         }
         if self.unproposed.len() > bound {
             self.unproposed.retain(|id| self.waiting.get(id).is_some_and(|waiting| !waiting.is_proposed));

@@ -172,6 +172,13 @@ pub enum Event {
     LogHasRoom,
     /// What is staged could be read; its leaves stand before.
     StageReady(TransferLimits),
+    /// A copy of a client's request, checked with the keys of an epoch.
+    Copy {
+        /// The epoch whose keys were used.
+        epoch: Epoch,
+        /// The request.
+        request: SignedRequest,
+    },
 }
 
 /// Why a recording ends.

@@ -8,6 +8,7 @@ mod commit;
 mod epoch;
 mod execution;
 mod new_view;
+mod pace;
 mod participation;
 mod pre_prepare;
 mod prepare;
@@ -235,6 +236,8 @@ struct Suspecting {
     new_view_asked: Option<Time>,
     /// How long requests take from arrival to execution, smoothed.
     latency: Duration,
+    /// How fast this primary and others get requests ordered.
+    pace: pace::Pace,
     /// When the last input came: a long gap means that this replica itself was stopped.
     last_input: Time,
 }
@@ -551,6 +554,7 @@ impl Machine for Replica {
         match input {
             Input::Message { from, message } => self.on_message(from, message),
             Input::Request(request) => self.on_request(request),
+            Input::Copy(request) => self.on_copy(request),
             Input::Misbehaviour(evidence) => self.on_misbehaviour(*evidence),
             Input::Wake => {}
             Input::Durable(number) => self.on_durable(number),
@@ -588,6 +592,9 @@ impl Replica {
         if self.timers.is_due(Timer::Suspicion, now) {
             self.suspect_if_due();
         }
+        if self.timers.is_due(Timer::Copies, now) {
+            self.pass_on_copies();
+        }
         if self.timers.is_due(Timer::NewView, now) {
             self.suspect_if_new_view_is_late();
         }
@@ -605,10 +612,12 @@ impl Replica {
         let suspicion = self.suspicion_due();
         let new_view = self.new_view_due();
         let fetch = self.fetch_due();
+        let copies = self.copies_due();
         self.timers.set(Timer::Status, Some(status));
         self.timers.set(Timer::Suspicion, suspicion);
         self.timers.set(Timer::NewView, new_view);
         self.timers.set(Timer::Fetch, fetch);
+        self.timers.set(Timer::Copies, copies);
     }
 }
 

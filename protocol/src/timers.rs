@@ -13,11 +13,13 @@ pub(crate) enum Timer {
     NewView,
     /// What was asked of a peer did not come.
     Fetch,
+    /// A copy of a request waited for so long that the primary may lack it.
+    Copies,
 }
 
 /// When each deadline passes, if it is set.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Timers([Option<Time>; 4]);
+pub(crate) struct Timers([Option<Time>; 5]);
 
 impl Timers {
     pub(crate) fn set(&mut self, timer: Timer, at: Option<Time>) {

@@ -24,6 +24,8 @@ mod new_view;
 mod normal_case;
 #[path = "paper/omission.rs"]
 mod omission;
+#[path = "paper/pace.rs"]
+mod pace;
 #[path = "paper/proposing.rs"]
 mod proposing;
 #[path = "paper/recovery.rs"]

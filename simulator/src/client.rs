@@ -6,11 +6,10 @@ use std::sync::Arc;
 use quorate_crypto::PublicKey;
 use quorate_protocol::Now;
 use quorate_protocol::application::Reading;
-use quorate_protocol::batch::SignedRequest;
 use quorate_protocol::client::{ClientError, ClientInput, ClientOptions, ClientOutput};
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::message::ReplicaMessage;
+use quorate_protocol::message::{ClientMessage, ReplicaMessage};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
 use quorate_protocol::time::{Time, WallTime};
 
@@ -50,7 +49,7 @@ pub struct Answer {
 pub(crate) struct Sending {
     /// One replica, or all.
     pub(crate) to: Option<ReplicaId>,
-    pub(crate) request: SignedRequest,
+    pub(crate) message: ClientMessage,
 }
 
 /// What a client did after an input.
@@ -64,11 +63,19 @@ pub(crate) struct Done {
     pub(crate) wake_at: Option<Time>,
 }
 
+impl Done {
+    fn send(&mut self, to: Option<ReplicaId>, message: ClientMessage) {
+        self.sendings.push(Sending { to, message });
+    }
+}
+
 /// A client.
 #[derive(Debug)]
 pub(crate) struct Client {
     index: usize,
     key: PublicKey,
+    /// How many replicas there are.
+    replicas: usize,
     machine: quorate_protocol::client::Client,
     calls_made: u64,
     /// Calls without an answer, and when they were made.
@@ -88,7 +95,7 @@ impl Client {
         configuration: &Arc<Configuration>,
         jitter_seed: u64,
     ) -> Self {
-        let configuration = Arc::clone(configuration);
+        let (configuration, replicas) = (Arc::clone(configuration), configuration.size());
         let opening = RequestNumber::new(1);
         let options = ClientOptions { configuration, key, signer, opening, jitter_seed, opens_late: false };
         let now = Now { monotonic: Time::ZERO, wall: WallTime::ZERO };
@@ -96,6 +103,7 @@ impl Client {
         Self {
             index,
             key,
+            replicas,
             machine,
             calls_made: 0,
             since: BTreeMap::new(),
@@ -181,8 +189,13 @@ impl Client {
         let mut done = Done::default();
         while let Some(output) = self.machine.poll_output() {
             match output {
-                ClientOutput::Send { to, request } => done.sendings.push(Sending { to: Some(to), request }),
-                ClientOutput::SendAll(request) => done.sendings.push(Sending { to: None, request }),
+                ClientOutput::Send { to, request } => done.send(Some(to), ClientMessage::Request(request)),
+                ClientOutput::SendAll(request) => done.send(None, ClientMessage::Request(request)),
+                ClientOutput::Copy { except, request } => {
+                    for to in ReplicaId::all(self.replicas).filter(|to| *to != except) {
+                        done.send(Some(to), ClientMessage::Copy(request.clone()));
+                    }
+                }
                 ClientOutput::Completed { ticket, sequence, index, results, .. } => {
                     let executed = Executed { sequence, index: Some(index), results: results.into_vec() };
                     done.answered.push(self.finish(ticket, now, Ok(executed)));

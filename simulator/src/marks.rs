@@ -30,6 +30,7 @@ marks! {
     SuspectedByProof "suspected-by-proof" "A replica suspected the primary on a proof."
     SuspectedByDeadline "suspected-by-deadline" "A replica suspected the primary since a request waited too long."
     SuspectedBySilence "suspected-by-silence" "A replica suspected the primary since it proposed nothing."
+    SuspectedBySlowness "suspected-by-slowness" "A replica suspected the primary since it let requests wait for too long."
     SuspectedByCrash "suspected-by-crash" "A replica suspected the primary since it heard nothing of it."
     LeftStranded "left-stranded" "A replica left its view for a member that was stranded in a higher one."
     LeftLateNewView "left-late-new-view" "A replica asked for the next view since the new view came too late."

@@ -300,6 +300,7 @@ impl Spotter {
                 Suspicion::Proof => self.reach(Mark::SuspectedByProof),
                 Suspicion::Deadline => self.reach(Mark::SuspectedByDeadline),
                 Suspicion::Silence => self.reach(Mark::SuspectedBySilence),
+                Suspicion::Slowness => self.reach(Mark::SuspectedBySlowness),
                 Suspicion::Crash => self.reach(Mark::SuspectedByCrash),
                 _ => {}
             },

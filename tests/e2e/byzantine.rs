@@ -110,6 +110,11 @@ fn a_primary_that_equivocates_is_replaced() {
 }
 
 #[test]
+fn a_primary_that_takes_its_time_is_replaced() {
+    survive("slow", is_replaced);
+}
+
+#[test]
 fn a_primary_that_equivocates_to_one_and_the_same_backup_is_replaced_and_convicted() {
     let cluster =
         survive("equivocate,conflicting-votes", |cluster| is_replaced(cluster) && !proofs(cluster).is_empty());

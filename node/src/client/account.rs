@@ -46,6 +46,11 @@ pub struct Account {
     pub requests_executed: u64,
     /// Views that it asked for since it was started.
     pub view_changes: u64,
+    /// How long requests wait for the primary's proposal, in milliseconds, as a backup sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<f64>,
+    /// How long slots take from their proposal to their execution, in milliseconds, as a backup sees.
+    pub ordering_ms: f64,
     /// Whether its disk is full.
     pub disk_full: bool,
     /// Its links to the other replicas.

@@ -350,6 +350,10 @@ impl Driver {
             ClientOutput::SendAll(request) => {
                 self.send_attached(client, all, &ClientMessage::Request(request));
             }
+            ClientOutput::Copy { except, request } => {
+                let others = all.filter(|replica| *replica != except);
+                self.send_attached(client, others, &ClientMessage::Copy(request));
+            }
             ClientOutput::Ask { number, operation } => {
                 let message = ClientMessage::Read { client: self.clients[client].public_key, number, operation };
                 self.send_attached(client, all, &message);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use quorate_crypto::{PublicKey, Signature, verify};
 use quorate_protocol::Input;
 use quorate_protocol::application::Reading;
-use quorate_protocol::batch::RequestId;
+use quorate_protocol::batch::{RequestId, SignedRequest};
 use quorate_protocol::codec::{Blob, Encode};
 use quorate_protocol::message::{
     ClientMessage, ENTRY_KEY_BYTES_MAX, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame,
@@ -99,6 +99,11 @@ impl Clients {
 
     pub(super) fn count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// Takes in a request that is to be checked.
+    fn take(&mut self, connection: ConnectionId, request: SignedRequest, is_copy: bool, permit: Permit) {
+        self.unchecked.push(Received { connection, request, is_copy, _permit: permit });
     }
 
     /// Sends a reply to wherever its client is connected.
@@ -264,14 +269,13 @@ impl Host {
                     self.clients.close(connection, CODE_MALFORMED, text);
                 }
             }
-            ClientMessage::Request(request) if self.others.are_doors() => {
+            ClientMessage::Request(request) | ClientMessage::Copy(request) if self.others.are_doors() => {
                 if let Some(RequestId { client, number, .. }) = request.claimed_id() {
                     self.refuse(connection, client, number, "a standby has nothing ordered: ask a member".to_owned());
                 }
             }
-            ClientMessage::Request(request) => {
-                self.clients.unchecked.push(Received { connection, request, _permit: permit });
-            }
+            ClientMessage::Request(request) => self.clients.take(connection, request, false, permit),
+            ClientMessage::Copy(request) => self.clients.take(connection, request, true, permit),
             ClientMessage::Status => {
                 let report = self.report();
                 self.clients.answer(connection, &ReplicaMessage::Status(report.into()));
@@ -395,11 +399,11 @@ impl Host {
     }
 
     fn take_checked_requests(&mut self, checked: Vec<CheckedRequest>) -> anyhow::Result<()> {
-        for CheckedRequest { connection, id, outcome } in checked {
+        for CheckedRequest { connection, id, is_copy, outcome } in checked {
             match outcome {
                 Ok(request) if self.clients.serves(connection, &request.request.client) => {
                     self.counters.requests_received += 1;
-                    self.handle(Input::Request(request))?;
+                    self.handle(if is_copy { Input::Copy(request) } else { Input::Request(request) })?;
                 }
                 Ok(request) => {
                     let RequestId { client, number, .. } = request.request.id();
@@ -437,7 +441,6 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use quorate_crypto::SigningKey;
-    use quorate_protocol::batch::SignedRequest;
     use quorate_protocol::codec::Blob;
     use quorate_protocol::configuration::ClusterId;
     use tokio::sync::mpsc;
@@ -462,7 +465,7 @@ mod tests {
 
     fn received(connection: ConnectionId) -> Received {
         let request = SignedRequest { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) };
-        Received { connection, request, _permit: Permit::of_a_test() }
+        Received { connection, request, is_copy: false, _permit: Permit::of_a_test() }
     }
 
     #[tokio::test]

@@ -107,6 +107,12 @@ pub struct Report {
     pub invalid_from_clients: u64,
     /// Messages of peers that came too late to matter.
     pub unwanted: u64,
+    /// How long requests wait for the primary's proposal, in milliseconds, as a backup sees by copies of some; none until it
+    /// has seen enough of them in this view.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<f64>,
+    /// How long slots take from their proposal to their execution, in milliseconds, as a backup sees.
+    pub ordering_ms: f64,
     /// Whether the disk is full.
     pub disk_full: bool,
     /// Its links to the other replicas.
@@ -115,6 +121,10 @@ pub struct Report {
     pub evidence: Vec<u8>,
     /// Why messages were not acted on, and how often.
     pub refusals: BTreeMap<String, u64>,
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 impl Host {
@@ -136,6 +146,7 @@ impl Host {
             Mode::ViewChange { to } => format!("view change to {to}"),
         };
         let counters = &self.counters;
+        let (wait, ordering) = machine.pace();
         Report {
             id: machine.id().value(),
             role: match machine.not_voting() {
@@ -163,6 +174,8 @@ impl Host {
             invalid_from_peers: counters.invalid_from_peers,
             invalid_from_clients: counters.invalid_from_clients,
             unwanted: counters.unwanted,
+            wait_ms: wait.map(milliseconds),
+            ordering_ms: milliseconds(ordering),
             disk_full: counters.is_disk_full,
             links: self.links(),
             evidence: self.evidence.accused().map(ReplicaId::value).collect(),

@@ -38,6 +38,8 @@ pub(super) type CheckedMessage = Result<Verified<Payload>, Invalid>;
 pub(super) struct Received {
     pub(super) connection: ConnectionId,
     pub(super) request: SignedRequest,
+    /// Whether it is a copy: the primary was given the request.
+    pub(super) is_copy: bool,
     /// Its share of the client's budget.
     pub(super) _permit: Permit,
 }
@@ -48,6 +50,7 @@ pub(super) struct CheckedRequest {
     pub(super) connection: ConnectionId,
     /// What its bytes claim; none if they claim nothing.
     pub(super) id: Option<RequestId>,
+    pub(super) is_copy: bool,
     pub(super) outcome: Result<Verified<ParsedRequest>, Invalid>,
 }
 
@@ -129,11 +132,11 @@ pub(super) fn check_requests(
 ) -> Vec<CheckedRequest> {
     let (origins, requests): (Vec<_>, Vec<_>) = received
         .into_iter()
-        .map(|Received { connection, request, .. }| ((connection, request.claimed_id()), request))
+        .map(|Received { connection, request, is_copy, .. }| ((connection, request.claimed_id(), is_copy), request))
         .unzip();
     let outcomes = verify_requests(requests, configuration, rule);
     let checked = origins.into_iter().zip(outcomes);
-    checked.map(|((connection, id), outcome)| CheckedRequest { connection, id, outcome }).collect()
+    checked.map(|((connection, id, is_copy), outcome)| CheckedRequest { connection, id, is_copy, outcome }).collect()
 }
 
 impl Pool {

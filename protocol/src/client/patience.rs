@@ -12,6 +12,9 @@ use crate::configuration::Parameters;
 /// What a window of requests in flight counts for at most: as much as a session may have.
 const IN_FLIGHT_MAX: u64 = 64;
 
+/// How far copies of requests lie apart, on average. Each costs every replica the check of a signature.
+const COPY_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The adaptive time-out with its jitter.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {
@@ -68,6 +71,11 @@ impl Patience {
         let doubled = nanoseconds(self.timeout()).saturating_mul(1_u64.checked_shl(retries).unwrap_or(u64::MAX));
         let wait = doubled.min(self.cap);
         Duration::from_nanos(wait - self.below(wait / 4))
+    }
+
+    /// How long it takes until a request is copied to all: a second, half of it more or less at random.
+    pub(super) fn until_copy(&mut self) -> Duration {
+        COPY_INTERVAL / 2 + Duration::from_nanos(self.below(nanoseconds(COPY_INTERVAL)))
     }
 
     /// How long to stay away when asked to for `asked`: at least that, and up to a quarter longer at random.

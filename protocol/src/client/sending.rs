@@ -2,6 +2,8 @@
 //!
 //! Each request that is on its way has been given to the *target*: the believed primary, or while the link to that one is
 //! down the next replica in order, which passes requests on and is the next primary. After a time-out it goes to all.
+//! About once a second one is copied to the others at once: nobody but the client knows which, so that a primary cannot be
+//! fast where it is watched and slow elsewhere. (PROTOCOL §6)
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
@@ -69,6 +71,10 @@ impl Client {
         let signed = self.sign(session, number, operations);
         let mut sending = Sending::new(signed, now, now.after(self.patience.wait(0)));
         hand(&mut self.outputs, &mut sending, target);
+        if self.copies_from <= now {
+            self.outputs.push_back(ClientOutput::Copy { except: target, request: sending.signed.clone() });
+            self.copies_from = now.after(self.patience.until_copy());
+        }
         self.outstanding.insert(number, Outstanding { ticket, submitted_at, operations_count, sending });
     }
 

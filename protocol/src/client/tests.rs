@@ -184,6 +184,7 @@ fn sent(outputs: &[ClientOutput]) -> Vec<(Option<ReplicaId>, u64)> {
         ClientOutput::SendAll(request) => Some((None, parsed(request).number.value())),
         ClientOutput::Completed { .. }
         | ClientOutput::Failed { .. }
+        | ClientOutput::Copy { .. }
         | ClientOutput::Ask { .. }
         | ClientOutput::Read { .. } => None,
     };
@@ -195,6 +196,7 @@ fn completed(outputs: &[ClientOutput]) -> Vec<Ticket> {
         ClientOutput::Completed { ticket, .. } => Some(*ticket),
         ClientOutput::Send { .. }
         | ClientOutput::SendAll(_)
+        | ClientOutput::Copy { .. }
         | ClientOutput::Failed { .. }
         | ClientOutput::Ask { .. }
         | ClientOutput::Read { .. } => None,

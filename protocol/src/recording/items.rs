@@ -51,6 +51,7 @@ pub fn input<E>(
             Event::Message { from: *from, epoch: message.epoch(), message: to_message(message) }
         }
         Input::Request(request) => Event::Request { epoch: request.epoch(), request: request.signed.clone() },
+        Input::Copy(request) => Event::Copy { epoch: request.epoch(), request: request.signed.clone() },
         Input::Misbehaviour(evidence) => Event::Misbehaviour((**evidence).clone()),
         Input::Wake => Event::Wake,
         Input::Durable(number) => Event::Durable(*number),

@@ -10,6 +10,7 @@ use quorate_crypto::Digest;
 
 use super::{Clocks, Digests, End, Event, Item, Role};
 use crate::application::Results;
+use crate::batch::{ParsedRequest, SignedRequest};
 use crate::codec::{Blob, CodecError};
 use crate::configuration::Configuration;
 use crate::input::{Input, StageReady};
@@ -19,7 +20,7 @@ use crate::record::Recovered;
 use crate::replica::{DurableCheckpoint, Start};
 use crate::statement::Signer;
 use crate::time::Now;
-use crate::verify::{Invalid, Verifier, verify, verify_requests};
+use crate::verify::{Invalid, Verified, Verifier, verify, verify_requests};
 
 /// Epochs whose configurations are kept: what was checked in one is handled in it, or soon after.
 const EPOCHS_MAX: usize = 64;
@@ -178,6 +179,15 @@ impl RecordedStart {
     }
 }
 
+/// A client's request, its signature checked.
+fn check(
+    request: SignedRequest,
+    configuration: &Configuration,
+    verifier: &mut dyn Verifier,
+) -> Result<Verified<ParsedRequest>, Invalid> {
+    verify_requests(vec![request], configuration, verifier).pop().expect("one for one")
+}
+
 impl RecordedInput {
     /// The input, with all signatures in it checked again.
     ///
@@ -189,10 +199,8 @@ impl RecordedInput {
             Event::Message { from, epoch, message } => {
                 Input::Message { from, message: verify(message, from, configurations.of(epoch)?, verifier)? }
             }
-            Event::Request { epoch, request } => {
-                let checked = verify_requests(vec![request], configurations.of(epoch)?, verifier).pop();
-                Input::Request(checked.expect("one for one")?)
-            }
+            Event::Request { epoch, request } => Input::Request(check(request, configurations.of(epoch)?, verifier)?),
+            Event::Copy { epoch, request } => Input::Copy(check(request, configurations.of(epoch)?, verifier)?),
             Event::Misbehaviour(evidence) => {
                 if !evidence.is_proof(configurations.of(evidence.epoch())?, verifier) {
                     return Err(Rejected::Evidence);

@@ -50,6 +50,7 @@ impl Replica {
     fn enter_epoch(&mut self, certificate: StableCertificate) {
         let membership = self.execution.membership.clone();
         let (epoch, began) = (membership.epoch(), membership.began());
+        let before = self.primary();
         self.configuration = Arc::new(self.configuration.in_epoch(epoch, began));
         self.log.begin_epoch(certificate.clone(), self.execution.executed);
         self.settle_reads();
@@ -59,7 +60,7 @@ impl Replica {
         self.outbox.append(Record::Epoch(membership, certificate));
         self.outbox.push(Output::Notice(Notice::EpochEntered { epoch, began }));
         self.take_standing();
-        self.note_view_entered();
+        self.note_view_entered(before);
         self.suspicion.attempts = 0;
         self.pass_on_queue();
         self.hurry_status();

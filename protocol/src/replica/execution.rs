@@ -85,6 +85,7 @@ impl Replica {
         let (expected, effects) =
             self.execution.in_execution.pop_front().expect("results come only for what was issued");
         assert!(sequence == expected, "slots execute in order");
+        self.suspicion.pace.note_executed(sequence, self.now.monotonic);
         let mut results = results.into_iter();
         for effect in effects {
             self.apply(sequence, effect, &mut results);

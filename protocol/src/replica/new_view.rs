@@ -217,6 +217,7 @@ impl Replica {
         } else {
             self.view_changes.entered_record = self.outbox.append(record);
         }
+        let before = self.primary();
         self.view = view;
         self.mode = Mode::Normal;
         self.view_changes.own = None;
@@ -225,7 +226,7 @@ impl Replica {
         self.view_changes.incomplete.iter_mut().for_each(|incomplete| {
             *incomplete = incomplete.take().filter(|incomplete| incomplete.new_view.content.view > view);
         });
-        self.note_view_entered();
+        self.note_view_entered(before);
         self.outbox.push(Output::Notice(Notice::ViewEntered { view }));
         if let Some(stable) = conclusion.stable {
             self.take_stable(stable);

@@ -38,7 +38,9 @@ impl Replica {
         let counted = self.log.slot(sequence).and_then(|slot| slot.prepares.of(vote.voter));
         let is_first = counted.is_some_and(|counted| counted.statement == vote.statement);
         if is_first && self.mode == Mode::Normal {
+            self.note_pace_of_proposal(sequence, &batch);
             self.accept(vote.statement, batch);
+            self.suspect_if_slow();
         }
         // The slot may have been decided before its batch came.
         self.try_execute();

@@ -211,6 +211,7 @@ impl Replica {
             },
             view_changes: ViewChanges::none(members),
             suspicion: Suspecting {
+                pace: super::pace::Pace::new(members),
                 since: now.monotonic,
                 of_primary: None,
                 attempts: 0,

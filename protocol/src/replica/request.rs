@@ -11,6 +11,7 @@ use crate::queue::{Amount, BYTES_MAX};
 use crate::refusal::Refusal;
 use crate::sessions::Lookup;
 use crate::statement::Prepare;
+use crate::time::Time;
 use crate::verify::Verified;
 
 /// A batch that is not full leaves while fewer than so many others are in flight, and only once it holds as many requests
@@ -54,6 +55,34 @@ impl Replica {
         let signed = request.signed.clone();
         self.queue.push(request, self.now.monotonic);
         self.pass_on(signed);
+    }
+
+    /// A copy of a request that the client gave to the primary: a backup sees how long that lets it wait, and keeps quiet
+    /// about it as long as the primary may not lack it, or a primary would be told which requests are watched. (PROTOCOL §6)
+    pub(super) fn on_copy(&mut self, verified: Verified<ParsedRequest>) {
+        if verified.epoch() != self.configuration.epoch() {
+            return self.refuse(Refusal::Epoch);
+        }
+        if self.is_primary() || self.mode != Mode::Normal {
+            return self.take_request(verified.into_content());
+        }
+        match self.refuse_request(&verified, self.share()) {
+            Some(refusal) => self.refuse(refusal),
+            None => self.queue.push_copy(verified.into_content(), self.now.monotonic),
+        }
+    }
+
+    /// When a copy waited so long that the primary may lack the request.
+    pub(super) fn copies_due(&mut self) -> Option<Time> {
+        let arrived = self.queue.oldest_copy()?;
+        Some(arrived.after(self.held_for()))
+    }
+
+    /// Passes on the requests of which copies came, and which the primary may lack.
+    pub(super) fn pass_on_copies(&mut self) {
+        let now = self.now.monotonic;
+        let requests = self.queue.release_copies(now.before(self.held_for()), now);
+        self.pass_on_all(requests);
     }
 
     /// As a backup, passes a request on to the primary, and expects it to execute from its arrival on. (PROTOCOL §4.6)

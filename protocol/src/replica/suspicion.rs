@@ -1,4 +1,4 @@
-//! Suspecting the primary: proof, deadline, silence, crash. (PROTOCOL §6)
+//! Suspecting the primary: proof, deadline, silence, slowness, crash. (PROTOCOL §6)
 //!
 //! A suspicion is said first and goes as it came; only a weak quorum of those who suspect leaves the view, or gives up the
 //! one that is late. A replica that left alone could not come back, and the others would lack its vote for as long as they
@@ -75,7 +75,8 @@ impl Replica {
         doubled.map_or(cap, |doubled| doubled.min(cap))
     }
 
-    /// How long a request may wait: a multiple of the latency achieved, within the configured bounds.
+    /// How long a request may wait: a multiple of the latency achieved, within the configured bounds. What a primary adds to
+    /// it beyond what is tolerated counts for nothing, or one that slows down little by little would win ever more time.
     fn ordering_deadline(&self) -> Duration {
         let adapted = self.suspicion.latency.saturating_mul(DEADLINE_FACTOR);
         self.backed_off(adapted.max(self.parameters().ordering_deadline() * DEADLINE_FLOOR_FACTOR))
@@ -179,6 +180,9 @@ impl Replica {
         if self.deadline_due().is_some_and(|due| due <= now) {
             return Some(Suspicion::Deadline);
         }
+        if self.is_primary_slow() {
+            return Some(Suspicion::Slowness);
+        }
         self.stranded_due().is_some_and(|due| due <= now).then_some(Suspicion::Stranded)
     }
 
@@ -197,8 +201,9 @@ impl Replica {
         }
     }
 
-    /// A view was entered: what is expected is expected from now on.
-    pub(super) fn note_view_entered(&mut self) {
+    /// A view was entered, from one with that primary: what is expected is expected from now on.
+    pub(super) fn note_view_entered(&mut self, from: ReplicaId) {
+        self.suspicion.pace.note_end_of(from, self.now.monotonic);
         self.suspicion.since = self.now.monotonic;
         self.suspicion.last_proposal = self.now.monotonic;
         self.suspicion.new_view_since = None;
@@ -210,7 +215,7 @@ impl Replica {
 
     /// A request that arrived then was executed. If none was expected longer, the bounds return to their base.
     pub(super) fn note_progress(&mut self, arrived: Time, is_oldest: bool) {
-        let latency = self.now.monotonic.since(arrived);
+        let latency = self.now.monotonic.since(arrived).min(self.latency_max());
         let smoothed = self.suspicion.latency * (LATENCY_SMOOTHING - 1) + latency;
         self.suspicion.latency = smoothed / LATENCY_SMOOTHING;
         if is_oldest && self.mode == Mode::Normal {
@@ -226,6 +231,7 @@ impl Replica {
         if pause >= self.parameters().heartbeat() * 2 {
             self.suspicion.since = now;
             self.suspicion.last_proposal = now;
+            self.queue.forget_copies();
             self.suspicion.new_view_since = self.suspicion.new_view_since.map(|_| now);
         }
     }

@@ -122,7 +122,7 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
             },
         ),
         event("input-message", Event::Message { from, epoch: Epoch::ZERO, message }),
-        event("input-request", Event::Request { epoch: Epoch::ZERO, request }),
+        event("input-request", Event::Request { epoch: Epoch::ZERO, request: request.clone() }),
         event("input-misbehaviour", Event::Misbehaviour(evidence)),
         event("input-wake", Event::Wake),
         event("input-durable", Event::Durable(number)),
@@ -134,6 +134,7 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
         event("input-log-full", Event::LogFull),
         event("input-log-has-room", Event::LogHasRoom),
         event("input-stage-ready", Event::StageReady(TransferLimits { unchecked_bytes_max: 9, bytes_per_second: 20 })),
+        event("input-copy", Event::Copy { epoch: Epoch::ZERO, request }),
         ("leaves", Item::Leaves(List::new(vec![digest(1), digest(2)]).expect("two"))),
         ("end", Item::End { outputs: outputs(), reason: End::Stopped }),
     ]
@@ -149,7 +150,7 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
     let limits = TransferLimits { unchecked_bytes_max: 1 << 30, bytes_per_second: 20 << 20 };
     let leaves = (0..8192_u32).map(|number| digest(number.to_le_bytes()[0])).collect();
     vec![
-        Input::Request(request.expect("a client's own")),
+        Input::Request(request.clone().expect("a client's own")),
         Input::Misbehaviour(evidence.into()),
         Input::Wake,
         Input::Durable(RecordNumber::new(9)),
@@ -161,6 +162,7 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
         Input::StateInstalled { sequence },
         Input::LogFull,
         Input::LogHasRoom,
+        Input::Copy(request.expect("a client's own")),
     ]
 }
 
@@ -231,6 +233,7 @@ pub(crate) fn client_messages() -> Vec<(&'static str, ClientMessage)> {
     vec![
         ("attach", ClientMessage::Attach { client: client(1), signature: Signature::from_bytes([7; 64]) }),
         ("request", ClientMessage::Request(group.request(client(1), session(), 2, "set a 1"))),
+        ("copy", ClientMessage::Copy(group.request(client(1), session(), 2, "set a 1"))),
         ("status", ClientMessage::Status),
         ("prove", ClientMessage::Prove { number: RequestNumber::new(9), query: Blob::from(&b"a"[..]) }),
         (
@@ -533,7 +536,8 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn client_message(&mut self) -> ClientMessage {
-        match self.below(8) {
+        match self.below(9) {
+            7 => ClientMessage::Copy(self.request()),
             6 => ClientMessage::Standby(self.blob()),
             0 => ClientMessage::Attach { client: self.key(), signature: self.signature() },
             1 => ClientMessage::Request(self.request()),

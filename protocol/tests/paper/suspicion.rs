@@ -147,7 +147,7 @@ fn a_member_that_is_stranded_in_a_higher_view_is_fetched_by_a_view_change() {
     assert_eq!(suspected(&backup.pass_with_primary_alive(3999)), [], "it began anew");
     assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Stranded)]);
     // From the entry into a view on, it counts again: a liar changes views no more often.
-    enter(&mut backup, 2);
+    backup.enter(2);
     backup.hear(3, Message::Status(Status { view: view(9), entered: false, ..idle_status(0) }));
     assert_eq!(suspected(&backup.pass_with_primary_alive(3999)), []);
     assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(2, Suspicion::Stranded)]);
@@ -207,24 +207,10 @@ fn the_deadline_counts_from_the_entry_into_the_view() {
     let group = backup.group.clone();
     backup.ask(group.opening(client(0), 1));
     backup.pass_with_primary_alive(400);
-    enter(&mut backup, 1);
+    backup.enter(1);
     // One view change without progress: all bounds are doubled.
     assert_eq!(suspected(&backup.pass_with_primary_alive(999)), []);
     assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(1, Suspicion::Silence)]);
-}
-
-/// Enters view `to`, in which somebody else is primary, by the view changes of three others and the primary's new view.
-fn enter(subject: &mut Subject, to: u64) {
-    let group = subject.group.clone();
-    let primary = group.0.primary(view(to)).value();
-    let others: Vec<u8> = (0..4).filter(|id| *id != subject.id).collect();
-    let view_changes: Vec<_> = others.iter().map(|id| (*id, group.empty_view_change(*id, to))).collect();
-    let named: Vec<_> = view_changes.iter().map(|(id, signed)| (*id, signed)).collect();
-    let new_view = group.new_view(primary, to, &named, &[]);
-    subject.hear_all(view_changes.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone()))));
-    subject.hear(primary, Message::NewView(new_view));
-    subject.settle();
-    assert_eq!(subject.replica.view(), view(to));
 }
 
 /// "All bounds double with each view change in a row without progress, up to a cap of seconds, and return to their base
@@ -232,7 +218,7 @@ fn enter(subject: &mut Subject, to: u64) {
 #[test]
 fn entering_a_view_with_nothing_expected_returns_the_bounds_to_their_base() {
     let mut backup = Subject::of_four(2);
-    enter(&mut backup, 1);
+    backup.enter(1);
     assert_eq!(suspected(&backup.pass(299)), []);
     assert_eq!(suspected(&backup.pass(1)), [(1, Suspicion::Crash)]);
 }
@@ -245,7 +231,7 @@ fn bounds_double_with_each_view_change_up_to_the_cap() {
     backup.ask(group.opening(client(0), 1));
     // The crash bound is 300 ms, the cap 2 s.
     for (to, bound_ms) in [(1, 600), (2, 1200), (4, 2000), (5, 2000), (6, 2000)] {
-        enter(&mut backup, to);
+        backup.enter(to);
         assert_eq!(suspected(&backup.pass(bound_ms - 1)), [], "view {to}");
         assert_eq!(suspected(&backup.pass(1)), [(to, Suspicion::Crash)], "view {to}");
     }
@@ -260,7 +246,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
         backup.ask(group.opening(client(index), 1));
         backup.pass_with_primary_alive(100);
     }
-    enter(&mut backup, 1);
+    backup.enter(1);
     backup.decide(1, 1, &group.batch(1));
     backup.settle();
     assert_eq!(suspected(&backup.pass(599)), [], "another request's execution is no progress");
@@ -269,7 +255,7 @@ fn executing_the_request_expected_longest_returns_the_bounds_to_their_base() {
         other.ask(group.opening(client(index), 1));
         other.pass_with_primary_alive(100);
     }
-    enter(&mut other, 1);
+    other.enter(1);
     other.decide(1, 1, &group.batch(0));
     other.settle();
     assert_eq!(suspected(&other.pass(300)), [(1, Suspicion::Crash)]);
@@ -302,6 +288,7 @@ fn the_deadline_grows_with_the_latency_achieved() {
     for sequence in 1..=3 {
         let index = u8::try_from(sequence).expect("small");
         backup.ask(group.opening(client(index), 1));
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(index)));
         backup.pass_with_primary_alive(400);
         backup.decide(0, sequence, &group.batch(index));
         backup.settle();

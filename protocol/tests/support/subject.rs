@@ -215,6 +215,12 @@ impl Subject {
         self.step(Input::Request(request))
     }
 
+    /// A client shows what it asks the primary for.
+    pub(crate) fn show(&mut self, request: SignedRequest) -> Vec<Output> {
+        let request = self.group.verified(request);
+        self.step(Input::Copy(request))
+    }
+
     /// All that was appended becomes durable.
     pub(crate) fn sync(&mut self) -> Vec<Output> {
         let last = self.records.last().map_or(RecordNumber::ZERO, |(number, _)| *number);
@@ -257,6 +263,20 @@ impl Subject {
         let mut outputs = self.hear(other, Message::Status(suspects));
         outputs.extend(self.pass(300));
         outputs
+    }
+
+    /// Enters view `to`, in which somebody else is primary, by the view changes of three others and the primary's new view.
+    pub(crate) fn enter(&mut self, to: u64) {
+        let group = self.group.clone();
+        let primary = group.0.primary(view(to)).value();
+        let others: Vec<u8> = (0..4).filter(|id| *id != self.id).collect();
+        let view_changes: Vec<_> = others.iter().map(|id| (*id, group.empty_view_change(*id, to))).collect();
+        let named: Vec<_> = view_changes.iter().map(|(id, signed)| (*id, signed)).collect();
+        let new_view = group.new_view(primary, to, &named, &[]);
+        self.hear_all(view_changes.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone()))));
+        self.hear(primary, Message::NewView(new_view));
+        self.settle();
+        assert_eq!(self.replica.view(), view(to));
     }
 
     /// The slots in execution are executed, oldest first, and the checkpoints that follow are taken and durable; what is

@@ -47,7 +47,7 @@ impl Amnesia {
 
 impl Strategy for Amnesia {
     fn incoming(&mut self, body: &mut Body, input: Input) -> Option<Input> {
-        if !matches!(input, Input::Message { .. } | Input::Request(_) | Input::Wake) {
+        if !matches!(input, Input::Message { .. } | Input::Request(_) | Input::Copy(_) | Input::Wake) {
             return Some(input);
         }
         self.remember_or_forget(body);

@@ -408,7 +408,7 @@ impl Body {
         self.now = now;
         self.learn(puppet);
         match input {
-            Input::Request(request) => remember(&mut self.seen.requests, (**request).clone()),
+            Input::Request(request) | Input::Copy(request) => remember(&mut self.seen.requests, (**request).clone()),
             Input::Message { message, .. } => self.remember_message(message),
             _ => {}
         }

@@ -19,7 +19,7 @@ pub(super) struct Censor;
 impl Strategy for Censor {
     fn incoming(&mut self, body: &mut Body, input: Input) -> Option<Input> {
         let client = match &input {
-            Input::Request(request) => Some(request.request.client),
+            Input::Request(request) | Input::Copy(request) => Some(request.request.client),
             Input::Message { message, .. } => match &**message {
                 Payload::Request(request) => Some(request.request.client),
                 _ => None,

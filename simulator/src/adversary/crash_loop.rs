@@ -46,7 +46,7 @@ impl CrashLoop {
 
 impl Strategy for CrashLoop {
     fn incoming(&mut self, body: &mut Body, input: Input) -> Option<Input> {
-        let comes_from_outside = matches!(input, Input::Message { .. } | Input::Request(_));
+        let comes_from_outside = matches!(input, Input::Message { .. } | Input::Request(_) | Input::Copy(_));
         let is_down = self.is_down(body);
         (!comes_from_outside || !is_down).then_some(input)
     }

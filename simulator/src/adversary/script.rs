@@ -317,7 +317,7 @@ impl Strategy for Follower {
                     |when: &Occasion| matches!(when, Occasion::Hears(pattern) if pattern.matches(from, own, payload));
                 self.react(body, &cue, is_meant)
             }
-            Input::Request(_) => {
+            Input::Request(_) | Input::Copy(_) => {
                 let is_meant = |when: &Occasion| {
                     let Occasion::Hears(Pattern { kinds, from, view, slots, .. }) = when else { return false };
                     let is_any = from.is_empty() && view.is_none() && slots.is_none();

@@ -1,8 +1,8 @@
 //! As a primary, proposes just before the others would lose patience. (Clement et al., Aardvark, NSDI 2009, section 5.3; Amir et
 //! al., Prime, TDSC 2011; PROTOCOL §6, silence, deadline and slowness)
 //!
-//! It breaks who suspects only a primary that does nothing: the cluster goes on at a thousandth of its speed. Correct backups
-//! bound how long a request may wait, by what recent requests took; within that bound it is slow, and nothing is lost.
+//! It breaks who suspects only a primary that does nothing: the cluster goes on at a hundredth of its speed. Correct backups see
+//! by copies of some requests how long those wait, and replace who lets them wait for longer than ordering explains.
 
 use core::time::Duration;
 

@@ -73,7 +73,9 @@ impl Strategy for Twin {
         let part = match &input {
             Input::Message { from, .. } => self.part_of(body, *from),
             // A client's link leads to one of them, so that they have different things to propose.
-            Input::Request(_) => *body.dice.choose(&[Part::First, Part::Second]).unwrap_or(&Part::Both),
+            Input::Request(_) | Input::Copy(_) => {
+                *body.dice.choose(&[Part::First, Part::Second]).unwrap_or(&Part::Both)
+            }
             Input::Wake => Part::Both,
             // What the machine of the first did is none of the second's business.
             _ => Part::First,

@@ -84,13 +84,14 @@ impl World {
     }
 
     fn send_request(&mut self, client: usize, sending: Sending) {
-        let Sending { to, request } = sending;
+        let Sending { to, message } = sending;
+        let (ClientMessage::Request(request) | ClientMessage::Copy(request)) = &message else { return };
         match decode(request.body.bytes()) {
             Ok(content) => self.observe(&Observation::Signed(&content)),
             Err(error) => self.report(Invariant::Understanding, format!("client {client} signs what is {error}")),
         }
         let text = request.claimed_id().map_or_else(|| "a request".to_owned(), |id| format!("request {}", id.number));
-        self.say(client, to, &ClientMessage::Request(request), &text);
+        self.say(client, to, &message, &text);
     }
 
     /// Asks all for a read.
@@ -118,8 +119,9 @@ impl World {
         if !self.network.is_open(Endpoint::Client(from), Endpoint::Replica(to)) {
             return;
         }
-        let request = match from_frame(frame) {
-            Ok(ClientMessage::Request(request)) => request,
+        let (request, is_copy) = match from_frame(frame) {
+            Ok(ClientMessage::Request(request)) => (request, false),
+            Ok(ClientMessage::Copy(request)) => (request, true),
             Ok(ClientMessage::Read { number, operation, .. }) => return self.on_read(from, to, number, &operation),
             other => return self.report(Invariant::Understanding, format!("client {from} sent {other:?}")),
         };
@@ -129,7 +131,7 @@ impl World {
             match result {
                 Ok(request) => {
                     self.note(|| format!("client {from} -> {to}: request {}", request.request.number));
-                    self.feed(to, Input::Request(request));
+                    self.feed(to, if is_copy { Input::Copy(request) } else { Input::Request(request) });
                 }
                 Err(_) if is_rogue => {}
                 Err(invalid) => self.report(Invariant::Understanding, format!("client {from} is refused: {invalid}")),

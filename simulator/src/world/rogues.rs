@@ -103,13 +103,15 @@ impl World {
                 self.observe(&Observation::Signed(request));
             }
         }
-        let frames = frames.map(|(_, _, signed)| to_call(signed));
+        let frames = frames.map(|(_, _, signed)| to_calls(&signed));
         // To few or to all, each in one of two versions.
         for to in self.replicas() {
             let random = &mut self.rogues[rogue].random;
-            let frame = frames[usize::from(random.below(2) == 0)].clone();
+            let [request, copy] = &frames[usize::from(random.below(2) == 0)];
+            // Some hear of it as of something that the primary has.
+            let frame = if to.index() % 2 == 0 { request } else { copy };
             if random.below(3) > 0 {
-                self.send_rogue(rogue, to, &frame);
+                self.send_rogue(rogue, to, &frame.clone());
             }
         }
         self.note(|| format!("the rogue client {rogue} calls"));
@@ -123,6 +125,8 @@ impl World {
     }
 }
 
-fn to_call(signed: SignedRequest) -> Bytes {
-    to_frame(&ClientMessage::Request(signed)).expect("a request is short")
+/// A request, and a copy of it.
+fn to_calls(signed: &SignedRequest) -> [Bytes; 2] {
+    let messages = [ClientMessage::Request(signed.clone()), ClientMessage::Copy(signed.clone())];
+    messages.map(|message| to_frame(&message).expect("a request is short"))
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use quorate_protocol::message::Message;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
+use quorate_simulator::marks::Mark;
 use quorate_simulator::{Cluster, Failure, adversary};
 
 use super::{MINUTE, SECOND, besieged, count, expect_survival, keep_busy, submit};
@@ -72,7 +73,7 @@ fn a_primary_that_signs_for_clients_is_proved_faulty_and_one_that_is_passed_such
 }
 
 #[test]
-fn a_slow_primary_serves_all_the_same_and_backups_that_are_slow_slow_nobody_down() -> Result<(), Failure> {
+fn a_slow_primary_serves_all_the_same_and_slow_backups_slow_nobody_down() -> Result<(), Failure> {
     let mut cluster = besieged(4, &[0], "slow");
     submit(&mut cluster, 20);
     cluster.run_until_answered(PATIENCE)?;
@@ -80,6 +81,23 @@ fn a_slow_primary_serves_all_the_same_and_backups_that_are_slow_slow_nobody_down
     let mut cluster = besieged(4, &[2], "slow");
     submit(&mut cluster, 20);
     cluster.run_until_answered(Duration::from_millis(200))?;
+    expect_survival(&mut cluster)
+}
+
+/// As long as it is primary, each call takes most of a second.
+#[test]
+fn a_slow_primary_is_replaced_under_load() -> Result<(), Failure> {
+    let mut cluster = besieged(4, &[0], "slow");
+    let began = cluster.time();
+    for _ in 0..200 {
+        submit(&mut cluster, 1);
+        cluster.run_until_answered(PATIENCE)?;
+        cluster.run_for(Duration::from_millis(10))?;
+    }
+    assert!(cluster.world().marks().count(Mark::SuspectedBySlowness) > 0);
+    // It had some seconds; those after it had the rest.
+    let took = cluster.time().since(began);
+    assert!(took < Duration::from_secs(20), "{took:?}");
     expect_survival(&mut cluster)
 }
 

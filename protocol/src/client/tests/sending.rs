@@ -54,6 +54,30 @@ fn after_the_time_out_the_same_bytes_go_to_all() {
     assert!(matches!(outputs[..], [ClientOutput::Completed { ticket: 1, retries: 9, .. }]), "{outputs:?}");
 }
 
+/// To each of a hundred seconds belongs a copy, more or less, of the request that goes to the primary, for the others.
+#[test]
+fn about_once_a_second_a_request_is_copied_to_those_that_do_not_get_it() {
+    let mut bench = Bench::open(4);
+    let mut copied = Vec::new();
+    for number in 1..=1000 {
+        bench.now = bench.now.after(Duration::from_millis(100));
+        let outputs = bench.submit(number);
+        let copies = outputs.iter().filter_map(|output| match output {
+            ClientOutput::Copy { except, request } => Some((*except, parsed(request).number.value())),
+            _ => None,
+        });
+        let copies: Vec<_> = copies.collect();
+        assert_eq!(sent(&outputs), to(0, [number]));
+        assert!(copies.is_empty() || copies == [(replica(0), number)], "{copies:?}");
+        copied.extend(copies.iter().map(|_| number));
+        bench.settle(number);
+    }
+    assert!((80..=120).contains(&copied.len()), "{} copies", copied.len());
+    let gaps: Vec<u64> = copied.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.iter().all(|gap| (5..=16).contains(gap)), "{gaps:?}");
+    assert!((6..=15).all(|gap| gaps.contains(&gap)), "they can be foreseen: {gaps:?}");
+}
+
 #[test]
 fn each_of_many_outstanding_requests_goes_to_all_once_and_not_in_one_burst() {
     let mut bench = Bench::open(64);

@@ -1,0 +1,165 @@
+//! §6: a primary that is slow, and none that is not.
+
+use quorate_protocol::Output;
+use quorate_protocol::configuration::Parameters;
+use quorate_protocol::message::Message;
+use quorate_protocol::output::Suspicion;
+
+use crate::support::subject::{Subject, said, suspected};
+use crate::support::{Group, client, replica, small, view};
+
+/// A replica of four, with a window that no test fills, and stamps that stay acceptable.
+fn backup(id: u8) -> Subject {
+    let parameters = Parameters { checkpoint_interval: 128, window: 512, clock_bound_ms: 600_000, ..small() };
+    Subject::new(&Group::new(4, parameters), id)
+}
+
+/// How a slot goes, in milliseconds.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// From the copy of its request to the proposal.
+    wait: u64,
+    /// From the proposal to the execution.
+    ordering: u64,
+}
+
+/// A slot goes like that.
+fn order(backup: &mut Subject, sequence: u64, pace: Pace) -> Vec<Output> {
+    let group = backup.group.clone();
+    let of_view = backup.replica.view().value();
+    let primary = group.0.primary(view(of_view)).value();
+    let index = u8::try_from(sequence).expect("few slots");
+    let mut outputs = backup.show(group.opening(client(index), 1));
+    outputs.extend(backup.pass_with_primary_alive(pace.wait));
+    outputs.extend(backup.hear(primary, group.pre_prepare(primary, of_view, sequence, &group.batch(index))));
+    outputs.extend(backup.pass_with_primary_alive(pace.ordering));
+    outputs.extend(backup.decide(of_view, sequence, &group.batch(index)));
+    outputs.extend(backup.settle());
+    outputs
+}
+
+/// So many slots go like that, from `first` on.
+fn order_all(backup: &mut Subject, first: u64, count: u64, pace: Pace) -> Vec<Output> {
+    (first..first + count).flat_map(|sequence| order(backup, sequence, pace)).collect()
+}
+
+/// What is passed on to the primary.
+fn passed_on(outputs: &[Output]) -> usize {
+    said(outputs).iter().filter(|message| matches!(message, Message::Request(_))).count()
+}
+
+/// "requests of which it has copies wait for their proposal, on average and for four times the parameter of the ordering
+/// deadline, for longer than is tolerated" (§6)
+#[test]
+fn a_primary_that_lets_requests_wait_for_long_is_suspected() {
+    let mut backup = backup(1);
+    // Judged from the fourth slot on; the parameter is 500 ms. No wait is near the deadline, or silence.
+    let slow = Pace { wait: 300, ordering: 0 };
+    assert_eq!(suspected(&order_all(&mut backup, 1, 4, slow)), []);
+    assert_eq!(suspected(&order_all(&mut backup, 5, 6, slow)), [], "not for long enough");
+    assert_eq!(suspected(&order(&mut backup, 11, slow)), [(0, Suspicion::Slowness)]);
+}
+
+/// "and a quarter of the ordering deadline in any case" (§6)
+#[test]
+fn a_wait_of_a_quarter_of_the_deadline_is_tolerated() {
+    let mut backup = backup(1);
+    assert_eq!(suspected(&order_all(&mut backup, 1, 40, Pace { wait: 125, ordering: 0 })), []);
+}
+
+/// "for four times the parameter of the ordering deadline" (§6): a burst is no reason.
+#[test]
+fn a_primary_that_was_slow_for_a_while_is_not_suspected() {
+    let mut backup = backup(1);
+    let (slow, fast) = (Pace { wait: 300, ordering: 0 }, Pace { wait: 10, ordering: 0 });
+    for round in 0..3 {
+        assert_eq!(suspected(&order_all(&mut backup, 16 * round + 1, 9, slow)), []);
+        assert_eq!(suspected(&order_all(&mut backup, 16 * round + 10, 7, fast)), []);
+    }
+}
+
+/// "Tolerated is eight times as long as slots then take from the proposal to the execution" (§6)
+#[test]
+fn where_ordering_takes_long_requests_may_wait_for_long() {
+    let mut backup = backup(1);
+    // The measure of ordering is smoothed: the first slots bring it up.
+    order_all(&mut backup, 1, 8, Pace { wait: 10, ordering: 60 });
+    assert_eq!(suspected(&order_all(&mut backup, 9, 30, Pace { wait: 300, ordering: 60 })), []);
+}
+
+/// "A copy that was passed on waits from then on, or clients could blame a primary for what they never gave it." (§6)
+#[test]
+fn a_client_that_shows_what_it_never_asked_for_puts_no_blame_on_the_primary() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    for sequence in 1..=60 {
+        let index = u8::try_from(sequence).expect("small");
+        assert_eq!(passed_on(&backup.show(group.opening(client(index), 1))), 0, "quiet at first");
+        // Half of the tolerated wait.
+        assert_eq!(passed_on(&backup.pass_with_primary_alive(62)), 0);
+        assert_eq!(passed_on(&backup.pass_with_primary_alive(1)), 1);
+        // The primary proposes what it is given within what is tolerated.
+        assert_eq!(suspected(&backup.pass_with_primary_alive(100)), []);
+        backup.decide(0, sequence, &group.batch(index));
+        assert_eq!(suspected(&backup.settle()), []);
+    }
+}
+
+/// "A backup keeps quiet about a copy for half of the tolerated wait" (§6): and about one that is proposed meanwhile for ever.
+#[test]
+fn what_is_proposed_in_time_is_not_passed_on() {
+    let mut backup = backup(1);
+    let outputs = order_all(&mut backup, 1, 10, Pace { wait: 50, ordering: 80 });
+    assert_eq!(passed_on(&outputs), 0);
+}
+
+/// "A copy (§6) is expected as well." (§4.6)
+#[test]
+fn a_copy_is_expected_to_execute() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    backup.show(group.opening(client(0), 1));
+    assert_eq!(suspected(&backup.pass_with_primary_alive(499)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Silence)]);
+}
+
+/// A primary that a client took for a backup proposes what it was shown.
+#[test]
+fn a_primary_proposes_what_it_was_shown() {
+    let mut primary = backup(0);
+    let group = primary.group.clone();
+    primary.show(group.opening(client(0), 1));
+    assert!(said(&primary.settle()).iter().any(|message| matches!(message, Message::PrePrepare(_))));
+}
+
+/// "And twice as long as under the others that were primary within a minute, the f longest left aside" (§6)
+#[test]
+fn what_others_achieved_is_not_to_be_undercut() {
+    let measured = |before: &[u64]| {
+        let mut backup = backup(3);
+        let mut next = 1;
+        for (of_view, wait) in (0..).zip(before) {
+            if of_view > 0 {
+                backup.enter(of_view);
+            }
+            order_all(&mut backup, next, 5, Pace { wait: *wait, ordering: 0 });
+            next += 5;
+        }
+        backup.enter(4);
+        (backup, next)
+    };
+    let slow = Pace { wait: 300, ordering: 0 };
+    // One of the others may be as slow as it likes: that excuses nobody.
+    for before in [&[10, 290, 10][..], &[10, 290]] {
+        let (mut backup, next) = measured(before);
+        assert_eq!(backup.group.0.primary(view(4)), replica(0));
+        let outputs = order_all(&mut backup, next, 12, slow);
+        assert_eq!(suspected(&outputs).first(), Some(&(4, Suspicion::Slowness)), "{before:?}");
+    }
+    let (mut backup, next) = measured(&[10, 200, 200]);
+    assert_eq!(suspected(&order_all(&mut backup, next, 20, slow)), []);
+    // After a minute nobody knows whether they still would.
+    backup.pass_with_primary_alive(60_000);
+    let outputs = order_all(&mut backup, next + 20, 20, slow);
+    assert_eq!(suspected(&outputs).first(), Some(&(4, Suspicion::Slowness)));
+}
