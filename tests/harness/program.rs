@@ -22,7 +22,7 @@ const OF_A_PACKAGE: [&str; 3] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"
 const RUN_LIMIT: Duration = Duration::from_mins(2);
 
 /// The program. The package of the tests is not the program's, so Cargo does not say where it is: it is built here, with
-/// the profile and into the folder of the test that runs.
+/// the profile and into the folder of the test that runs, as part of the workspace, most of which is built by then.
 pub fn program() -> &'static Path {
     static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
         let given = std::env::var_os(PROGRAM_VARIABLE).map(PathBuf::from);
@@ -40,7 +40,7 @@ fn build() -> PathBuf {
     let is_release = folder.file_name() == Some(OsStr::new("release"));
     let target = folder.parent().expect("the profile's folder lies in the target folder");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "quorate-node", "--bin", "quorate", "--target-dir"]).arg(target);
+    cargo.args(["build", "--quiet", "--workspace", "--bin", "quorate", "--target-dir"]).arg(target);
     if is_release {
         cargo.arg("--release");
     }

@@ -157,7 +157,7 @@ impl Replica {
         pace.slots = pace.slots.saturating_add(1);
         let is_slow = pace.wait_under_primary().is_some_and(|wait| wait > self.tolerated_wait());
         let since = self.suspicion.pace.slow_since.filter(|_| is_slow);
-        self.suspicion.pace.slow_since = since.or(is_slow.then_some(now));
+        self.suspicion.pace.slow_since = since.or_else(|| is_slow.then_some(now));
     }
 
     /// After a proposal: what it showed of the primary may be reason enough.
