@@ -40,7 +40,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub use self::account::{Account, LinkAccount};
+pub use self::account::{Account, LinkAccount, ScrubAccount};
 use self::driver::{Command, Driver};
 pub use self::error::{ClientError, OpenError, Reachability, ReplicaReach};
 pub use self::identity::{Identity, derive_key};

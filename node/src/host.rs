@@ -25,6 +25,7 @@ mod pieces;
 mod priority;
 mod readable;
 mod report;
+mod scrub;
 mod stage;
 mod standbys;
 mod start;
@@ -51,6 +52,7 @@ use crate::storage::log;
 use crate::transport::{ClientEvent, CloseReason, PeerEvent, Permit};
 
 pub use report::{LinkReport, Report};
+pub use scrub::Progress as ScrubProgress;
 #[cfg(feature = "lab")]
 pub(crate) use start::run_with;
 pub use start::{Build, ReplicaOptions, run};
@@ -70,6 +72,7 @@ use keeper::Question;
 use lending::{BackupQuestion, Pace};
 use others::Others;
 use report::{Counters, LastReport};
+use scrub::Scrub;
 use standbys::Allowance;
 use start::PEER_EVENTS_MAX;
 use verification::{Checked, CheckedMessage, Pool};
@@ -102,6 +105,8 @@ enum Event {
     Staged { sequence: Sequence, application_root: Option<Digest> },
     /// What is staged of a state can be read.
     StageReady(StageReady),
+    /// The state on the disk is not what was written there.
+    StateDamaged,
     /// A staged state is installed.
     Installed { sequence: Sequence, application: Rebuilt },
     /// What a client asked of the executed state; nothing if it cannot be read without being ordered.
@@ -149,6 +154,8 @@ struct Host {
     recorder: Option<Recorder>,
     /// Of what is handed out for backups.
     pace: Pace,
+    /// Looks after the state on the disk.
+    scrub: Option<Scrub>,
     /// For what waits its turn.
     events: mpsc::UnboundedSender<Event>,
 }
@@ -370,6 +377,7 @@ impl Host {
             Event::Staged { sequence, application_root } => {
                 self.handle(Input::StateStaged { sequence, application_root })
             }
+            Event::StateDamaged => self.handle(Input::StateDamaged),
             Event::Installed { sequence, application } => {
                 // Before anything that is to be executed upon it.
                 self.executor.send(Command::Replace { application: application.0, base: sequence })?;
@@ -423,8 +431,11 @@ impl Host {
 
     /// Ends in order: what was accepted is written, threads are joined, peers are told.
     async fn end(self) -> anyhow::Result<()> {
-        let Self { others, clients, log, executor, pool, counters, recorder, .. } = self;
+        let Self { others, clients, log, executor, pool, counters, recorder, scrub, .. } = self;
         let closed = tokio::task::spawn_blocking(move || {
+            if let Some(scrub) = scrub {
+                scrub.close();
+            }
             executor.close();
             pool.close();
             if let Some(recorder) = recorder {

@@ -65,6 +65,8 @@ pub enum Input {
         /// The checkpoint's slot.
         sequence: Sequence,
     },
+    /// The durable state was read, and is not what was written. (PROTOCOL §9)
+    StateDamaged,
     /// The log will have no room for much more: what was appended is kept, nothing else is to be accepted.
     LogFull,
     /// The log has room again.

@@ -147,6 +147,11 @@ pub enum Notice {
         /// The root here.
         own: Digest,
     },
+    /// The durable state of this replica is damaged: it stopped executing, and takes the state from the others.
+    StateDamaged {
+        /// The slot of the checkpoint.
+        sequence: Sequence,
+    },
     /// A state transfer began, or turned to another checkpoint.
     TransferBegan {
         /// The checkpoint's slot.

@@ -179,6 +179,8 @@ pub enum Event {
         /// The request.
         request: SignedRequest,
     },
+    /// The durable state is damaged.
+    StateDamaged,
 }
 
 /// Why a recording ends.

@@ -566,6 +566,7 @@ impl Machine for Replica {
             Input::StageReady(ready) => self.on_stage_ready(ready),
             Input::StateStaged { sequence, application_root } => self.on_state_staged(sequence, application_root),
             Input::StateInstalled { sequence } => self.on_state_installed(sequence),
+            Input::StateDamaged => self.on_state_damaged(),
             Input::LogFull => self.on_log_full(),
             Input::LogHasRoom => self.on_log_has_room(),
         }

@@ -137,3 +137,52 @@ fn a_checkpoint_is_whole_after_a_power_cut_or_not_there() {
 fn ten_thousand_power_cuts_of_the_checkpoint_store() {
     survive_cuts(cycles(10_000));
 }
+
+/// Stores a checkpoint, and replaces the state by a received one.
+fn store_and_replace(folder: &Path) -> Result<(), Error> {
+    let mut store = CheckpointStore::open(folder)?;
+    let change = |number: u8| (vec![number].into(), Some(vec![number; 3_000].into()));
+    store.apply(1, b"", (0..10).map(change).collect(), Vec::new())?;
+    let mut reception = store.receive()?;
+    reception
+        .put(Map::Application, (0..10).map(|number: u8| (vec![number].into(), vec![7; 3_000].into())).collect())?;
+    store.install(reception, 2, b"")?;
+    store.apply(3, b"", vec![change(11)], Vec::new())
+}
+
+/// Each write, and each sync, fails: the store says so; or it does without what failed, and all that it said to be durable is.
+#[test]
+fn whatever_fails_the_store_says_so() {
+    let mut failed = 0;
+    for which in [Which::Writes, Which::Syncs, Which::SyncsOfFolders] {
+        for after in 0.. {
+            let folder = tempfile::Builder::new().prefix("quorate-test-").tempdir().unwrap();
+            let path = folder.path().join("disk");
+            fs::create_dir(&path).unwrap();
+            let Some(disk) = PowerDisk::mount(&path) else { return };
+            disk.fail_after(which, after, after % 2 == 0, after, || ());
+            let state = path.join("state");
+            let user = thread::spawn({
+                let state = state.clone();
+                move || store_and_replace(&state).map_err(|error| format!("{error:?}"))
+            });
+            wait_until("the store's user to end", LIMIT, || user.is_finished());
+            let outcome = user.join().unwrap();
+            let Some(what) = disk.failed() else {
+                outcome.unwrap();
+                break;
+            };
+            failed += 1;
+            if outcome.is_ok() {
+                // What it said to be durable is.
+                disk.cut();
+                disk.forget(after);
+                disk.switch_on();
+                let (sequence, entries) = state_of(&CheckpointStore::open(&state).unwrap()).unwrap();
+                assert_eq!((sequence, entries.len()), (3, 11), "{what}");
+            }
+        }
+    }
+    say(&format!("{failed} operations failed, one at a time"));
+    assert!(failed > 20);
+}

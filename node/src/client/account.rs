@@ -51,12 +51,29 @@ pub struct Account {
     pub wait_ms: Option<f64>,
     /// How long slots take from their proposal to their execution, in milliseconds, as a backup sees.
     pub ordering_ms: f64,
+    /// How far it is with reading the state on its disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<ScrubAccount>,
     /// Whether its disk is full.
     pub disk_full: bool,
     /// Its links to the other replicas.
     pub links: Vec<LinkAccount>,
     /// Replicas that it holds proofs of misbehaviour against.
     pub evidence: Vec<u8>,
+}
+
+/// What a replica says of its reading of the state on its disk.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ScrubAccount {
+    /// Passes over the whole state that came to their end since the start.
+    pub passes: u64,
+    /// How much of this pass is done.
+    pub percent: u8,
+    /// Bytes read since the start.
+    pub bytes: u64,
+    /// Parts that were damaged.
+    pub damaged: u64,
 }
 
 /// What a replica says of a link to another.

@@ -59,6 +59,9 @@ const TRANSFER_RATE_DEFAULT: u64 = 20 << 20;
 /// The least of that: one part of a state every few seconds.
 const TRANSFER_RATE_MIN: u64 = 64 << 10;
 
+/// What is read of the state on the disk in a second unless it is said: ten gigabytes in less than an hour.
+const SCRUB_RATE_DEFAULT: u64 = 4 << 20;
+
 /// What a replica may use of its machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resources {
@@ -72,6 +75,8 @@ pub struct Resources {
     pub state_bytes_max: Size,
     /// Most that is fetched of a state in a second, about: the rest of the machine's time is for the cluster.
     pub transfer_bytes_per_second: Size,
+    /// Most that is read of the state on the disk in a second to see whether it is still what was written; with 0 nothing is.
+    pub scrub_bytes_per_second: Size,
     /// Largest datagram that is tried, in bytes: 1200 to 6500. Above 1452 only where all links carry it.
     pub mtu_max: u16,
     /// Threads of the runtime, 1 to 64; `None` is one a processor.
@@ -85,6 +90,7 @@ impl Default for Resources {
             disk_bytes_max: Size::new(4 << 30),
             state_bytes_max: Size::new(STATE_BYTES_DEFAULT),
             transfer_bytes_per_second: Size::new(TRANSFER_RATE_DEFAULT),
+            scrub_bytes_per_second: Size::new(SCRUB_RATE_DEFAULT),
             mtu_max: 1452,
             threads: None,
         }
@@ -314,8 +320,15 @@ data = \"data\"
 }
 
 fn resources_toml(resources: &Resources) -> String {
-    let Resources { log_segment_bytes, disk_bytes_max, state_bytes_max, transfer_bytes_per_second, mtu_max, threads } =
-        resources;
+    let Resources {
+        log_segment_bytes,
+        disk_bytes_max,
+        state_bytes_max,
+        transfer_bytes_per_second,
+        scrub_bytes_per_second,
+        mtu_max,
+        threads,
+    } = resources;
     let threads = threads.map_or_else(|| "# threads = 2".to_owned(), |threads| format!("threads = {threads}"));
     let recording = Recording::default().bytes_max;
     format!(
@@ -328,6 +341,8 @@ disk_bytes_max = \"{disk_bytes_max}\"
 state_bytes_max = \"{state_bytes_max}\"
 # The most that is fetched of a state in a second while the cluster goes on.
 transfer_bytes_per_second = \"{transfer_bytes_per_second}\"
+# The most that is read of the state on the disk in a second, to find what rots there. 0 to leave it alone.
+scrub_bytes_per_second = \"{scrub_bytes_per_second}\"
 # Largest datagram to try, in bytes. Up to 6500 where every link between the replicas carries it, else 1452.
 mtu_max = {mtu_max}
 # Threads of the runtime; one a processor if it is not set.
@@ -375,6 +390,7 @@ struct ResourcesTable {
     disk_bytes_max: Option<Size>,
     state_bytes_max: Option<Size>,
     transfer_bytes_per_second: Option<Size>,
+    scrub_bytes_per_second: Option<Size>,
     mtu_max: Option<u16>,
     threads: Option<usize>,
 }
@@ -405,6 +421,7 @@ impl ResourcesTable {
         let disk_bytes_max = self.disk_bytes_max.unwrap_or(default.disk_bytes_max);
         let state_bytes_max = self.state_bytes_max.unwrap_or(default.state_bytes_max);
         let transfer_bytes_per_second = self.transfer_bytes_per_second.unwrap_or(default.transfer_bytes_per_second);
+        let scrub_bytes_per_second = self.scrub_bytes_per_second.unwrap_or(default.scrub_bytes_per_second);
         let mtu_max = self.mtu_max.unwrap_or(default.mtu_max);
         let segment = log_segment_bytes.bytes();
         let segment_fits = (1 << 20..=1 << 30).contains(&segment) && segment.is_multiple_of(BLOCK_BYTES);
@@ -428,6 +445,7 @@ impl ResourcesTable {
             disk_bytes_max,
             state_bytes_max,
             transfer_bytes_per_second,
+            scrub_bytes_per_second,
             mtu_max,
             threads,
         })

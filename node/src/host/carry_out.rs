@@ -98,6 +98,9 @@ impl Host {
             Notice::Diverged { sequence, certified, own } => {
                 tracing::error!(%sequence, %certified, %own, "this replica's state differs from the certified one");
             }
+            Notice::StateDamaged { sequence } => {
+                tracing::error!(%sequence, "the state on this disk is damaged: that of the others takes its place");
+            }
             Notice::TransferBegan { sequence } => tracing::info!(%sequence, "state transfer began"),
             Notice::TransferSpoilt { sequence } => {
                 tracing::error!(

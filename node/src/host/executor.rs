@@ -213,6 +213,7 @@ mod tests {
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::super::keeper::{LIMITS, Replacing};
+    use super::super::scrub::Current;
     use super::super::start::Build;
     use super::*;
     use crate::storage::checkpoint::CheckpointStore;
@@ -235,7 +236,7 @@ mod tests {
             let (sender, events) = unbounded_channel();
             let mut store = CheckpointStore::open(folder.path()).unwrap();
             store.apply(taken.value(), &[], vec![], vec![]).unwrap();
-            let replacing = Replacing { build: Arc::clone(&build), limits: LIMITS };
+            let replacing = Replacing { current: Current::default(), build: Arc::clone(&build), limits: LIMITS };
             let keeper = Keeper::start(store, Index::new(DEPTH), 512, replacing, sender.clone()).unwrap();
             let executor = Executor::start((build(), taken), keeper, sender).unwrap();
             Self { executor, events, _folder: folder }

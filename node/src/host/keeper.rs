@@ -1,7 +1,7 @@
 //! The checkpoints' own thread: what it hashes and writes never holds up execution.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,6 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::damage::advise;
 use super::lending::{BackupQuestion, Lending, WantedPiece};
 use super::readable::Readable;
+use super::scrub::Current;
 use super::stage::{Stage, Whole};
 use super::start::Build;
 use super::{Event, Rebuilt, priority};
@@ -110,8 +111,10 @@ struct Keeping {
     window: u64,
 }
 
-/// What is needed to replace the application's state.
+/// What is needed to replace the application's state, and to show it.
 pub(super) struct Replacing {
+    /// Where others find the state of the last checkpoint.
+    pub(super) current: Current,
     /// Makes an application.
     pub(super) build: Build,
     /// What this machine gives to a transfer.
@@ -281,7 +284,9 @@ impl Keeping {
         self.keep_from(sequence.saturating_sub(self.window));
         self.lending.expire(Instant::now());
         let state = Readable { sequence, snapshot, tree: self.index.tree() };
-        self.snapshots.push(Kept { state: Arc::new(state), read: None, superseded: None });
+        let state = Arc::new(state);
+        *self.replacing.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&state));
+        self.snapshots.push(Kept { state, read: None, superseded: None });
         Ok(())
     }
 
@@ -392,7 +397,7 @@ mod tests {
     use super::*;
 
     fn replacing() -> Replacing {
-        Replacing { build: Arc::new(|| Box::new(Store::default())), limits: LIMITS }
+        Replacing { current: Current::default(), build: Arc::new(|| Box::new(Store::default())), limits: LIMITS }
     }
 
     /// The key of the one entry of the store.

@@ -10,6 +10,7 @@ use quorate_protocol::replica::{Mode, Replica};
 use serde::Serialize;
 
 use super::Host;
+use super::scrub::{self, Scrub};
 use crate::transport::LinkPhase;
 
 /// How long an account is given to whoever asks: to make one takes longer than to ask for it.
@@ -113,6 +114,9 @@ pub struct Report {
     pub wait_ms: Option<f64>,
     /// How long slots take from their proposal to their execution, in milliseconds, as a backup sees.
     pub ordering_ms: f64,
+    /// How far it is with reading the state on its disk; none if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scrub: Option<scrub::Progress>,
     /// Whether the disk is full.
     pub disk_full: bool,
     /// Its links to the other replicas.
@@ -176,6 +180,7 @@ impl Host {
             unwanted: counters.unwanted,
             wait_ms: wait.map(milliseconds),
             ordering_ms: milliseconds(ordering),
+            scrub: self.scrub.as_ref().map(Scrub::progress),
             disk_full: counters.is_disk_full,
             links: self.links(),
             evidence: self.evidence.accused().map(ReplicaId::value).collect(),

@@ -30,6 +30,7 @@ use super::keeper::{Keeper, Replacing};
 use super::lending::Pace;
 use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
+use super::scrub::{Current, Scrub};
 use super::standbys::Allowance;
 use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
@@ -293,8 +294,13 @@ fn assemble(
         unchecked_bytes_max: files.resources.state_bytes_max.bytes(),
         bytes_per_second: files.resources.transfer_bytes_per_second.bytes(),
     };
-    let replacing = Replacing { build, limits };
+    let current = Current::default();
+    let replacing = Replacing { current: Arc::clone(&current), build, limits };
     let keeper = Keeper::start(store, index, configuration.parameters().window, replacing, events.clone())?;
+    let scrub = match files.resources.scrub_bytes_per_second.bytes() {
+        0 => None,
+        pace => Some(Scrub::start(current, pace, events.clone())?),
+    };
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start((application, base), keeper, events.clone())?;
     let threads = files.resources.threads().div_ceil(2);
@@ -336,6 +342,7 @@ fn assemble(
         evidence,
         recorder,
         pace: Pace::default(),
+        scrub,
         events,
     };
     Ok((host, Sources { peers: peer_events, clients: client_events, own }))

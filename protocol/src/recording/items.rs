@@ -71,6 +71,7 @@ pub fn input<E>(
             Event::StateStaged { sequence: *sequence, application_root: *application_root }
         }
         Input::StateInstalled { sequence } => Event::StateInstalled { sequence: *sequence },
+        Input::StateDamaged => Event::StateDamaged,
         Input::LogFull => Event::LogFull,
         Input::LogHasRoom => Event::LogHasRoom,
     };

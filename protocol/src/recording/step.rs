@@ -217,6 +217,7 @@ impl RecordedInput {
             Event::StageReady(limits) => Input::StageReady(StageReady { leaves, limits }),
             Event::StateStaged { sequence, application_root } => Input::StateStaged { sequence, application_root },
             Event::StateInstalled { sequence } => Input::StateInstalled { sequence },
+            Event::StateDamaged => Input::StateDamaged,
             Event::LogFull => Input::LogFull,
             Event::LogHasRoom => Input::LogHasRoom,
         })

@@ -162,6 +162,17 @@ impl Replica {
         }
     }
 
+    /// The state on the disk is not what was written: it is replaced by that of the others, as one that went astray, and what
+    /// follows it is executed again. One that is being replaced is left to that. (PROTOCOL §9)
+    pub(super) fn on_state_damaged(&mut self) {
+        if self.execution.is_diverged || self.catching_up.transfer.is_some() {
+            return;
+        }
+        self.execution.is_diverged = true;
+        self.outbox.push(Output::Notice(Notice::StateDamaged { sequence: self.checkpoints.durable }));
+        self.try_catch_up();
+    }
+
     /// Tells the host that a checkpoint of its own is the stable one, once it is durable too.
     fn announce_stable(&mut self) {
         let Some(certificate) = self.log.stable() else { return };

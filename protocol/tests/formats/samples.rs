@@ -134,6 +134,7 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
         event("input-log-full", Event::LogFull),
         event("input-log-has-room", Event::LogHasRoom),
         event("input-stage-ready", Event::StageReady(TransferLimits { unchecked_bytes_max: 9, bytes_per_second: 20 })),
+        event("input-state-damaged", Event::StateDamaged),
         event("input-copy", Event::Copy { epoch: Epoch::ZERO, request }),
         ("leaves", Item::Leaves(List::new(vec![digest(1), digest(2)]).expect("two"))),
         ("end", Item::End { outputs: outputs(), reason: End::Stopped }),
@@ -162,6 +163,7 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
         Input::StateInstalled { sequence },
         Input::LogFull,
         Input::LogHasRoom,
+        Input::StateDamaged,
         Input::Copy(request.expect("a client's own")),
     ]
 }

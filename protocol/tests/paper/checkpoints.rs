@@ -417,6 +417,28 @@ fn a_diverged_replica_that_starts_again_does_not_execute() {
     assert!(again.replica.is_diverged());
 }
 
+/// "A durable state that is damaged is replaced as one that diverged, while the replica goes on voting." (§9) What follows it
+/// executes again.
+#[test]
+fn a_damaged_state_is_replaced_by_that_of_the_others_and_execution_goes_on() {
+    let group = Group::of_four();
+    let mut sound = Subject::new(&group, 1);
+    advance(&mut sound, 1, 4);
+    let mut backup = Subject::new(&group, 1);
+    advance(&mut backup, 1, 4);
+    let certified = root(&backup, 4);
+    backup.hear(2, Message::Stable(group.stable(4, certified, &[0, 2, 3])));
+    backup.settle();
+    let outputs = backup.step(Input::StateDamaged);
+    assert_eq!(notices(&outputs), [Notice::StateDamaged { sequence: slot(4) }]);
+    assert!(backup.replica.is_diverged());
+    assert_eq!(executed(&backup.decide(0, 5, &group.batch(5))), [], "not upon what is damaged");
+    assert_eq!(backup.step(Input::StateDamaged), [], "once is enough");
+    let outputs = install(&mut backup, &sound);
+    assert!(!backup.replica.is_diverged());
+    assert_eq!(executed(&outputs), [5]);
+}
+
 /// "no replica, crashes included, signs two statements for the same kind, epoch, view and slot" (§2.6)
 #[test]
 fn a_replica_that_diverged_signs_no_second_root_after_it_took_the_state_of_others() {
