@@ -130,7 +130,7 @@ fn a_promoted_standby_takes_the_place_of_a_member_that_is_lost_with_its_disk() {
     // The harness finds it where the member was.
     fs::rename(&standby.folder, cluster.replica_folder(3)).unwrap();
     cluster.restart(3);
-    assert!(cluster.log_of(3).contains("lost votes"), "{}", cluster.process(3).log_tail());
+    wait_until("it to hear that it lost votes", LIMIT, || cluster.log_of(3).contains("lost votes"));
     wait_until("the promoted standby to vote", LIMIT, || {
         let status = cluster.status_of(3);
         status.epoch > 0 && status.waits_for.is_none() && status.role != "standby"
