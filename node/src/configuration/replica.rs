@@ -527,7 +527,7 @@ mod tests {
             ("# peer = \"0.0.0.0:4100\"", "peer = \"1.2.3\"", "13: key `listen.peer` is \"1.2.3\": not an address"),
             ("127.0.0.1:4200", "here", "9: key `admin` is \"here\": not an address"),
             ("replica = 0", "replica = 4", "3: key `replica` is 4: the genesis lists the members 0 to 3"),
-            ("mtu_max = 1452", "mtu_max = 9000", "25: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
+            ("mtu_max = 1452", "mtu_max = 9000", "27: key `resources.mtu_max` is 9000: must be 1200 to 6500"),
             ("\"64MiB\"", "\"64MB\"", "18: key `resources.log_segment_bytes` is \"64MB\": `MB` is no unit"),
             ("\"64MiB\"", "\"1000001\"", "18: key `resources.log_segment_bytes` is \"1000001\": must be a multiple"),
             ("\"4GiB\"", "\"703MiB\"", "19: key `resources.disk_bytes_max` is \"703MiB\": the log needs 704MiB: twice"),
@@ -536,8 +536,8 @@ mod tests {
                 "transfer_bytes_per_second = \"1KiB\"",
                 "23: key `resources.transfer_bytes_per_second` is \"1KiB\": must be at least 64KiB",
             ),
-            ("# threads = 2", "threads = 0", "27: key `resources.threads` is 0: must be 1 to 64"),
-            ("# bytes_max = \"1GiB\"", "bytes_max = \"1KiB\"", "33: key `recording.bytes_max` is \"1KiB\": must be at"),
+            ("# threads = 2", "threads = 0", "29: key `resources.threads` is 0: must be 1 to 64"),
+            ("# bytes_max = \"1GiB\"", "bytes_max = \"1KiB\"", "35: key `recording.bytes_max` is \"1KiB\": must be at"),
             ("data = ", "date = ", "6: unknown field `date`"),
         ] {
             let problem = problem_after(from, to);
