@@ -8,7 +8,7 @@
 //! and none without. `--model` and `--twins` let these programs look for those that name them.
 //!
 //! A patch begins with lines of `# key: value`: `bug`, `invariant` (several by commas: any of them may find it), `hunt`
-//! (what of the campaign to play; everything, if absent) and `scenario` (files of `simulator/scenarios`, by commas),
+//! (what of the campaign to play; everything, if absent; `never`, if no invariant is broken, and only a scenario finds it) and `scenario` (files of `simulator/scenarios`, by commas),
 //! `model` and `twins` (that program finds it, when run with these arguments).
 
 use core::ops::Range;
@@ -33,6 +33,9 @@ const MEDIAN_OF_MIN: usize = 10;
 /// Seeds that the sources as they are play without an alarm, for each way of hunting.
 const CLEAN_SEEDS: u64 = 400;
 
+/// In place of how a plant is hunted: only a scenario finds it.
+const NEVER: &str = "never";
+
 type Fallible<T> = Result<T, String>;
 
 /// A bug to plant.
@@ -43,6 +46,8 @@ struct Plant {
     invariants: Vec<String>,
     hunt: Vec<String>,
     scenarios: Vec<String>,
+    /// Whether nothing is wrong with it but that things take longer: no invariant sees that, and it is not hunted.
+    is_slow_only: bool,
     /// What finds it besides, by name, with its arguments.
     others: BTreeMap<Program, Vec<String>>,
 }
@@ -144,6 +149,7 @@ fn parse(patch: PathBuf) -> Fallible<Plant> {
         bug,
         invariants: list(invariants),
         hunt: value("hunt").map_or_else(Vec::new, words),
+        is_slow_only: value("hunt").is_some_and(|hunt| hunt == NEVER),
         scenarios: value("scenario").map_or_else(Vec::new, list),
         others: [Program::Model, Program::Twins].into_iter().filter_map(arguments).collect(),
         patch,
@@ -377,7 +383,10 @@ fn arguments() -> Fallible<Wanted> {
 
 fn run_task() -> Fallible<bool> {
     let wanted = arguments()?;
-    let plants = plants(&wanted)?;
+    let mut plants = plants(&wanted)?;
+    if let Task::Hunt = wanted.task {
+        plants.retain(|plant| !plant.is_slow_only);
+    }
     let scratch = Scratch::new(if let Task::Seek(program) = wanted.task { program } else { Program::Hunt })?;
     match wanted.task {
         Task::Hunt => hunt_all(&scratch, &plants, wanted.base, wanted.seeds),
