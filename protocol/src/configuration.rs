@@ -109,6 +109,8 @@ pub struct Parameters {
     pub client_timeout_ms: u32,
     /// Milliseconds from one `Rejoin` of a member to its next that counts; at least the cap of the deadlines.
     pub rejoin_interval_ms: u32,
+    /// Milliseconds for which the turns of a primary that was given up are passed over, at most an hour. 0: they never are.
+    pub passed_over_ms: u32,
     /// Whether reads may be answered without being ordered: clients then wait for a quorum of equal replies to whatever is
     /// ordered, instead of a weak one. (PROTOCOL §8)
     pub fast_reads: bool,
@@ -135,6 +137,7 @@ impl Default for Parameters {
             clock_bound_ms: 2_000,
             client_timeout_ms: 250,
             rejoin_interval_ms: 60_000,
+            passed_over_ms: 600_000,
             fast_reads: false,
             clients: ClientPolicy::Any,
         }
@@ -339,6 +342,11 @@ impl Parameters {
         Duration::from_millis(self.rejoin_interval_ms.into())
     }
 
+    /// For how long the turns of a primary that was given up are passed over.
+    pub fn passed_over(&self) -> Duration {
+        Duration::from_millis(self.passed_over_ms.into())
+    }
+
     /// After this long a client sends its request to all, at first.
     pub fn client_timeout(&self) -> Duration {
         Duration::from_millis(self.client_timeout_ms.into())
@@ -413,6 +421,7 @@ fn check_parameters(parameters: &Parameters) -> Result<(), ConfigurationError> {
         ("clock_bound_ms", "at least 1", p.clock_bound_ms >= 1),
         ("client_timeout_ms", "at least 10", p.client_timeout_ms >= 10),
         ("rejoin_interval_ms", "at least the cap of the deadlines", p.rejoin_interval_ms >= p.deadline_cap_ms),
+        ("passed_over_ms", "at most 3600000", p.passed_over_ms <= 3_600_000),
         ("clients", "listed keys are points of the curve, in ascending order, each once", listed_in_order),
     ];
     match relations.into_iter().find(|(_, _, holds)| !holds) {
@@ -492,7 +501,7 @@ mod tests {
     type Change = fn(&mut Parameters);
 
     /// For each relation: what just satisfies it, and what just breaks it.
-    const RELATIONS: [(&str, &[Change], &[Change]); 17] = [
+    const RELATIONS: [(&str, &[Change], &[Change]); 18] = [
         (
             "checkpoint_interval",
             &[|p| p.checkpoint_interval = 1, |p| (p.checkpoint_interval, p.window) = (100, 200)],
@@ -572,6 +581,11 @@ mod tests {
             &[|p| {
                 p.rejoin_interval_ms = p.deadline_cap_ms - 1;
             }],
+        ),
+        (
+            "passed_over_ms",
+            &[|p| p.passed_over_ms = 0, |p| p.passed_over_ms = 3_600_000],
+            &[|p| p.passed_over_ms = 3_600_001],
         ),
         (
             "clients",

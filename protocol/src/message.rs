@@ -69,6 +69,9 @@ pub enum Message {
     Part(Part),
     /// What its receiver has said, as far as the sender knows: it was asked for at a start. (PROTOCOL §9)
     Statements(Statements),
+    /// A vote of a view's primary, who may have signed another one for the receiver: that one voted for another batch.
+    /// (PROTOCOL §4.3)
+    Conflict(Vote<Prepare>),
 }
 
 /// What a member has signed in an epoch, as far as another one knows. (PROTOCOL §9)
@@ -308,7 +311,9 @@ impl Message {
     /// bytes name none.
     pub(crate) fn epoch(&self) -> Option<Epoch> {
         match self {
-            Self::PrePrepare(PrePrepare { vote, .. }) | Self::Prepare(vote) => Some(vote.statement.epoch),
+            Self::PrePrepare(PrePrepare { vote, .. }) | Self::Prepare(vote) | Self::Conflict(vote) => {
+                Some(vote.statement.epoch)
+            }
             Self::Commit(vote) => Some(vote.statement.epoch),
             Self::Checkpoint(vote) => Some(vote.statement.epoch),
             Self::ViewChange(signed) => signed.claimed().map(|(_, epoch, _)| epoch),

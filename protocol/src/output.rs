@@ -128,6 +128,11 @@ pub enum Notice {
         /// Why.
         reason: Suspicion,
     },
+    /// The view asked for next is not the next one: it would belong to somebody who was replaced a while ago.
+    TurnPassedOver {
+        /// Whose view it would be.
+        replica: ReplicaId,
+    },
     /// This replica entered a view.
     ViewEntered {
         /// The view.

@@ -22,6 +22,7 @@ mod standby;
 mod state_transfer;
 mod status;
 mod suspicion;
+mod turns;
 mod view_change;
 mod wanted;
 
@@ -238,6 +239,8 @@ struct Suspecting {
     latency: Duration,
     /// How fast this primary and others get requests ordered.
     pace: pace::Pace,
+    /// Who is not to be primary again soon.
+    turns: turns::Turns,
     /// When the last input came: a long gap means that this replica itself was stopped.
     last_input: Time,
 }
@@ -254,6 +257,8 @@ struct Peer {
     /// Its votes of this epoch on the highest slots: it is told of them at its next start, though their slots left the log.
     last_prepare: Option<Vote<Prepare>>,
     last_commit: Option<Vote<Commit>>,
+    /// The view in which it was shown what the primary has signed here and not there.
+    shown: Option<View>,
     /// What it may still ask for in this interval, in bytes.
     budget_bytes: usize,
     /// The part of a state that it asked for last beyond that: it waits for it. Bound: one.
@@ -470,6 +475,7 @@ impl Replica {
             Payload::Decided(certificate, batch) => self.on_decided(certificate, batch),
             Payload::Part(part) => self.on_part(from, part),
             Payload::Statements(spoken) => self.on_statements(from, &spoken),
+            Payload::Conflict(vote) => self.on_conflict(vote),
         }
     }
 
@@ -510,7 +516,8 @@ impl Replica {
             | Message::Batch(_)
             | Message::Decided(_)
             | Message::Part(_)
-            | Message::Statements(_) => {}
+            | Message::Statements(_)
+            | Message::Conflict(_) => {}
         }
     }
 
@@ -637,7 +644,8 @@ fn voted_slot(message: &Message) -> Option<Sequence> {
         | Message::Batch(_)
         | Message::Decided(_)
         | Message::Part(_)
-        | Message::Statements(_) => None,
+        | Message::Statements(_)
+        | Message::Conflict(_) => None,
     }
 }
 

@@ -90,6 +90,8 @@ pub enum Payload {
     Statements(Spoken),
     /// See [`Message::Part`]: its entries count only once the whole state has the certified root.
     Part(Part),
+    /// See [`Message::Conflict`]: signed by its voter, whoever sent it.
+    Conflict(Vote<Prepare>),
 }
 
 /// What one member signed in an epoch, as another knows it, checked.
@@ -197,6 +199,11 @@ pub fn verify(
         }
         Message::Decided(decided) => check.decided(decided)?,
         Message::Statements(statements) => Payload::Statements(check.statements(statements)?),
+        Message::Conflict(vote) => {
+            check.epoch(vote.statement.epoch)?;
+            check.vote(&vote)?;
+            Payload::Conflict(vote)
+        }
         Message::Part(part) if !part.is_within_bounds() => return Err(LONG_KEY),
         Message::Part(part) => Payload::Part(part),
     };

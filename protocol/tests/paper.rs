@@ -4,6 +4,8 @@
 mod certificates;
 #[path = "paper/checkpoints.rs"]
 mod checkpoints;
+#[path = "paper/conflicts.rs"]
+mod conflicts;
 #[path = "paper/epochs.rs"]
 mod epochs;
 #[path = "paper/fast_reads.rs"]

@@ -58,6 +58,10 @@ pub(crate) fn describe(message: &Message) -> String {
             Fetch::Statements { .. } => String::from("Fetch statements of its own"),
             Fetch::Part { sequence, want } => format!("Fetch of {sequence}: {}", wanted(want)),
         },
+        Message::Conflict(vote) => format!(
+            "Conflict: replica {} signed {:.8} in slot {}",
+            vote.voter, vote.statement.digest, vote.statement.sequence
+        ),
         Message::Batch(fetched) => format!("Batch of {}", fetched.sequence),
         Message::Decided(decided) => format!("Decided {}", decided.certificate.statement.sequence),
         Message::Statements(said) => format!(

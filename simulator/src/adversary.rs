@@ -193,6 +193,12 @@ impl Adversary {
     }
 
     fn say(&mut self, to: ReplicaId, message: Message) {
+        // Nobody gives accomplices away.
+        if let Message::Conflict(vote) = &message
+            && self.body.accomplices().contains(&vote.voter)
+        {
+            return;
+        }
         if let Some(message) = self.through(message, |strategy, body, message| strategy.outgoing(body, to, message)) {
             self.out.push_back(Output::Send { to, message });
         }

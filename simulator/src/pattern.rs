@@ -26,11 +26,12 @@ pub enum Kind {
     Decided,
     Part,
     Statements,
+    Conflict,
 }
 
 impl Kind {
     /// All kinds, in the order of the messages.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Request,
         Self::PrePrepare,
         Self::Prepare,
@@ -45,6 +46,7 @@ impl Kind {
         Self::Decided,
         Self::Part,
         Self::Statements,
+        Self::Conflict,
     ];
 
     /// Its name.
@@ -64,6 +66,7 @@ impl Kind {
             Self::Decided => "Decided",
             Self::Part => "Part",
             Self::Statements => "Statements",
+            Self::Conflict => "Conflict",
         }
     }
 }
@@ -94,13 +97,14 @@ impl Matter for Message {
             Self::Decided(_) => Kind::Decided,
             Self::Part(_) => Kind::Part,
             Self::Statements(_) => Kind::Statements,
+            Self::Conflict(_) => Kind::Conflict,
         }
     }
 
     fn place(&self) -> (Option<u64>, Option<u64>) {
         match self {
             Self::PrePrepare(proposal) => of_vote(proposal.vote.statement.view, proposal.vote.statement.sequence),
-            Self::Prepare(vote) => of_vote(vote.statement.view, vote.statement.sequence),
+            Self::Prepare(vote) | Self::Conflict(vote) => of_vote(vote.statement.view, vote.statement.sequence),
             Self::Commit(vote) => of_vote(vote.statement.view, vote.statement.sequence),
             Self::Checkpoint(vote) => of_slot(vote.statement.sequence),
             Self::Stable(certificate) => of_slot(certificate.statement.sequence),
@@ -133,12 +137,15 @@ impl Matter for Payload {
             Self::Decided(..) => Kind::Decided,
             Self::Part(_) => Kind::Part,
             Self::Statements(_) => Kind::Statements,
+            Self::Conflict(_) => Kind::Conflict,
         }
     }
 
     fn place(&self) -> (Option<u64>, Option<u64>) {
         match self {
-            Self::PrePrepare(vote, _) | Self::Prepare(vote) => of_vote(vote.statement.view, vote.statement.sequence),
+            Self::PrePrepare(vote, _) | Self::Prepare(vote) | Self::Conflict(vote) => {
+                of_vote(vote.statement.view, vote.statement.sequence)
+            }
             Self::Commit(vote) => of_vote(vote.statement.view, vote.statement.sequence),
             Self::Checkpoint(vote) => of_slot(vote.statement.sequence),
             Self::Stable(certificate) => of_slot(certificate.statement.sequence),

@@ -333,7 +333,7 @@ impl Scenario {
 }
 
 /// The parameters that a scenario may set.
-const PARAMETERS: [&str; 17] = [
+const PARAMETERS: [&str; 18] = [
     "checkpoint_interval",
     "window",
     "pipeline",
@@ -350,6 +350,7 @@ const PARAMETERS: [&str; 17] = [
     "clock_bound_ms",
     "client_timeout_ms",
     "rejoin_interval_ms",
+    "passed_over_ms",
     "fast_reads",
 ];
 
@@ -373,6 +374,7 @@ fn set(parameters: &mut Parameters, name: &str, value: u64) -> Result<(), Scenar
         "clock_bound_ms" => parameters.clock_bound_ms = small()?,
         "client_timeout_ms" => parameters.client_timeout_ms = small()?,
         "rejoin_interval_ms" => parameters.rejoin_interval_ms = small()?,
+        "passed_over_ms" => parameters.passed_over_ms = small()?,
         "fast_reads" if value <= 1 => parameters.fast_reads = value == 1,
         _ => return Err(unknown()),
     }

@@ -219,6 +219,7 @@ impl Spotter {
                 }
             }
             Message::Batch(_) => self.reach(Mark::BatchHandedOut),
+            Message::Conflict(_) => self.reach(Mark::ConflictShown),
             Message::Decided(_) => self.reach(Mark::DecidedHandedOut),
             Message::Fetch(fetch) => match fetch {
                 Fetch::Batch { .. } => {
@@ -304,6 +305,7 @@ impl Spotter {
                 Suspicion::Crash => self.reach(Mark::SuspectedByCrash),
                 _ => {}
             },
+            Notice::TurnPassedOver { .. } => self.reach(Mark::TurnPassedOver),
             Notice::ViewWanted { view, reason } => {
                 let before = seen.asked.replace((view, now));
                 match reason {

@@ -69,7 +69,7 @@ pub fn said<S: HasSubject>(replica: ReplicaId, statement: &S) -> Said {
 pub fn in_message(message: &Message, members: u64) -> Vec<Said> {
     match message {
         Message::PrePrepare(proposal) => vec![said(proposal.vote.voter, &proposal.vote.statement)],
-        Message::Prepare(vote) => vec![said(vote.voter, &vote.statement)],
+        Message::Prepare(vote) | Message::Conflict(vote) => vec![said(vote.voter, &vote.statement)],
         Message::Commit(vote) => vec![said(vote.voter, &vote.statement)],
         Message::Checkpoint(vote) => vec![said(vote.voter, &vote.statement)],
         Message::Stable(certificate) => in_certificate(certificate),

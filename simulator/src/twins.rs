@@ -169,6 +169,8 @@ impl Play {
                 (all.heartbeat_ms, all.crash_suspicion_ms) = (100, 200);
                 (all.ordering_deadline_ms, all.deadline_cap_ms) = (50, 200);
                 all.client_timeout_ms = 10;
+                // Each view may be the next one.
+                all.passed_over_ms = 0;
             })
             .options(|options| {
                 options.clients = 2;

@@ -103,10 +103,10 @@ fn assert_convicted(cluster: &Cluster) {
 }
 
 #[test]
-fn a_primary_that_equivocates_is_replaced() {
-    let cluster = survive("equivocate", is_replaced);
-    // None of the others saw two statements of it that contradict each other.
-    assert_eq!(proofs(&cluster), Vec::<PathBuf>::new());
+fn a_primary_that_equivocates_is_replaced_and_convicted() {
+    // It shows nobody two batches: those that it showed different ones show each other.
+    let cluster = survive("equivocate", |cluster| is_replaced(cluster) && !proofs(cluster).is_empty());
+    assert_convicted(&cluster);
 }
 
 #[test]

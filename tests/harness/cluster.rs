@@ -61,7 +61,7 @@ impl Builder {
         self
     }
 
-    /// Has replica `id` started as an attacker that plays `strategy`.
+    /// Has replica `id` started as an attacker that plays `strategy`, in league with all others that are.
     #[must_use]
     pub fn malicious(mut self, id: u8, strategy: &str) -> Self {
         self.malicious.insert(id, strategy.to_owned());
@@ -140,9 +140,15 @@ impl Builder {
     fn options(&self, root: &Path) -> Vec<Vec<String>> {
         let of = |id: u8| {
             let strategy = self.malicious.get(&id).map(|strategy| ["--malicious".to_owned(), strategy.clone()]);
+            let others = self.malicious.keys().filter(|other| strategy.is_some() && **other != id);
+            let accomplices = others.flat_map(|other| {
+                let folder = root.join(format!("net/replica-{other}")).display().to_string();
+                ["--accomplice".to_owned(), folder]
+            });
+            let accomplices: Vec<String> = accomplices.collect();
             let file = root.join(format!("net/replica-{id}/signed.jsonl")).display().to_string();
             let record = self.is_recorded.then(|| ["--record-signed".to_owned(), file]);
-            [strategy, record].into_iter().flatten().flatten().collect()
+            [strategy, record].into_iter().flatten().flatten().chain(accomplices).collect()
         };
         (0..self.replicas).map(of).collect()
     }

@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// How long a writer rests after an error.
 const REST: Duration = Duration::from_millis(50);
 
+/// How long it rests after an answer: clusters of several tests share the machine.
+const PACE: Duration = Duration::from_millis(3);
+
 /// Load on a cluster, until it is stopped.
 #[derive(Debug)]
 pub struct Load {
@@ -65,7 +68,7 @@ pub struct Written {
 }
 
 impl Load {
-    /// So many clients that write as fast as they are answered, and one that counts.
+    /// So many clients that write one after another, with a short rest in between, and one that counts.
     pub fn start(cluster: &Cluster, writers: usize) -> Self {
         Self::with_values(cluster, writers, 64)
     }
@@ -153,6 +156,7 @@ impl Shared {
                 return;
             }
             number += 1;
+            sleep(PACE).await;
         }
     }
 

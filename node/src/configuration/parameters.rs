@@ -26,6 +26,7 @@ pub(super) struct ParametersTable {
     clock_bound_ms: u32,
     client_timeout_ms: u32,
     rejoin_interval_ms: u32,
+    passed_over_ms: u32,
     fast_reads: bool,
     #[serde(with = "clients")]
     clients: ClientPolicy,

@@ -93,6 +93,9 @@ impl Host {
                 self.counters.view_changes += 1;
                 tracing::warn!(%view, ?reason, "asks for a view");
             }
+            Notice::TurnPassedOver { replica } => {
+                tracing::info!(%replica, "its turn is passed over: it was replaced lately");
+            }
             Notice::ViewEntered { view } => tracing::info!(%view, "entered a view"),
             Notice::Stable { sequence } => tracing::debug!(%sequence, "stable checkpoint"),
             Notice::Diverged { sequence, certified, own } => {
@@ -135,9 +138,12 @@ impl Host {
 /// Votes and what is as small and as urgent go before the rest. A message that came by the other lane is refused.
 pub(super) fn lane(message: &Message) -> Lane {
     match message {
-        Message::Prepare(_) | Message::Commit(_) | Message::Checkpoint(_) | Message::Status(_) | Message::Fetch(_) => {
-            Lane::Votes
-        }
+        Message::Prepare(_)
+        | Message::Commit(_)
+        | Message::Checkpoint(_)
+        | Message::Status(_)
+        | Message::Fetch(_)
+        | Message::Conflict(_) => Lane::Votes,
         Message::Request(_)
         | Message::PrePrepare(_)
         | Message::Stable(_)

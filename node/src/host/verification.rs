@@ -114,6 +114,7 @@ pub(super) fn is_small(message: &Message) -> bool {
         | Message::Checkpoint(_)
         | Message::Status(_)
         | Message::Fetch(_)
+        | Message::Conflict(_)
         | Message::Part(_)
         | Message::Batch(_)
         | Message::Request(_) => true,

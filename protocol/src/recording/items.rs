@@ -128,6 +128,7 @@ fn to_message(payload: &Payload) -> Message {
         }
         Payload::Statements(spoken) => Message::Statements(to_statements(spoken)),
         Payload::Part(part) => Message::Part(part.clone()),
+        Payload::Conflict(vote) => Message::Conflict(*vote),
     }
 }
 

@@ -84,6 +84,7 @@ impl Replica {
             peer.outside_since = None;
             peer.last_prepare = None;
             peer.last_commit = None;
+            peer.shown = None;
         }
         self.first_records.clear();
     }

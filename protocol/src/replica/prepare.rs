@@ -1,5 +1,7 @@
 //! Votes to accept a batch, and the prepared certificate. (PROTOCOL §4.3, §4.4)
 
+use alloc::vec::Vec;
+
 use super::participation::remember;
 use super::{Mode, Replica};
 use crate::evidence::Evidence;
@@ -40,6 +42,7 @@ impl Replica {
         if is_against_own && vote.statement.view == self.view {
             self.note_vote_against_own(vote.voter);
         }
+        self.show_conflicts(&vote);
         self.try_prepare(sequence);
     }
 
@@ -50,6 +53,49 @@ impl Replica {
         assert!(voter != self.id, "this replica never contradicts itself");
         if self.mode == Mode::Normal && voter == self.primary() {
             self.suspect(Suspicion::Proof);
+        }
+    }
+
+    /// Where votes differ, the primary may have signed several: each who voted otherwise is shown, once a view, what it signed
+    /// here. Of a correct pair that was told two things at least one then holds the proof.
+    fn show_conflicts(&mut self, counted: &Vote<Prepare>) {
+        let primary = self.primary();
+        if primary == self.id {
+            return;
+        }
+        let Some(slot) = self.log.slot(counted.statement.sequence) else { return };
+        let Some(signed) = slot.prepares.of(primary).filter(|signed| signed.statement.view == self.view).copied()
+        else {
+            return;
+        };
+        let differs = |voter: &ReplicaId| {
+            let vote = slot.prepares.of(*voter).filter(|_| *voter != self.id);
+            vote.is_some_and(|vote| contradicts(&vote.statement, &signed.statement))
+        };
+        let to: Vec<ReplicaId> = if counted.voter == primary {
+            self.configuration.replicas().filter(differs).collect()
+        } else {
+            [counted.voter].into_iter().filter(differs).collect()
+        };
+        for to in to {
+            if self.peers[to.index()].shown < Some(self.view) {
+                self.peers[to.index()].shown = Some(self.view);
+                self.send(to, Message::Conflict(signed));
+            }
+        }
+    }
+
+    /// The vote that is held here of who cast `vote`, and that no correct replica casts beside it.
+    pub(super) fn held_against(&self, vote: &Vote<Prepare>) -> Option<Vote<Prepare>> {
+        let held = self.log.slot(vote.statement.sequence)?.prepares.of(vote.voter)?;
+        (vote.voter != self.id && contradicts(&held.statement, &vote.statement)).then_some(*held)
+    }
+
+    /// A peer shows what somebody signed. It counts for nothing but as a proof.
+    pub(super) fn on_conflict(&mut self, vote: Vote<Prepare>) {
+        match self.held_against(&vote) {
+            Some(held) => self.keep_evidence(Evidence::ConflictingPrepares(held, vote)),
+            None => self.refuse(Refusal::Unasked),
         }
     }
 

@@ -212,6 +212,7 @@ impl Replica {
             view_changes: ViewChanges::none(members),
             suspicion: Suspecting {
                 pace: super::pace::Pace::new(members),
+                turns: super::turns::Turns::default(),
                 since: now.monotonic,
                 of_primary: None,
                 attempts: 0,

@@ -52,7 +52,10 @@ impl Replica {
     /// correct.
     pub(super) fn try_leave(&mut self) {
         let gone = self.configuration.replicas().filter(|id| self.suspects_or_left(*id)).count();
-        let Some(to) = self.wanted_view().next().filter(|_| gone >= self.configuration.weak_quorum()) else { return };
+        if gone < self.configuration.weak_quorum() {
+            return;
+        }
+        let Some(to) = self.view_after_wanted() else { return };
         self.start_view_change(to, self.suspicion.of_primary.unwrap_or(Suspicion::Joined));
     }
 

@@ -22,6 +22,7 @@ impl Replica {
         if self.is_log_full() || !self.is_voter() {
             return;
         }
+        self.give_up_primary(reason);
         self.view_changes.forsaken = None;
         self.mode = Mode::ViewChange { to };
         self.suspicion.attempts = self.suspicion.attempts.saturating_add(1);

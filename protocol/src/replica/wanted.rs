@@ -44,6 +44,7 @@ impl Replica {
             Message::NewView(signed) => {
                 signed.claimed().is_none_or(|(_, view)| self.refuse_claimed_new_view(from, view).is_none())
             }
+            Message::Conflict(vote) => self.held_against(vote).is_some(),
             Message::Statements(said) => self.is_account_wanted(from, said.token),
             Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
                 true

@@ -204,6 +204,7 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
         ("batch", Message::Batch(FetchedBatch { sequence: slot(5), batch: body })),
         ("decided", Message::Decided(decided)),
         ("statements", Message::Statements(statements(&group))),
+        ("conflict", Message::Conflict(group.vote(0, prepare(3, 5, digest(5))))),
         ("fetch-statements", Message::Fetch(Fetch::Statements { token: 77 })),
     ];
     others.into_iter().chain(parts).collect()
@@ -482,7 +483,11 @@ impl<'a> Entropy<'a> {
     }
 
     pub(crate) fn message(&mut self) -> Message {
-        match self.below(14) {
+        match self.below(15) {
+            13 => {
+                let statement = self.prepare();
+                Message::Conflict(self.vote(statement))
+            }
             0 => Message::Request(self.request()),
             1 => {
                 let statement = self.prepare();

@@ -231,8 +231,8 @@ fn votes_for_another_digest_or_view_do_not_add_up() {
     let batch = group.batch(0);
     backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
     backup.sync();
-    assert_eq!(backup.hear(2, group.prepare(2, 0, 1, digest(1))), []);
-    assert_eq!(backup.hear(3, group.prepare(3, 1, 1, batch.digest())), []);
+    assert_eq!(appended(&backup.hear(2, group.prepare(2, 0, 1, digest(1)))), []);
+    assert_eq!(appended(&backup.hear(3, group.prepare(3, 1, 1, batch.digest()))), []);
 }
 
 /// "With a prepared certificate of its view a replica makes it durable, then sends `Commit`." (§4.4)

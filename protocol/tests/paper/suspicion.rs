@@ -3,10 +3,11 @@
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{Sequence, Session};
-use quorate_protocol::output::Suspicion;
+use quorate_protocol::output::{Notice, Suspicion};
+use quorate_protocol::replica::Mode;
 use quorate_protocol::{Input, Machine, Output};
 
-use crate::support::subject::{Subject, idle_status, said, suspected, wanted};
+use crate::support::subject::{Subject, idle_status, notices, said, suspected, wanted};
 use crate::support::{Group, client, digest, slot, small, view};
 
 /// "*crash*: nothing heard of the primary within the bound, pending work or not" (§6)
@@ -439,4 +440,64 @@ fn a_status_that_claims_the_highest_numbers_does_no_harm() {
         backup.pass_with_primary_alive(100);
     }
     assert_eq!((backup.replica.view(), backup.replica.stable()), (view(0), slot(0)));
+}
+
+/// Everybody else gives up the primary of the view that `subject` is in or asks for; gives the views that it asks for then,
+/// and whose turns it passes over.
+fn given_up(subject: &mut Subject) -> (Vec<u64>, Vec<u8>) {
+    let (of_view, entered) = match subject.replica.mode() {
+        Mode::Normal => (subject.replica.view(), true),
+        Mode::ViewChange { to } => (to, false),
+    };
+    let primary = subject.group.0.primary(of_view).value();
+    let suspects = Status { suspects: true, entered, ..idle_status(of_view.value()) };
+    let others: Vec<u8> = (0..4).filter(|id| *id != subject.replica.id().value() && *id != primary).collect();
+    let outputs = subject.hear_all(others.into_iter().map(|id| (id, Message::Status(suspects.clone()))));
+    let views = wanted(&outputs).into_iter().map(|(view, _)| view).collect();
+    let passed_over = notices(&outputs).into_iter().filter_map(|notice| match notice {
+        Notice::TurnPassedOver { replica } => Some(replica.value()),
+        _ => None,
+    });
+    (views, passed_over.collect())
+}
+
+/// "whoever leaves one that it was in passes over the views of those that it gave up within `passed_over_ms`, and asks for the
+/// next one beyond them" (§6)
+#[test]
+fn the_turn_of_a_primary_that_was_given_up_is_passed_over_for_ten_minutes() {
+    let mut backup = Subject::of_four(1);
+    assert_eq!(given_up(&mut backup), (vec![1], vec![]));
+    backup.enter(3);
+    let mut later = backup.clone();
+    let mut late = backup.clone();
+    assert_eq!(given_up(&mut backup), (vec![5], vec![0]));
+    backup.enter(6);
+    assert_eq!(given_up(&mut backup), (vec![7], vec![]));
+    backup.enter(7);
+    assert_eq!(given_up(&mut backup), (vec![9], vec![0]), "no more than may be faulty, and those given up first");
+    // "from a view that is late the way leads to the next one whoever its primary is"
+    assert_eq!(given_up(&mut late), (vec![5], vec![0]));
+    for expected in [6, 7, 8, 9] {
+        assert_eq!(given_up(&mut late), (vec![expected], vec![]));
+    }
+    later.pass(600_000);
+    assert_eq!(given_up(&mut later), (vec![4], vec![]));
+}
+
+/// "first who was proved faulty, then who neglected something (*deadline*, *silence*, *slowness*), then who was absent or was
+/// left by the others" (§6)
+#[test]
+fn the_turn_of_who_did_worse_is_passed_over_rather_than_another_ones() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    assert_eq!(given_up(&mut backup), (vec![1], vec![]));
+    backup.enter(1);
+    backup.hear(1, group.pre_prepare(1, 1, 1, &group.batch(0)));
+    backup.hear(1, group.pre_prepare(1, 1, 1, &group.batch(1)));
+    assert_eq!(given_up(&mut backup), (vec![2], vec![]));
+    backup.enter(3);
+    let mut other = backup.clone();
+    assert_eq!(given_up(&mut backup), (vec![4], vec![]), "replica 0 was only left");
+    other.enter(4);
+    assert_eq!(given_up(&mut other), (vec![6], vec![1]), "replica 1 has contradicted itself");
 }

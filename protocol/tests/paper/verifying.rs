@@ -38,12 +38,16 @@ fn a_vote_counts_only_from_its_voter() {
     }
 }
 
-/// "pre-prepares, view changes and new views are signed whole and may be passed on" (§4)
+/// "pre-prepares, view changes, new views and the vote in a `Conflict` are signed whole and may be passed on" (§4)
 #[test]
 fn what_is_signed_whole_counts_from_anyone() {
     let group = Group::of_four();
     assert!(check(&group, 3, group.pre_prepare(0, 0, 1, &group.batch(0))).is_ok());
     assert!(check(&group, 3, Message::ViewChange(group.empty_view_change(0, 1))).is_ok());
+    let conflict = group.vote(0, prepare(0, 1, digest(1)));
+    assert!(check(&group, 3, Message::Conflict(conflict)).is_ok());
+    let forged = Message::Conflict(quorate_protocol::statement::Vote { signature: FORGED, ..conflict });
+    assert_eq!(check(&group, 3, forged), Err(Invalid::Signature));
     assert!(check(&group, 3, Message::Request(group.opening(client(0), 1))).is_ok());
     assert!(check(&group, 3, Message::Stable(group.stable(4, digest(1), &[0, 1, 2]))).is_ok());
 }

@@ -300,6 +300,7 @@ impl Cluster {
             Message::Decided(decided) => format!("Decided {}", self.commit(&decided.certificate.statement)),
             Message::Part(part) => format!("Part of slot {}", part.sequence),
             Message::Statements(_) => String::from("Statements"),
+            Message::Conflict(vote) => format!("Conflict {}", self.prepare(&vote.statement)),
         }
     }
 

@@ -418,7 +418,7 @@ impl Body {
         match message {
             Payload::Request(request) => remember(&mut self.seen.requests, request.clone()),
             Payload::PrePrepare(vote, batch) => remember(&mut self.seen.proposals, (*vote, batch.clone())),
-            Payload::Prepare(vote) => remember(&mut self.seen.prepares, *vote),
+            Payload::Prepare(vote) | Payload::Conflict(vote) => remember(&mut self.seen.prepares, *vote),
             Payload::Commit(vote) => remember(&mut self.seen.commits, *vote),
             Payload::ViewChange(view_change) => {
                 for certificate in view_change.content.prepared.iter() {

@@ -205,6 +205,11 @@ fn mutated(body: &mut Body, message: &Message) -> Option<Message> {
         Message::Part(part) => Message::Part(Part { content: content(part.content.clone()), ..part.clone() }),
         // What it does not tell cannot be missed.
         Message::Statements(told) => Message::Statements(Statements { prepares: List::empty(), ..told.clone() }),
+        Message::Conflict(vote) => {
+            let mut vote = *vote;
+            vote.statement.sequence = near_slot(body, vote.statement.sequence);
+            Message::Conflict(vote)
+        }
         Message::Request(_) => return None,
     })
 }

@@ -133,6 +133,8 @@ impl Drawing {
         self.scenario.parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
         // Who loses its votes again and again is to vote again within the time of a run.
         self.scenario.parameters.insert("rejoin_interval_ms".to_owned(), 8_000);
+        let passed_over = *random.choose(&[0, 1_000, 10_000, 600_000]);
+        self.scenario.parameters.insert("passed_over_ms".to_owned(), passed_over);
         self.scenario.machines = Machines {
             work: span_pair(5, *random.choose(&[20, 500, 5_000])),
             clock_drift_ppm: *random.choose(&[0, 200, 20_000]),

@@ -1,10 +1,10 @@
 //! Joins: a replica leaves its view because a correct one found something wrong with it; a liar alone moves nobody.
 //! (PROTOCOL §6)
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_protocol::Output;
-use quorate_protocol::number::View;
+use quorate_protocol::number::{ReplicaId, View};
 use quorate_protocol::output::{Notice, Suspicion};
 
 use super::{Checker, Invariant, Moment, Observation};
@@ -16,6 +16,8 @@ pub struct Joins {
     asked: View,
     /// Views whose primary a correct replica suspected.
     suspected: BTreeSet<View>,
+    /// How many views a replica passes over with what it asks for next.
+    passed_over: BTreeMap<ReplicaId, u64>,
 }
 
 impl Checker for Joins {
@@ -31,8 +33,10 @@ impl Checker for Joins {
             Notice::PrimarySuspected { view, .. } => {
                 self.suspected.insert(*view);
             }
+            Notice::TurnPassedOver { .. } => *self.passed_over.entry(*replica).or_default() += 1,
             Notice::ViewWanted { view, reason } => {
-                let is_suspected = self.suspected.contains(&view.saturating_sub(1));
+                let passed_over = self.passed_over.remove(replica).unwrap_or_default();
+                let is_suspected = self.suspected.contains(&view.saturating_sub(1 + passed_over));
                 // After a start a replica may have to ask for a view because it lost the message by which it asked.
                 if *view > self.asked && !is_suspected && *reason != Suspicion::Restart {
                     return Err(format!("replica {replica} asks for view {view}, and no correct one had a reason to"));
@@ -63,5 +67,8 @@ mod tests {
         assert_eq!(violation_of(&mut Joins::default(), &[suspects(1, 0), wants(2, 1), wants(3, 1)]), None);
         assert!(violation_of(&mut Joins::default(), &[wants(2, 1)]).is_some());
         assert!(violation_of(&mut Joins::default(), &[suspects(1, 0), wants(2, 9)]).is_some());
+        let passes_over = |replica| (replica, Output::Notice(Notice::TurnPassedOver { replica: ReplicaId::new(1) }));
+        assert_eq!(violation_of(&mut Joins::default(), &[suspects(2, 0), passes_over(2), wants(2, 2)]), None);
+        assert!(violation_of(&mut Joins::default(), &[suspects(2, 0), passes_over(3), wants(2, 2)]).is_some());
     }
 }

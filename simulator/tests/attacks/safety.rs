@@ -32,6 +32,7 @@ fn a_primary_that_equivocates_is_replaced_though_accomplices_vote_for_all_it_say
         assert!(cluster.highest_view().value() >= attackers.len() as u64);
         let commits = found.borrow().iter().filter(|subject| matches!(subject, Subject::Commit(..))).count();
         assert!(commits > 0, "{:?}", found.borrow());
+        assert!(cluster.is_proved_faulty(0), "though it showed each backup but one of two batches, n = {size}");
         expect_survival(&mut cluster)?;
     }
     Ok(())
