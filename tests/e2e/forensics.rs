@@ -71,7 +71,9 @@ fn two_of_four_that_fork_the_others_are_convicted_and_nobody_else() {
     assert_eq!(told.status, Some(0), "{told:?}");
     load(&cluster);
     // Those first: left without a primary they would exchange view changes, and each hear of what the other half prepared.
-    [2, 3, 0, 1].into_iter().for_each(|id| cluster.stop(id));
+    for id in [2, 3, 0, 1] {
+        cluster.stop(id);
+    }
 
     let proofs = cluster.scratch().join("proofs");
     let found = forensics(&cluster, &[2, 3], &["--proofs", proofs.to_str().unwrap()]);

@@ -287,6 +287,18 @@ fn who_is_started_again_before_the_end_is_stable_is_in_the_old_epoch_and_votes_f
     assert_eq!(again.replica.configuration().epoch(), Epoch::new(1));
 }
 
+/// "The state at C is that of the next epoch, and is voted for in the old one." (§11) In the next one it is not voted for.
+#[test]
+fn the_state_that_an_epoch_began_with_is_not_voted_for_in_it() {
+    let backup = after_an_epoch(1);
+    let mut again = backup.restart();
+    assert_eq!(again.replica.configuration().epoch(), Epoch::new(1));
+    assert!(again.replica.is_voter() && again.replica.state_root_at(slot(4)).is_some());
+    let is_vote = |message: &Message| matches!(message, Message::Checkpoint(_));
+    assert!(!said(&again.all_outputs()).iter().any(is_vote));
+    assert!(!said(&again.settle()).iter().any(is_vote));
+}
+
 /// "The log names the epoch and the incarnation; after a crash a replica takes up the votes of that epoch and no others."
 /// (§11)
 #[test]

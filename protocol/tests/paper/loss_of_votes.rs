@@ -218,6 +218,11 @@ fn statements_of_others_count_for_nothing() {
     assert!(check(Statements { prepares: prepares.clone(), ..group.no_statements() }).is_ok());
     let epoch = Epoch::new(1);
     assert!(check(Statements { prepares, epoch, ..group.no_statements() }).is_err(), "of another epoch than it says");
+    let asked = Statements { view_change: Some(group.empty_view_change(1, 1)), ..group.no_statements() };
+    assert!(check(asked.clone()).is_ok());
+    let vote = group.vote(1, Prepare { epoch: Epoch::new(1), ..own.statement });
+    let prepares = List::new(vec![vote]).expect("one");
+    assert!(check(Statements { prepares, ..asked }).is_err(), "of two epochs");
     let mut forged = own;
     forged.signature = group.vote(2, own.statement).signature;
     let prepares = List::new(vec![forged]).expect("one");
@@ -305,6 +310,36 @@ fn votes_in_certificates_are_told_too() {
     assert_eq!(told.commits[..], [group.vote(1, commit(0, 1, batch.digest()))]);
     assert_eq!(told.view_change, Some(rests_on[1].1.clone()));
     assert_eq!(told.new_view, Some(new_view));
+}
+
+/// Of one that counts towards a stable checkpoint there is one account, though it was held beside others before.
+#[test]
+fn votes_for_a_stable_checkpoint_are_told_once() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    backup.hear_all([0, 1, 3].map(|id| (id, group.checkpoint(id, 4, digest(4)))));
+    assert_eq!(backup.replica.stable(), slot(4));
+    let outputs = backup.hear(1, Message::Fetch(Fetch::Statements { token: 5 }));
+    let [Message::Statements(told)] = &said(&outputs)[..] else { panic!("{outputs:?}") };
+    let [vote] = &told.checkpoints[..] else { panic!("{told:?}") };
+    assert_eq!(Message::Checkpoint(*vote), group.checkpoint(1, 4, digest(4)));
+}
+
+/// Of votes on slots that left the log the one on the highest slot is told, in whatever order they came.
+#[test]
+fn of_what_left_the_log_the_highest_is_told() {
+    let mut backup = Subject::of_four(2);
+    let group = backup.group.clone();
+    for sequence in [3, 4, 2] {
+        backup.hear(1, group.prepare(1, 0, sequence, digest(9)));
+        backup.hear(1, group.commit(1, 0, sequence, digest(9)));
+    }
+    backup.hear(0, Message::Stable(group.stable(4, digest(4), &[0, 1, 3])));
+    backup.hear(0, Message::Stable(group.stable(12, digest(12), &[0, 1, 3])));
+    let outputs = backup.hear(1, Message::Fetch(Fetch::Statements { token: 5 }));
+    let [Message::Statements(told)] = &said(&outputs)[..] else { panic!("{outputs:?}") };
+    assert_eq!(told.prepares[..], [group.vote(1, prepare(0, 4, digest(9)))]);
+    assert_eq!(told.commits[..], [group.vote(1, commit(0, 4, digest(9)))]);
 }
 
 /// A replica that has lost votes says nothing of its own, and executes: "It executes, and signs nothing but a `Rejoin`" (§9)

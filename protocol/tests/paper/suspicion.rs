@@ -475,7 +475,7 @@ fn the_turn_of_a_primary_that_was_given_up_is_passed_over_for_ten_minutes() {
     assert_eq!(given_up(&mut backup), (vec![7], vec![]));
     backup.enter(7);
     assert_eq!(given_up(&mut backup), (vec![9], vec![0]), "no more than may be faulty, and those given up first");
-    // "from a view that is late the way leads to the next one whoever its primary is"
+    // "from a view that is late the way leads to the next one whoever its primary is" (§6)
     assert_eq!(given_up(&mut late), (vec![5], vec![0]));
     for expected in [6, 7, 8, 9] {
         assert_eq!(given_up(&mut late), (vec![expected], vec![]));

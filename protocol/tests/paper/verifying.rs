@@ -52,6 +52,26 @@ fn what_is_signed_whole_counts_from_anyone() {
     assert!(check(&group, 3, Message::Stable(group.stable(4, digest(1), &[0, 1, 2]))).is_ok());
 }
 
+/// A stable certificate of this epoch counts, and the one that ended the epoch before; those of other epochs do not, and one
+/// of a later epoch tells a replica that it is behind. (§7.1, §11)
+#[test]
+fn a_stable_certificate_counts_in_its_epoch_and_in_the_one_that_begins_with_it() {
+    let old = Group::of_four();
+    let group = old.in_epoch(2, 8);
+    let stable = |epoch, sequence, voters: &[u8]| {
+        let statement = Checkpoint { epoch: Epoch::new(epoch), sequence: slot(sequence), root: digest(1) };
+        Message::Stable(old.certificate(statement, voters))
+    };
+    let all = &[0, 1, 2];
+    assert!(check(&group, 3, stable(2, 12, all)).is_ok());
+    assert!(check(&group, 3, stable(3, 16, all)).is_ok());
+    assert!(check(&group, 3, stable(1, 8, all)).is_ok());
+    assert_eq!(check(&group, 3, stable(1, 8, &all[1..])), Err(Invalid::Certificate));
+    assert_eq!(check(&group, 3, stable(1, 4, all)), Err(Invalid::Epoch(Epoch::new(1))));
+    assert_eq!(check(&group, 3, stable(1, 12, all)), Err(Invalid::Epoch(Epoch::new(1))));
+    assert_eq!(check(&group, 3, stable(0, 8, all)), Err(Invalid::Epoch(Epoch::ZERO)));
+}
+
 /// Each bound on what a message may hold: a part begins after a key, and keys are bounded. (§9)
 #[test]
 fn keys_longer_than_any_count_for_nothing() {
