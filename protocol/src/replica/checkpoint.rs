@@ -80,11 +80,11 @@ impl Replica {
         self.count_checkpoint(vote);
     }
 
-    /// Whether a checkpoint of its own is of the epoch in which this replica takes part: the one that ends it is.
+    /// Whether a checkpoint of its own, above the low watermark, is of the epoch in which this replica takes part: the one that
+    /// ends it is. A state of a later epoch, fetched from others, is not.
     fn is_of_epoch(&self, sequence: Sequence) -> bool {
         let (state, own) = (&self.execution.membership, self.configuration.epoch());
-        let is_end = own.next() == Some(state.epoch()) && sequence == state.began();
-        sequence > self.configuration.began() && (state.epoch() == own || is_end)
+        state.epoch() == own || (own.next() == Some(state.epoch()) && sequence == state.began())
     }
 
     pub(super) fn on_checkpoint(&mut self, vote: Vote<Checkpoint>) {

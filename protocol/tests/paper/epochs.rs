@@ -409,11 +409,20 @@ fn who_is_an_epoch_behind_takes_the_state_of_the_later_one() {
     let asked = behind.step(ready(no_leaves()));
     serve(&mut behind, &asked, &source.protocol());
     behind.step(Input::StateStaged { sequence: slot(8), application_root: Some(application_root(slot(8))) });
+    let is_vote = |message: &Message| matches!(message, Message::Checkpoint(_));
+    let mut without_room = behind.clone();
+    without_room.step(Input::LogFull);
+    let outputs = without_room.step(Input::StateInstalled { sequence: slot(8) });
+    assert_eq!(without_room.replica.executed(), slot(8));
+    assert_eq!(without_room.replica.configuration().epoch(), Epoch::ZERO, "entering takes a record");
+    assert!(!said(&outputs).iter().any(is_vote), "it is no state of the old epoch");
+    without_room.step(Input::LogHasRoom);
+    assert_eq!(without_room.replica.configuration().epoch(), Epoch::new(1));
     let outputs = behind.step(Input::StateInstalled { sequence: slot(8) });
     assert!(notices(&outputs).contains(&Notice::EpochEntered { epoch: Epoch::new(1), began: slot(4) }), "{outputs:?}");
     assert_eq!((behind.replica.stable(), behind.replica.executed()), (slot(8), slot(8)));
     assert_eq!(appended(&outputs)[0], Record::Epoch(source.replica.membership().clone(), certificate));
-    assert!(!said(&outputs).iter().any(|message| matches!(message, Message::Checkpoint(_))), "of no epoch of its own");
+    assert!(!said(&outputs).iter().any(is_vote), "of no epoch of its own");
 }
 
 /// "an ordered request under the member's own key" (§9): nobody else's request is a `Rejoin`.

@@ -219,10 +219,13 @@ fn statements_of_others_count_for_nothing() {
     let epoch = Epoch::new(1);
     assert!(check(Statements { prepares, epoch, ..group.no_statements() }).is_err(), "of another epoch than it says");
     let asked = Statements { view_change: Some(group.empty_view_change(1, 1)), ..group.no_statements() };
-    assert!(check(asked.clone()).is_ok());
-    let vote = group.vote(1, Prepare { epoch: Epoch::new(1), ..own.statement });
-    let prepares = List::new(vec![vote]).expect("one");
-    assert!(check(Statements { prepares, ..asked }).is_err(), "of two epochs");
+    let began = Statements { new_view: Some(group.new_view(1, 1, &[], &[])), ..group.no_statements() };
+    for said in [asked, began] {
+        assert!(check(said.clone()).is_ok());
+        let vote = group.vote(1, Prepare { epoch: Epoch::new(1), ..own.statement });
+        let prepares = List::new(vec![vote]).expect("one");
+        assert!(check(Statements { prepares, ..said }).is_err(), "of two epochs");
+    }
     let mut forged = own;
     forged.signature = group.vote(2, own.statement).signature;
     let prepares = List::new(vec![forged]).expect("one");

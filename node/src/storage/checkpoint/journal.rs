@@ -18,7 +18,7 @@
 //! of another version.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -52,10 +52,19 @@ pub(super) fn mend(database: &Path) -> Result<(), Error> {
         Err(source) => return Err(io_error("read", &version, source)),
     }
     let Some(path) = latest(database)? else { return Ok(()) };
-    cut_torn_end(&path).map_err(|source| io_error("mend", &path, source))
+    let torn = cut_torn_end(&path).map_err(|source| io_error("mend", &path, source))?;
+    if torn > 0 {
+        tracing::warn!(
+            file = %path.display(),
+            bytes = torn,
+            "the store's journal ended in what was not written whole, as after a power cut: that was taken off"
+        );
+    }
+    Ok(())
 }
 
-fn cut_torn_end(path: &Path) -> io::Result<()> {
+/// Gives how many bytes were taken off, up to the last that was not zero.
+fn cut_torn_end(path: &Path) -> io::Result<u64> {
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let whole = file.metadata()?.len();
     let mut batches = Batches { input: BufReader::new(&file), left: whole };
@@ -63,11 +72,31 @@ fn cut_torn_end(path: &Path) -> io::Result<()> {
     while batches.next()?.is_some() {
         valid = whole - batches.left;
     }
-    if valid < whole {
-        file.set_len(valid)?;
-        file.sync_all()?;
+    if valid == whole {
+        return Ok(0);
     }
-    Ok(())
+    let torn = written_bytes(&file, valid)?;
+    file.set_len(valid)?;
+    file.sync_all()?;
+    Ok(torn)
+}
+
+/// How many bytes follow `start` up to the last one that is not zero: space is reserved ahead.
+fn written_bytes(mut file: &File, start: u64) -> io::Result<u64> {
+    file.seek(SeekFrom::Start(start))?;
+    let (mut input, mut read, mut written) = (BufReader::new(file), 0, 0);
+    loop {
+        let found = input.fill_buf()?;
+        if found.is_empty() {
+            return Ok(written);
+        }
+        if let Some(last) = found.iter().rposition(|byte| *byte != 0) {
+            written = read + last as u64 + 1;
+        }
+        read += found.len() as u64;
+        let consumed = found.len();
+        input.consume(consumed);
+    }
 }
 
 /// The journal with the highest number: the one that was being written. Earlier ones were synced as a whole.
@@ -186,6 +215,23 @@ mod tests {
         let changes = prop::collection::btree_map(prop::collection::vec(any::<u8>(), 1..40), value, 0..8);
         changes
             .prop_map(|changes| changes.into_iter().map(|(key, value)| (key.into(), value.map(Into::into))).collect())
+    }
+
+    #[test]
+    fn what_is_taken_off_is_counted_and_reserved_space_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = CheckpointStore::open(folder.path()).unwrap();
+        store.apply(1, b"meta", Vec::new(), Vec::new()).unwrap();
+        drop(store);
+        let path = latest(&folder.path().join(state_name(1))).unwrap().unwrap();
+        let [end] = *ends(&path) else { unreachable!() };
+        let whole = fs::read(&path).unwrap()[..end].to_vec();
+        let holes = vec![0; 20_000];
+        for (more, torn) in [(holes.clone(), 0), ([&[BATCH; 3][..], &holes, &[7], &holes].concat(), 20_004)] {
+            fs::write(&path, [&whole[..], &more].concat()).unwrap();
+            assert_eq!(cut_torn_end(&path).unwrap(), torn);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
     }
 
     proptest! {
