@@ -128,7 +128,7 @@ pub enum Notice {
         /// Why.
         reason: Suspicion,
     },
-    /// The view asked for next is not the next one: it would belong to somebody who was replaced a while ago.
+    /// The view asked for next is not the next one: it would belong to somebody who was given up lately.
     TurnPassedOver {
         /// Whose view it would be.
         replica: ReplicaId,

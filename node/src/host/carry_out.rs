@@ -94,7 +94,7 @@ impl Host {
                 tracing::warn!(%view, ?reason, "asks for a view");
             }
             Notice::TurnPassedOver { replica } => {
-                tracing::info!(%replica, "its turn is passed over: it was replaced lately");
+                tracing::info!(%replica, "its turn is passed over: it was given up lately");
             }
             Notice::ViewEntered { view } => tracing::info!(%view, "entered a view"),
             Notice::Stable { sequence } => tracing::debug!(%sequence, "stable checkpoint"),

@@ -52,7 +52,7 @@ impl Replica {
     /// correct.
     pub(super) fn try_leave(&mut self) {
         let gone = self.configuration.replicas().filter(|id| self.suspects_or_left(*id)).count();
-        if gone < self.configuration.weak_quorum() {
+        if gone < self.configuration.weak_quorum() || !self.may_leave() {
             return;
         }
         let Some(to) = self.view_after_wanted() else { return };

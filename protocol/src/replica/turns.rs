@@ -16,7 +16,7 @@ use crate::time::Time;
 /// How much a reason to leave a view says about its primary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Cause {
-    /// It may have crashed, or the network failed it.
+    /// It may have crashed, the network may have failed it, or others alone know why.
     Absence,
     /// It was there, and did not do what was expected of it.
     Neglect,

@@ -19,7 +19,7 @@ impl Replica {
     /// byte, never rebuilt.
     pub(super) fn start_view_change(&mut self, to: View, reason: Suspicion) {
         assert!(to > self.wanted_view(), "a replica asks for a view once");
-        if self.is_log_full() || !self.is_voter() {
+        if !self.may_leave() {
             return;
         }
         self.give_up_primary(reason);
@@ -40,6 +40,11 @@ impl Replica {
         self.outbox.send_after(record, Message::ViewChange(signed));
         self.outbox.push(Output::Notice(Notice::ViewWanted { view: to, reason }));
         self.try_new_view_timer();
+    }
+
+    /// Whether it may say that it leaves its view.
+    pub(super) fn may_leave(&self) -> bool {
+        self.is_voter() && !self.is_log_full()
     }
 
     /// The highest view that this replica is in or asked for.

@@ -480,6 +480,9 @@ fn the_turn_of_a_primary_that_was_given_up_is_passed_over_for_ten_minutes() {
     for expected in [6, 7, 8, 9] {
         assert_eq!(given_up(&mut late), (vec![expected], vec![]));
     }
+    let mut without_room = later.clone();
+    without_room.step(Input::LogFull);
+    assert_eq!(given_up(&mut without_room), (vec![], vec![]), "who may not leave passes nobody over");
     later.pass(600_000);
     assert_eq!(given_up(&mut later), (vec![4], vec![]));
 }
