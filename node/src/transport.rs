@@ -17,6 +17,8 @@
 mod address;
 mod admission;
 mod backoff;
+#[cfg(feature = "lab")]
+pub(crate) mod bare;
 mod budget;
 mod clients;
 mod close;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use quorate_tests::{Cluster, Load, say};
+use quorate_tests::{Cluster, LIMIT, Load, say, wait_until};
 
 /// Longest silence that clients may see when a primary is killed, on a machine that does much else: the bound that
 /// makes a replica suspect its primary, and some.
@@ -125,5 +125,29 @@ fn a_primary_that_is_frozen_and_wakes_up_later_does_no_harm() {
         cluster.resume(primary);
         load.wait_for(50);
     }
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+fn the_turn_of_a_primary_that_was_given_up_is_passed_over() {
+    let mut cluster = Cluster::start(4);
+    let load = Load::start(&cluster, 3);
+    load.wait_for(50);
+    // One primary after the other is given up, and each is back when the next one is.
+    for primary in cluster.ids() {
+        wait_until("its turn", LIMIT, || cluster.status().primary() == primary);
+        cluster.pause(primary);
+        load.wait_for(50);
+        cluster.resume(primary);
+        wait_until("all to meet", LIMIT, || {
+            let views = cluster.status().replicas;
+            views.iter().all(|row| row.view == views[0].view && row.mode == "normal")
+        });
+    }
+    // View 4 was the turn of the one that was given up first.
+    let (view, primary) = (cluster.status().view(), cluster.status().primary());
+    assert_eq!((view, primary), (5, 1), "{}", cluster.status());
+    let passed = "its turn is passed over: it was given up lately replica=0";
+    assert!([1, 2].iter().any(|id| cluster.log_of(*id).contains(passed)), "{}", cluster.log_of(1));
     cluster.assert_nothing_lost(load);
 }

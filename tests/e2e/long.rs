@@ -17,11 +17,19 @@ use std::time::{Duration, Instant};
 use quorate_tests::damage::{files, flip};
 use quorate_tests::{Cluster, Draw, LIMIT, Load, quorate, say, start, wait_until};
 
+use crate::transport::{memory, sent};
+
 /// How often a replica is killed.
 const KILLS: u64 = 200;
 
 /// How often bytes of a replica's files are flipped.
 const FLIPS: u64 = 50;
+
+/// How many datagrams and frames are sent that are none.
+const MALFORMED: u64 = 10_000_000;
+
+/// What a replica's memory may grow by meanwhile, in KiB.
+const GROWTH_MAX: u64 = 64 << 10;
 
 /// Longest pause before a kill.
 const PAUSE_MAX: Duration = Duration::from_millis(400);
@@ -163,6 +171,37 @@ fn two_of_four_are_frozen_for_half_a_minute() {
     }
     let took = load.wait_for(50);
     say(&format!("{} ms from the end of the frost to 50 writes", took.as_millis()));
+    cluster.assert_nothing_lost(load);
+}
+
+#[test]
+#[ignore = "takes ten minutes"]
+fn ten_million_frames_and_datagrams_that_mean_nothing_take_no_memory_and_stop_nobody() {
+    let mut cluster = Cluster::builder(4).malicious(0, "none").start();
+    let load = Load::start(&cluster, 3);
+    // The load has its own share: a while of it alone, first.
+    load.wait_for(5_000);
+    let before = [1, 2, 3].map(|id| memory(&mut cluster, id));
+    let told = cluster.attack(&["start", "0=flood-datagrams,flood-frames"]);
+    assert_eq!(told.status, Some(0), "{told:?}");
+    let (began, mut most) = (Instant::now(), before);
+    while sent(&cluster, "flood-datagrams") + sent(&cluster, "flood-frames") < MALFORMED {
+        sleep(Duration::from_secs(1));
+        for (most, id) in most.iter_mut().zip([1, 2, 3]) {
+            *most = (*most).max(memory(&mut cluster, id));
+        }
+    }
+    let (datagrams, frames) = (sent(&cluster, "flood-datagrams"), sent(&cluster, "flood-frames"));
+    let (longest, took) = (load.longest_gap_since(began), began.elapsed().as_secs_f64());
+    say(&format!("{datagrams} datagrams and {frames} frames in {took:.0} s: silence {longest:?} at most"));
+    let counted =
+        cluster.status().replicas.iter().map(|row| row.invalid_from_peers + row.invalid_from_clients).sum::<u64>();
+    say(&format!("{counted} of them were read; memory before and at most, in KiB: {before:?}, {most:?}"));
+    for (before, most) in before.iter().zip(&most) {
+        assert!(most - before < GROWTH_MAX, "{before} KiB, then {most}");
+    }
+    let stopped = cluster.attack(&["stop"]);
+    assert_eq!(stopped.status, Some(0), "{stopped:?}");
     cluster.assert_nothing_lost(load);
 }
 

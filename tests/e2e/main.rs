@@ -12,6 +12,7 @@
 //! | `matrix.rs` | `quorate attacks --matrix` |
 //! | `forensics.rs` | `quorate forensics` |
 //! | `hostile.rs` | clients and strangers who keep to no rule |
+//! | `transport.rs` | attacks below the messages |
 //! | `members.rs` | strangers and abused keys at the port of members |
 //! | `backup.rs` | backups, and replicas and clusters that are made of them |
 //! | `long.rs` | what takes minutes, and is run by hand |
@@ -62,5 +63,7 @@ mod replay;
 mod standby;
 #[cfg(test)]
 mod testnet;
+#[cfg(test)]
+mod transport;
 #[cfg(test)]
 mod watch;

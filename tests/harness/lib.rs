@@ -21,7 +21,7 @@
 //! | `draw.rs` | numbers that follow from a seed |
 //! | `wait.rs` | waiting for a condition, with a bound |
 //!
-//! At most one cluster runs at a time, whatever the number of test threads: see [`Turn`].
+//! At most two clusters run at a time, whatever the number of test threads: see [`Turn`].
 
 mod cluster;
 pub mod damage;
@@ -41,7 +41,7 @@ mod stranger;
 mod wait;
 
 use std::io::{self, Write as _};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use cluster::{Builder, Cluster};
 pub use disk::SmallDisk;
@@ -58,18 +58,37 @@ pub use store::Store;
 pub use stranger::{Farewell, Stranger};
 pub use wait::{LIMIT, wait_until};
 
-/// The right to use the processors: clusters and testnets would starve each other.
+/// Clusters and testnets that run at a time: a story waits half of its time, and more than two would starve each other.
+const TURNS: usize = 2;
+
+/// The right to use the processors.
 #[derive(Debug)]
 pub struct Turn {
-    _held: MutexGuard<'static, ()>,
+    _taken: (),
 }
 
+/// How many have a turn, and who waits for one.
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static GIVEN_BACK: Condvar = Condvar::new();
+
 impl Turn {
-    /// Waits until no other cluster of this process runs.
+    /// Waits until there are fewer than two other clusters of this process.
     pub fn take() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        Self { _held: TURN.lock().unwrap_or_else(PoisonError::into_inner) }
+        let mut taken = GIVEN_BACK.wait_while(taken(), |taken| *taken >= TURNS).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Self { _taken: () }
     }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *taken() -= 1;
+        GIVEN_BACK.notify_one();
+    }
+}
+
+fn taken() -> MutexGuard<'static, usize> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says what a reader of the test's output should know: a measured value, or why a test is skipped.

@@ -1,5 +1,6 @@
 //! What `quorate status --json` says, as far as tests look at it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer};
@@ -51,6 +52,15 @@ pub struct ReplicaStatus {
     /// Connected clients.
     #[serde(deserialize_with = "or_nothing")]
     pub clients: u64,
+    /// Messages of peers that counted for nothing.
+    #[serde(deserialize_with = "or_nothing")]
+    pub invalid_from_peers: u64,
+    /// Messages of clients that counted for nothing.
+    #[serde(deserialize_with = "or_nothing")]
+    pub invalid_from_clients: u64,
+    /// Connections that were refused, by reason.
+    #[serde(deserialize_with = "or_nothing")]
+    pub connections_refused: BTreeMap<String, u64>,
     /// Its links to the others.
     #[serde(deserialize_with = "or_nothing")]
     pub links: Vec<Link>,

@@ -2,17 +2,19 @@
 
 mod matrix;
 mod siege;
+mod spin;
 
 use std::fmt;
 use std::time::Duration;
 
-use clap::Args;
-use quorate_simulator::adversary::{Account, accounts, names};
+use clap::{Args, value_parser};
+use quorate_simulator::adversary::{self, Account};
 use serde::Serialize;
 
 use super::Output;
 use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
+use crate::lab::wire;
 
 /// Columns of a line.
 const COLUMNS: usize = 100;
@@ -29,6 +31,7 @@ const EACH_DEFAULT: Duration = Duration::from_secs(5);
   quorate attacks
   quorate attacks equivocate lie-to-clients
   quorate attacks --matrix --each 5s
+  quorate attacks --matrix --each 10s --rounds 3
   quorate attacks --matrix --only silent equivocate
 
 The names are those of `testnet --malicious`, `replica --malicious`, `attack start`, `simulate --attack` and scenario files. \
@@ -36,8 +39,9 @@ Each can be given a moment: silent@from:5s, censor@view:3, flood@slot:100, repla
 are run and which tests play them.
 
 With --matrix each attack is played by the first primary of a testnet of four under load, after a run without faults in the same \
-testnet: throughput and p99 are shares of that one's. A row takes two runs and some seconds; the attacker and the load share the \
-machine with the correct replicas.
+testnet. The attacker shares the machine with the correct replicas: what it takes of the processors beyond what it takes as a \
+correct one is told, and if that is more than a twentieth of one, another run without faults has a loop beside it that takes as \
+much. Throughput and p99 are shares of that run's. A row takes two or three runs and some seconds, once for each round.
 
 Exit status: 0; with --matrix 1 if a promise was broken: the correct replicas did not come to one state, what clients saw is not \
 linearizable, nothing was answered, or a correct replica is accused.")]
@@ -51,14 +55,17 @@ pub(super) struct Arguments {
     /// How long each run is measured [default: 5s]
     #[arg(long, value_name = "DURATION", value_parser = parse_positive_duration, requires = "matrix")]
     each: Option<Duration>,
+    /// How often each attack is played: the round with the median throughput is shown, and a promise has to hold in all
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=9), requires = "matrix", default_value_t = 1)]
+    rounds: u8,
     /// The attacks to play [default: all]
     #[arg(long, value_name = "NAME", num_args = 1.., requires = "matrix")]
     only: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<Exit> {
-    let known = names();
-    let Arguments { names, matrix, each, only } = arguments;
+    let known: Vec<&str> = adversary::names().into_iter().chain(wire::names()).collect();
+    let Arguments { names, matrix, each, rounds, only } = arguments;
     if let Some(unknown) = names.iter().chain(only).find(|name| !known.contains(&name.as_str())) {
         let what = format!("there is no attack `{unknown}`; there are: {}", known.join(", "));
         return Err(Problem::usage(what, "name one of them, or none for all").into());
@@ -66,12 +73,17 @@ pub(super) fn run(arguments: &Arguments, output: &mut Output) -> anyhow::Result<
     if *matrix {
         let is_meant = |name: &&str| only.is_empty() || only.iter().any(|meant| meant == name);
         let attacks: Vec<&str> = known.into_iter().filter(is_meant).collect();
-        return matrix::run(&attacks, each.unwrap_or(EACH_DEFAULT), output);
+        return matrix::run(&attacks, each.unwrap_or(EACH_DEFAULT), *rounds, output);
     }
     let is_meant = |account: &Account| names.is_empty() || names.iter().any(|name| name == account.name);
     let attacks = accounts().into_iter().filter(is_meant).collect();
     output.show(&List { attacks })?;
     Ok(Exit::Done)
+}
+
+/// All attacks, those on the transport behind the others.
+fn accounts() -> Vec<Account> {
+    adversary::accounts().into_iter().chain(wire::accounts()).collect()
 }
 
 /// What is told.

@@ -25,7 +25,7 @@ use crate::host::{self, ReplicaOptions};
 #[cfg(feature = "lab")]
 use crate::lab::attacker::{self, Cast};
 #[cfg(feature = "lab")]
-use crate::lab::{recorder, strategy};
+use crate::lab::{recorder, strategy, wire::Ground};
 
 /// How long a replica may take to stop. What it made durable is safe either way.
 const STOP_LIMIT: Duration = Duration::from_secs(8);
@@ -140,6 +140,7 @@ impl How {
                 .iter()
                 .map(|folder| ReplicaConfiguration::load(folder))
                 .collect::<Result<_, _>>()?,
+            ground: Ground::of(configuration.id, configuration.key.clone(), protocol),
             fast_reads: protocol.parameters().fast_reads,
         };
         Ok(attacker::make(cast))

@@ -1,5 +1,7 @@
 //! What a replica says of itself. One replica's word: for people to look at, never to rely on.
 
+use std::collections::BTreeMap;
+
 use quorate_protocol::codec::Blob;
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +48,12 @@ pub struct Account {
     pub requests_executed: u64,
     /// Views that it asked for since it was started.
     pub view_changes: u64,
+    /// Messages of peers that counted for nothing.
+    pub invalid_from_peers: u64,
+    /// Messages of clients that counted for nothing.
+    pub invalid_from_clients: u64,
+    /// How many connections from outside it did not let in, or ended for others, by reason.
+    pub connections_refused: BTreeMap<String, u64>,
     /// How long requests wait for the primary's proposal, in milliseconds, as a backup sees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<f64>,
@@ -105,6 +113,8 @@ impl Account {
         let mut account: Self = serde_json::from_slice(bytes)?;
         account.links.truncate(ENTRIES_MAX);
         account.evidence.truncate(ENTRIES_MAX);
+        let reasons = std::mem::take(&mut account.connections_refused).into_iter().take(ENTRIES_MAX);
+        account.connections_refused = reasons.map(|(reason, count)| (cleaned(reason), count)).collect();
         let optional = account.state_root.iter_mut().chain(&mut account.waits_for);
         let texts = [&mut account.role, &mut account.mode].into_iter().chain(optional);
         let links =
@@ -117,6 +127,11 @@ impl Account {
     pub fn links_up(&self) -> usize {
         self.links.iter().filter(|link| link.state == "up").count()
     }
+}
+
+fn cleaned(mut text: String) -> String {
+    clean(&mut text);
+    text
 }
 
 fn clean(text: &mut String) {
@@ -148,6 +163,10 @@ mod tests {
         assert_eq!(account.waits_for.map(|text| text.len()), Some(TEXT_CHARACTERS_MAX));
         let many = format!(r#"{{"evidence":{:?}}}"#, vec![1; 5000]);
         assert_eq!(read(&many).expect("an account").evidence.len(), ENTRIES_MAX);
+        let reasons: Vec<String> = (0..100).map(|number| format!(r#""{number}{}":1"#, "x".repeat(900))).collect();
+        let account = read(&format!(r#"{{"connections_refused":{{{}}}}}"#, reasons.join(","))).expect("an account");
+        assert_eq!(account.connections_refused.len(), ENTRIES_MAX);
+        assert!(account.connections_refused.keys().all(|key| key.len() == TEXT_CHARACTERS_MAX && key.contains('?')));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::keeper::Question;
 use super::lending::{BackupQuestion, WantedPiece};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use super::{Event, Host};
-use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, Permit};
+use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, ConnectionRefusal, Permit};
 
 /// Keys that one connection serves, at most; one that gave way and comes back counts again.
 const KEYS_MAX: usize = 1024;
@@ -99,6 +99,11 @@ impl Clients {
 
     pub(super) fn count(&self) -> usize {
         self.connections.len()
+    }
+
+    /// How many connections were refused for that reason.
+    pub(super) fn refused(&self, reason: ConnectionRefusal) -> u64 {
+        self.server.refused(reason)
     }
 
     /// Takes in a request that is to be checked.

@@ -12,7 +12,9 @@ use tokio::task::JoinHandle;
 
 use super::carry_out;
 use super::pieces::{Pieces, Taken};
-use crate::transport::{CloseReason, Lane, LinkStatus, PeerEvent, PeerNetwork, ReplicaEvent, ReplicaLinks};
+use crate::transport::{
+    CloseReason, ConnectionRefusal, Lane, LinkStatus, PeerEvent, PeerNetwork, ReplicaEvent, ReplicaLinks,
+};
 
 /// The links to the other replicas.
 pub(super) enum Others {
@@ -191,6 +193,14 @@ impl Others {
         match self {
             Self::Members(network) => network.links(),
             Self::Doors(Doors { links, .. }) => links.links(),
+        }
+    }
+
+    /// How many connections were refused for that reason.
+    pub(super) fn refused(&self, reason: ConnectionRefusal) -> u64 {
+        match self {
+            Self::Members(network) => network.refused(reason),
+            Self::Doors(Doors { links, .. }) => links.refused(reason),
         }
     }
 

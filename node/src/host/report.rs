@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Host;
 use super::scrub::{self, Scrub};
-use crate::transport::LinkPhase;
+use crate::transport::{ConnectionRefusal, LinkPhase};
 
 /// How long an account is given to whoever asks: to make one takes longer than to ask for it.
 const REPORT_LIFE: Duration = Duration::from_millis(50);
@@ -123,6 +123,8 @@ pub struct Report {
     pub links: Vec<LinkReport>,
     /// Replicas that it holds proofs of misbehaviour against.
     pub evidence: Vec<u8>,
+    /// Why connections from outside were not let in, or were ended for others, and how often.
+    pub connections_refused: BTreeMap<&'static str, u64>,
     /// Why messages were not acted on, and how often.
     pub refusals: BTreeMap<String, u64>,
 }
@@ -184,8 +186,16 @@ impl Host {
             disk_full: counters.is_disk_full,
             links: self.links(),
             evidence: self.evidence.accused().map(ReplicaId::value).collect(),
+            connections_refused: self.connections_refused(),
             refusals: machine.refusals().iter().map(|(refusal, count)| (format!("{refusal:?}"), *count)).collect(),
         }
+    }
+
+    /// At both ports; reasons that never came up are left out.
+    fn connections_refused(&self) -> BTreeMap<&'static str, u64> {
+        let counted =
+            |reason| (ConnectionRefusal::name(reason), self.others.refused(reason) + self.clients.refused(reason));
+        ConnectionRefusal::ALL.into_iter().map(counted).filter(|(_, count)| *count > 0).collect()
     }
 
     fn links(&self) -> Vec<LinkReport> {

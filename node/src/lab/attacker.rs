@@ -13,10 +13,11 @@ use quorate_protocol::replica::{Replica, Start};
 use quorate_protocol::state::DEPTH;
 use quorate_protocol::time::Time;
 use quorate_protocol::{Input, Machine, Now, Output};
-use quorate_simulator::adversary::{Adversary, Attacks, MakeApplication, Plot};
+use quorate_simulator::adversary::{Adversary, MakeApplication, Plot};
 
 use super::door::Door;
-use super::strategy::{self, Part};
+use super::strategy::{self, Part, Plan};
+use super::wire::{Ground, Siege, WireAttack};
 use crate::configuration::ReplicaConfiguration;
 use crate::host::{MakeSubject, Subject};
 
@@ -29,6 +30,8 @@ pub(crate) struct Cast {
     pub(crate) part: Part,
     /// Other attackers of the cluster, whose keys it has, too.
     pub(crate) accomplices: Vec<ReplicaConfiguration>,
+    /// The others, as an attack on the transport finds them.
+    pub(crate) ground: Ground,
     /// Whether the cluster's store answers reads that nobody orders.
     pub(crate) fast_reads: bool,
 }
@@ -37,7 +40,10 @@ pub(crate) struct Cast {
 struct Attacker {
     adversary: Adversary,
     /// What it is to play from now on. Bound: whoever may give orders waits for the answer to each.
-    orders: Receiver<Attacks>,
+    orders: Receiver<Plan>,
+    ground: Arc<Ground>,
+    /// What is played on the transport.
+    siege: Option<Siege>,
     _door: Door,
 }
 
@@ -56,9 +62,9 @@ fn reading_store() -> Replicated {
 
 impl Attacker {
     fn start(cast: Cast, start: Start, now: Now) -> anyhow::Result<Self> {
-        let Cast { folder, part, accomplices, fast_reads } = cast;
+        let Cast { folder, part, accomplices, ground, fast_reads } = cast;
         let (id, size) = (start.id, start.configuration.size());
-        let attacks = strategy::attacks(&part, size).context("it cannot play that")?;
+        let plan = strategy::plan(&part, size).map_err(|error| anyhow::anyhow!("it cannot play that: {error}"))?;
         let plot = Plot::default();
         for accomplice in accomplices {
             plot.admit(accomplice.id, Arc::new(accomplice.key));
@@ -67,18 +73,30 @@ impl Attacker {
         tracing::warn!(attacks = title, "this replica is malicious");
         let make_application: MakeApplication = if fast_reads { reading_store } else { store };
         let seed = start.token;
-        let adversary = Adversary::start(start, now, &attacks, &plot, seed, make_application)?;
+        let adversary = Adversary::start(start, now, &plan.attacks, &plot, seed, make_application)?;
         let (sender, orders) = channel();
         let door = Door::open(&folder, (id, size), title, sender)
             .with_context(|| format!("opening the attacker's door in {}", folder.display()))?;
-        Ok(Self { adversary, orders, _door: door })
+        let ground = Arc::new(ground);
+        let siege = lay(plan.wire, &ground);
+        Ok(Self { adversary, orders, ground, siege, _door: door })
     }
+}
+
+/// Has attacks on the transport played, if there are any.
+fn lay(attacks: Vec<WireAttack>, ground: &Arc<Ground>) -> Option<Siege> {
+    if attacks.is_empty() {
+        return None;
+    }
+    let laid = Siege::lay(attacks, ground);
+    laid.inspect_err(|error| tracing::error!(%error, "attacks on the transport cannot be played")).ok()
 }
 
 impl Machine for Attacker {
     fn handle(&mut self, now: Now, input: Input) {
-        if let Some(attacks) = self.orders.try_iter().last() {
-            self.adversary.play(now, &attacks);
+        if let Some(plan) = self.orders.try_iter().last() {
+            self.adversary.play(now, &plan.attacks);
+            self.siege = lay(plan.wire, &self.ground);
         }
         self.adversary.handle(now, input);
     }

@@ -14,11 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use quorate_protocol::number::ReplicaId;
-use quorate_simulator::adversary::Attacks;
 use quorate_simulator::scenario::Attacker;
 use serde::{Deserialize, Serialize};
 
-use super::strategy;
+use super::strategy::{self, Plan};
 
 /// The socket's name in the replica's folder.
 const NAME: &str = "attack.sock";
@@ -60,7 +59,7 @@ struct Keeper {
     id: ReplicaId,
     size: usize,
     plays: String,
-    orders: Sender<Attacks>,
+    orders: Sender<Plan>,
 }
 
 /// The socket as the system takes it: a path to it may be longer than that of a socket may be, but not the one by the open
@@ -78,7 +77,7 @@ impl Door {
         folder: &Path,
         (id, size): (ReplicaId, usize),
         plays: String,
-        orders: Sender<Attacks>,
+        orders: Sender<Plan>,
     ) -> io::Result<Self> {
         let path = folder.join(NAME);
         match fs::remove_file(&path) {
@@ -123,11 +122,11 @@ impl Keeper {
 
     fn obey(&mut self, order: Order) -> Answer {
         let Order::Play(part) = order else { return Answer::Plays(self.plays.clone()) };
-        let attacks = match strategy::attacks(&part, self.size) {
-            Ok(attacks) => attacks,
-            Err(error) => return Answer::Refused(error.to_string()),
+        let plan = match strategy::plan(&part, self.size) {
+            Ok(plan) => plan,
+            Err(error) => return Answer::Refused(error),
         };
-        if self.orders.send(attacks).is_err() {
+        if self.orders.send(plan).is_err() {
             return Answer::Refused("it is stopping".to_owned());
         }
         self.plays = strategy::title(&part);

@@ -11,6 +11,7 @@ use quorate_protocol::number::ReplicaId;
 use quorate_simulator::adversary::Attacks;
 use quorate_simulator::scenario::{Attacker, Scenario, ScenarioError};
 
+use super::wire::{self, WireAttack};
 use crate::error::Problem;
 
 /// What is written for a replica that plays nothing yet.
@@ -22,8 +23,18 @@ const FILE_ENDING: &str = ".json";
 /// Longest scenario file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What one replica is to play: an element for each name or file. Bound: the length of a command line, or of an order.
+/// What one replica is to play: an element for each name or file. Bound: the length of a command line, or of an order. Attacks on
+/// the transport are among them, by their names.
 pub(crate) type Part = Vec<Attacker>;
+
+/// A part, looked at.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// What the adversary plays.
+    pub(crate) attacks: Attacks,
+    /// What is played below its messages.
+    pub(crate) wire: Vec<WireAttack>,
+}
 
 /// Which replica is to play what: `0=equivocate,flood@from:5s`, `2=scenario.json`, `1=none`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,10 +89,18 @@ fn read_one(text: &str, replica: ReplicaId, size: usize) -> anyhow::Result<Attac
         return Ok(attacker);
     }
     let attacker = Attacker::named(replica.value(), text.to_owned());
+    if let Some(read) = WireAttack::read(text) {
+        let mend = "such an attack has no other moment than `from`, as flood-handshakes@from:5s";
+        return read.map(|_attack| attacker).map_err(|what| Problem::usage(what, mend).into());
+    }
     check(&attacker, size).map_err(|error| {
         let mend = "write one, or several by commas, each with or without a moment, as silent@from:5s, a scenario file \
                     (FILE.json), or `none`; `quorate attacks` says what each does";
-        let what = if text.is_empty() { "an attack without a name".to_owned() } else { error.to_string() };
+        let what = match text {
+            "" => "an attack without a name".to_owned(),
+            _ if error.to_string().contains("there are:") => format!("{error}, {}", wire::names().join(", ")),
+            _ => error.to_string(),
+        };
         Problem::usage(what, mend)
     })?;
     Ok(attacker)
@@ -115,9 +134,17 @@ fn read_file(path: &Path, replica: ReplicaId) -> anyhow::Result<Attacker> {
 /// The attacks of a part.
 ///
 /// # Errors
-/// As [`Attacker::attacks`].
-pub(crate) fn attacks(part: &[Attacker], size: usize) -> Result<Attacks, ScenarioError> {
-    part.iter().try_fold(Attacks::default(), |all, attacker| Ok(all.and(check(attacker, size)?)))
+/// What is wrong with one of them.
+pub(crate) fn plan(part: &[Attacker], size: usize) -> Result<Plan, String> {
+    let mut plan = Plan::default();
+    for attacker in part {
+        let wire = if attacker.script.is_empty() { WireAttack::read(&attacker.attack) } else { None };
+        match wire {
+            Some(attack) => plan.wire.push(attack?),
+            None => plan.attacks = plan.attacks.and(check(attacker, size).map_err(|error| error.to_string())?),
+        }
+    }
+    Ok(plan)
 }
 
 /// A part in a few words.
@@ -143,7 +170,7 @@ mod tests {
         assert_eq!(read_text("none").unwrap(), []);
         let part = read_text("equivocate, silent@from:5s").unwrap();
         assert_eq!(title(&part), "equivocate,silent@from:5s");
-        assert!(attacks(&part, SIZE).is_ok());
+        assert!(plan(&part, SIZE).is_ok_and(|plan| plan.wire.is_empty()));
         assert_eq!(title(&[]), NONE);
     }
 
@@ -151,12 +178,23 @@ mod tests {
     fn an_unknown_name_is_answered_with_those_that_there_are() {
         let report = read_text("equivocate,nonsense").unwrap_err();
         assert_eq!(report.exit(), Exit::Usage);
-        for name in quorate_simulator::adversary::names() {
+        for name in quorate_simulator::adversary::names().into_iter().chain(wire::names()) {
             assert!(report.error.contains(name), "{report}");
         }
         for wrong in ["", "silent@never", "equivocate,,silent", "none,silent"] {
             assert_eq!(read_text(wrong).unwrap_err().exit(), Exit::Usage, "{wrong}");
         }
+    }
+
+    #[test]
+    fn attacks_on_the_transport_are_named_like_others() {
+        let part = read_text("flood-frames@from:5s,equivocate, drip-streams").unwrap();
+        assert_eq!(title(&part), "flood-frames@from:5s,equivocate,drip-streams");
+        let plan = plan(&part, SIZE).unwrap();
+        assert_eq!(format!("{:?}", plan.wire), "[flood-frames after 5s, drip-streams after 0ns]");
+        assert!(format!("{:?}", plan.attacks).contains("equivocate"));
+        let report = read_text("flood-frames@view:3").unwrap_err();
+        assert!(report.error.contains("`view:3` is no moment") && report.exit() == Exit::Usage, "{report}");
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! Which handshakes are begun: bounds in total, per source and for those not finished, and when a source must first prove
-//! its address by a retry. Pure but for a lock.
+//! Which handshakes are begun: bounds in total, per source and for those not finished. Pure but for a lock. Whoever comes here
+//! has proved its address by a retry: nothing is kept for an address that may be forged, and nobody is flooded in its name.
 //!
 //! A handshake that is not finished holds its place only while nobody else needs it. Where a source has all of its share
 //! its oldest one gives way to its newest; where all places are taken, the oldest one of the source that has most. So who
 //! begins handshakes and lets them hang is in his own way first.
 //!
-//! Addresses can be forged until they are proved. So those that are not proved may only take a part of each bound, half of
-//! a source's share and `half_open_before_retry` of the unfinished ones, and make nobody give way.
+//! A connection that is finished keeps its place from newcomers of the same source only while it says something now and then.
+//! Where all places are taken, a newcomer gets one of the source that has most, if that one has at least two more than his own:
+//! the one that has said nothing for longest. So who takes all places has to come from as many sources as there are places.
 //!
 //! Members are known by address and port. One that proved its own has places that nobody else can take: neither from
 //! elsewhere nor from the same host, where its port is taken by itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -33,8 +36,8 @@ pub struct AdmissionLimits {
     pub half_open_max: usize,
     /// Handshakes from one IPv4 address or one IPv6 /64 that are not finished.
     pub half_open_per_source_max: usize,
-    /// From so many unfinished handshakes on a source has to prove its address first. Below `half_open_max`.
-    pub half_open_before_retry: usize,
+    /// After so long without a frame a connection gives way to a newcomer of its own source, if that has all that it gets.
+    pub silence: Duration,
 }
 
 /// What to do with a handshake that somebody wants to begin.
@@ -42,8 +45,6 @@ pub struct AdmissionLimits {
 pub(crate) enum Admission {
     /// Go on; the ticket lasts as long as the connection.
     Admit(Ticket),
-    /// Ask for proof of the address.
-    Retry,
     /// Too many connections in total.
     RefuseTotal,
     /// Too many connections of this source.
@@ -66,6 +67,31 @@ pub(crate) struct Gate {
     counts: Mutex<Counts>,
 }
 
+/// When something was last heard on a connection.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// When its handshake was finished.
+    begun: Instant,
+    /// So many milliseconds later.
+    last: AtomicU64,
+}
+
+impl Heard {
+    fn now() -> Arc<Self> {
+        Arc::new(Self { begun: Instant::now(), last: AtomicU64::new(0) })
+    }
+
+    /// Something was heard just now.
+    pub(crate) fn note(&self) {
+        let after = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last.store(after, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> Instant {
+        self.begun + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     /// Where members come from, as far as is known. Bound: one a member.
@@ -73,16 +99,25 @@ struct Counts {
     /// The oldest first. At most `half_open_max` entries, and [`MEMBER_HALF_OPEN_MAX`] for each member.
     half_open: BTreeMap<u64, HalfOpen>,
     next_number: u64,
-    /// Finished handshakes whose connection lives, by source: at most `connections_max` entries, and one a member.
-    settled: HashMap<Source, usize>,
-    settled_total: usize,
+    /// Finished handshakes whose connection lives: at most `connections_max` entries, and those of members.
+    settled: BTreeMap<u64, Settled>,
+    /// How many of them a source has.
+    settled_by_source: HashMap<Source, usize>,
+}
+
+#[derive(Debug)]
+struct Settled {
+    source: Source,
+    heard: Arc<Heard>,
+    /// Dropping it tells the connection to give way.
+    _stays: oneshot::Sender<()>,
 }
 
 #[derive(Debug)]
 struct HalfOpen {
     source: Source,
     /// Dropping it tells the handshake to give way.
-    _stays: oneshot::Sender<()>,
+    stays: oneshot::Sender<()>,
 }
 
 impl Gate {
@@ -100,19 +135,18 @@ impl Gate {
         self.counts().members.insert(member, canonical(address));
     }
 
-    /// Decides on a handshake from `remote`; `is_proved` says whether the address cannot be forged.
-    pub(crate) fn admit(self: &Arc<Self>, remote: SocketAddr, is_proved: bool) -> Admission {
+    /// Decides on a handshake from `remote`, which has proved to be there.
+    pub(crate) fn admit(self: &Arc<Self>, remote: SocketAddr) -> Admission {
         let mut counts = self.counts();
         let source = counts.source(remote);
         let refused = match source {
-            Source::Member(_) if !is_proved => Some(Admission::Retry),
             Source::Member(_) => {
                 if counts.half_open_of(source) >= MEMBER_HALF_OPEN_MAX {
                     counts.give_way(source);
                 }
                 None
             }
-            Source::Host(_) => self.make_room(&mut counts, source, is_proved),
+            Source::Host(_) => self.make_room(&mut counts, source),
         };
         if let Some(refused) = refused {
             return refused;
@@ -120,27 +154,30 @@ impl Gate {
         let number = counts.next_number;
         counts.next_number += 1;
         let (stays, gives_way) = oneshot::channel();
-        counts.half_open.insert(number, HalfOpen { source, _stays: stays });
-        Admission::Admit(Ticket { gate: Arc::clone(self), number, source, is_settled: false, gives_way })
+        counts.half_open.insert(number, HalfOpen { source, stays });
+        let heard = Heard::now();
+        Admission::Admit(Ticket { gate: Arc::clone(self), number, heard, gives_way })
     }
 
     /// Makes room for one more handshake from a host, if need be at the cost of an older one, or says why there is none.
-    fn make_room(&self, counts: &mut Counts, source: Source, is_proved: bool) -> Option<Admission> {
+    fn make_room(&self, counts: &mut Counts, source: Source) -> Option<Admission> {
         let limits = &self.limits;
-        let settled_of_source = counts.settled.get(&source).copied().unwrap_or(0);
-        let share = limits.per_source_max.saturating_sub(settled_of_source).min(limits.half_open_per_source_max);
-        let room = limits.connections_max.saturating_sub(counts.settled_total).min(limits.half_open_max);
-        let (of_source, of_hosts) = (counts.half_open_of(source), counts.half_open_of_hosts());
+        let mut share = limits.per_source_max.saturating_sub(counts.settled_of(source));
+        let mut room = limits.connections_max.saturating_sub(counts.settled.len());
         if share == 0 {
-            return Some(Admission::RefuseSource);
+            if counts.silent_of(source, limits.silence).is_none() {
+                return Some(Admission::RefuseSource);
+            }
+            share = 1;
         }
         if room == 0 {
-            return Some(Admission::RefuseTotal);
+            if counts.displaced_by(source).is_none() {
+                return Some(Admission::RefuseTotal);
+            }
+            room = 1;
         }
-        let is_scarce = of_hosts >= limits.half_open_before_retry || of_source * 2 >= share || of_hosts * 2 >= room;
-        if is_scarce && !is_proved {
-            return Some(Admission::Retry);
-        }
+        let (share, room) = (share.min(limits.half_open_per_source_max), room.min(limits.half_open_max));
+        let (of_source, of_hosts) = (counts.half_open_of(source), counts.half_open_of_hosts());
         if of_source >= share {
             counts.give_way(source);
         } else if of_hosts >= room
@@ -178,6 +215,40 @@ impl Counts {
         hosts().find(|source| held.get(source) == Some(most))
     }
 
+    fn settled_of(&self, source: Source) -> usize {
+        self.settled_by_source.get(&source).copied().unwrap_or(0)
+    }
+
+    /// The connection of that source on which nothing was heard for longest.
+    fn quietest_of(&self, source: Source) -> Option<(u64, Instant)> {
+        let own = self.settled.iter().filter(|(_, settled)| settled.source == source);
+        own.map(|(number, settled)| (*number, settled.heard.last())).min_by_key(|(_, heard)| *heard)
+    }
+
+    /// The same, if nothing was heard on it for so long.
+    fn silent_of(&self, source: Source, silence: Duration) -> Option<u64> {
+        self.quietest_of(source).filter(|(_, heard)| heard.elapsed() >= silence).map(|(number, _)| number)
+    }
+
+    /// The connection that gives way to a newcomer of `source` where all places are taken: the quietest of the host that has most,
+    /// unless the newcomer's then had no fewer.
+    fn displaced_by(&self, source: Source) -> Option<u64> {
+        let hosts = self.settled_by_source.iter().filter(|(source, _)| matches!(source, Source::Host(_)));
+        let (greediest, most) = hosts.max_by_key(|(source, count)| (**count, **source))?;
+        if self.settled_of(source) + 1 < *most { Some(self.quietest_of(*greediest)?.0) } else { None }
+    }
+
+    /// A connection is over, or is told to be.
+    fn release(&mut self, number: u64) {
+        let Some(Settled { source, .. }) = self.settled.remove(&number) else { return };
+        let left = self.settled_of(source).saturating_sub(1);
+        if left > 0 {
+            self.settled_by_source.insert(source, left);
+        } else {
+            self.settled_by_source.remove(&source);
+        }
+    }
+
     /// The oldest unfinished handshake of that source ends.
     fn give_way(&mut self, source: Source) {
         let oldest = self.half_open.iter().find(|(_, half_open)| half_open.source == source);
@@ -192,43 +263,53 @@ impl Counts {
 pub(crate) struct Ticket {
     gate: Arc<Gate>,
     number: u64,
-    source: Source,
-    is_settled: bool,
+    heard: Arc<Heard>,
     gives_way: oneshot::Receiver<()>,
 }
 
 impl Ticket {
-    /// Waits until the handshake has to give way to another one.
+    /// Waits until the handshake, or the connection, has to give way to another one.
     pub(crate) async fn gives_way(&mut self) {
         // Nothing is ever sent: it ends when the gate drops the other end.
         drop((&mut self.gives_way).await);
     }
 
-    /// The handshake is finished, unless it had to give way just before.
+    /// The handshake is finished, unless it had to give way just before, or nobody gives way to it.
     pub(crate) fn try_settle(&mut self) -> bool {
         let mut counts = self.gate.counts();
-        if counts.half_open.remove(&self.number).is_none() {
+        let Some(HalfOpen { source, stays }) = counts.half_open.remove(&self.number) else {
             return false;
+        };
+        if let Source::Host(_) = source {
+            let AdmissionLimits { per_source_max, connections_max, silence, .. } = self.gate.limits;
+            let quiet = match (counts.settled_of(source) >= per_source_max, counts.settled.len() >= connections_max) {
+                (false, false) => None,
+                (true, _) => Some(counts.silent_of(source, silence)),
+                (false, true) => Some(counts.displaced_by(source)),
+            };
+            match quiet {
+                Some(None) => return false,
+                Some(Some(number)) => counts.release(number),
+                None => {}
+            }
         }
-        *counts.settled.entry(self.source).or_default() += 1;
-        counts.settled_total += 1;
-        self.is_settled = true;
+        *counts.settled_by_source.entry(source).or_default() += 1;
+        self.heard.note();
+        counts.settled.insert(self.number, Settled { source, heard: Arc::clone(&self.heard), _stays: stays });
         true
+    }
+
+    /// Whoever hears something on the connection says so there.
+    pub(crate) fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut counts = self.gate.counts();
-        if !self.is_settled {
-            counts.half_open.remove(&self.number);
-            return;
-        }
-        counts.settled_total -= 1;
-        let of_source = counts.settled.remove(&self.source).unwrap_or(1) - 1;
-        if of_source > 0 {
-            counts.settled.insert(self.source, of_source);
-        }
+        counts.half_open.remove(&self.number);
+        counts.release(self.number);
     }
 }
 
@@ -254,47 +335,35 @@ mod tests {
         per_source_max: 5,
         half_open_max: 6,
         half_open_per_source_max: 4,
-        half_open_before_retry: 3,
+        silence: Duration::from_mins(1),
     };
 
     fn remote(host: u8) -> SocketAddr {
         ([10, 0, 0, host], 1000).into()
     }
 
-    fn admitted_at(gate: &Arc<Gate>, remote: SocketAddr, is_proved: bool) -> Ticket {
-        match gate.admit(remote, is_proved) {
+    fn admitted_at(gate: &Arc<Gate>, remote: SocketAddr) -> Ticket {
+        match gate.admit(remote) {
             Admission::Admit(ticket) => ticket,
             other => panic!("{other:?}"),
         }
     }
 
-    fn admitted(gate: &Arc<Gate>, host: u8, is_proved: bool) -> Ticket {
-        admitted_at(gate, remote(host), is_proved)
+    fn admitted(gate: &Arc<Gate>, host: u8) -> Ticket {
+        admitted_at(gate, remote(host))
     }
 
     fn settled(gate: &Arc<Gate>, host: u8) -> Ticket {
-        let mut ticket = admitted(gate, host, true);
+        let mut ticket = admitted(gate, host);
         assert!(ticket.try_settle());
         ticket
     }
 
     #[test]
-    fn many_unfinished_handshakes_make_newcomers_prove_their_address() {
-        let gate = Gate::new(AdmissionLimits { half_open_max: 8, ..LIMITS });
-        let mut held: Vec<_> = (0..3).map(|host| admitted(&gate, host, false)).collect();
-        assert!(matches!(gate.admit(remote(9), false), Admission::Retry));
-        held.push(admitted(&gate, 9, true));
-        for ticket in &mut held {
-            assert!(ticket.try_settle());
-        }
-        drop(admitted(&gate, 8, false));
-    }
-
-    #[test]
     fn where_all_places_are_taken_the_oldest_of_the_host_that_has_most_gives_way() {
         let gate = Gate::new(LIMITS);
-        let mut held: Vec<_> = [1, 2, 2, 2, 3, 3].map(|host| admitted(&gate, host, true)).into();
-        let mut newcomer = admitted(&gate, 9, true);
+        let mut held: Vec<_> = [1, 2, 2, 2, 3, 3].map(|host| admitted(&gate, host)).into();
+        let mut newcomer = admitted(&gate, 9);
         assert_eq!(gate.counts().half_open.len(), LIMITS.half_open_max);
         let gave_way: Vec<bool> = held.iter_mut().map(|ticket| !ticket.try_settle()).collect();
         assert_eq!(gave_way, [false, true, false, false, false, false]);
@@ -304,8 +373,8 @@ mod tests {
     #[test]
     fn a_host_that_has_all_of_its_share_is_in_its_own_way_alone() {
         let gate = Gate::new(LIMITS);
-        let mut other = admitted(&gate, 1, true);
-        let mut held: Vec<_> = (0..100).map(|_count| admitted(&gate, 2, true)).collect();
+        let mut other = admitted(&gate, 1);
+        let mut held: Vec<_> = (0..100).map(|_count| admitted(&gate, 2)).collect();
         assert_eq!(gate.counts().half_open.len(), 1 + LIMITS.half_open_per_source_max);
         assert!(other.try_settle());
         let settled = held.iter_mut().map(Ticket::try_settle).skip_while(|settled| !settled).count();
@@ -315,8 +384,8 @@ mod tests {
     #[tokio::test]
     async fn a_handshake_that_gives_way_is_told() {
         let gate = Gate::new(AdmissionLimits { half_open_per_source_max: 1, ..LIMITS });
-        let mut older = admitted(&gate, 1, true);
-        let newer = admitted(&gate, 1, true);
+        let mut older = admitted(&gate, 1);
+        let newer = admitted(&gate, 1);
         older.gives_way().await;
         drop((older, newer));
         assert!(gate.counts().half_open.is_empty());
@@ -327,14 +396,13 @@ mod tests {
         let gate = Gate::new(LIMITS);
         let (member, neighbour) = (remote(1), SocketAddr::new(remote(1).ip(), 2000));
         gate.expect(ReplicaId(0), member);
-        assert!(matches!(gate.admit(member, false), Admission::Retry), "its address has to be proved first");
-        let mut finishing = admitted_at(&gate, member, true);
+        let mut finishing = admitted_at(&gate, member);
         let _settled: Vec<_> = (20..24).map(|host| settled(&gate, host)).collect();
-        let _neighbours: Vec<_> = (0..100).map(|_count| admitted_at(&gate, neighbour, true)).collect();
-        let _strangers: Vec<_> = (10..110).map(|host| admitted(&gate, host, true)).collect();
+        let _neighbours: Vec<_> = (0..100).map(|_count| admitted_at(&gate, neighbour)).collect();
+        let _strangers: Vec<_> = (10..110).map(|host| admitted(&gate, host)).collect();
         assert!(finishing.try_settle());
         drop(finishing);
-        let mut held: Vec<_> = (0..=MEMBER_HALF_OPEN_MAX).map(|_count| admitted_at(&gate, member, true)).collect();
+        let mut held: Vec<_> = (0..=MEMBER_HALF_OPEN_MAX).map(|_count| admitted_at(&gate, member)).collect();
         assert!(!held[0].try_settle(), "it has only so many");
         assert!(held[1..].iter_mut().all(Ticket::try_settle));
     }
@@ -343,20 +411,54 @@ mod tests {
     fn connections_are_bounded_in_total() {
         let gate = Gate::new(LIMITS);
         let mut held: Vec<Ticket> = (0..10).map(|host| settled(&gate, host)).collect();
-        assert!(matches!(gate.admit(remote(99), true), Admission::RefuseTotal));
+        assert!(matches!(gate.admit(remote(99)), Admission::RefuseTotal));
         held.pop();
-        drop(admitted(&gate, 99, true));
+        drop(admitted(&gate, 99));
+    }
+
+    /// Which of them have to give way.
+    fn gave_way(tickets: &mut [Ticket]) -> Vec<usize> {
+        let told =
+            |ticket: &mut Ticket| matches!(ticket.gives_way.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        tickets.iter_mut().enumerate().filter_map(|(place, ticket)| told(ticket).then_some(place)).collect()
     }
 
     #[test]
-    fn a_source_is_bounded_and_forgers_take_at_most_half_of_its_share() {
+    fn where_all_places_are_taken_the_quietest_of_the_host_that_has_most_gives_way() {
         let gate = Gate::new(LIMITS);
-        let forged = [admitted(&gate, 1, false), admitted(&gate, 1, false)];
-        assert!(matches!(gate.admit(remote(1), false), Admission::Retry));
+        let mut held: Vec<Ticket> = [1, 1, 1, 1, 1, 2, 2, 2, 2, 2].map(|host| settled(&gate, host)).into();
+        std::thread::sleep(Duration::from_millis(2));
+        held[5].heard().note();
+        let newcomers = [settled(&gate, 3), settled(&gate, 3), settled(&gate, 3)];
+        assert_eq!(gave_way(&mut held), [0, 6, 7], "in turn of those that have most");
+        assert!(matches!(gate.admit(remote(3)), Admission::RefuseTotal), "it would have as many");
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseTotal));
+        assert_eq!(gate.counts().settled.len(), LIMITS.connections_max);
+        drop((newcomers, held));
+        assert!(gate.counts().settled.is_empty() && gate.counts().settled_by_source.is_empty());
+    }
+
+    #[test]
+    fn a_host_that_has_all_of_its_share_gives_up_a_connection_that_is_silent() {
+        let gate = Gate::new(AdmissionLimits { silence: Duration::from_millis(50), ..LIMITS });
+        let mut held: Vec<Ticket> = (0..LIMITS.per_source_max).map(|_count| settled(&gate, 1)).collect();
+        let mut other = [settled(&gate, 2)];
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseSource), "all were heard just now");
+        std::thread::sleep(Duration::from_millis(60));
+        held.iter().skip(1).for_each(|ticket| ticket.heard().note());
+        let newcomer = settled(&gate, 1);
+        assert_eq!((gave_way(&mut held), gave_way(&mut other)), (vec![0], vec![]));
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseSource));
+        drop(newcomer);
+    }
+
+    #[test]
+    fn a_source_is_bounded() {
+        let gate = Gate::new(LIMITS);
         let honest: Vec<_> = (0..5).map(|_count| settled(&gate, 1)).collect();
-        assert!(matches!(gate.admit(remote(1), true), Admission::RefuseSource));
-        drop((forged, honest));
-        drop(admitted(&gate, 1, false));
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseSource));
+        drop(honest);
+        drop(admitted(&gate, 1));
         assert!(gate.counts().settled.is_empty() && gate.counts().half_open.is_empty());
     }
 

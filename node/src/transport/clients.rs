@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use quorate_crypto::{PublicKey, SigningKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::transport::admission::{AdmissionLimits, Gate};
+use crate::transport::admission::{AdmissionLimits, Gate, Heard};
 use crate::transport::budget::Permit;
 use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
@@ -97,7 +98,7 @@ impl ClientLimits {
                 per_source_max: 256,
                 half_open_max: 256,
                 half_open_per_source_max: 16,
-                half_open_before_retry: 64,
+                silence: Duration::from_secs(10),
             },
             deadlines: Deadlines::default(),
             idle: Duration::from_secs(30),
@@ -184,17 +185,19 @@ struct ClientHost {
     connection: ConnectionId,
     key: PublicKey,
     remote: SocketAddr,
+    heard: Arc<Heard>,
 }
 
 impl LinkEvents for ClientHost {
     type Event = ClientEvent;
 
     fn up(&self, channel_binding: ChannelBinding) -> ClientEvent {
-        let Self { connection, key, remote } = *self;
+        let Self { connection, key, remote, .. } = *self;
         ClientEvent::Connected { connection, key, remote, channel_binding }
     }
 
     fn frame(&self, _role: StreamRole, bytes: Bytes, permit: Permit) -> ClientEvent {
+        self.heard.note();
         ClientEvent::Frame { connection: self.connection, bytes, permit }
     }
 
@@ -215,7 +218,7 @@ struct Shared {
     events: mpsc::Sender<ClientEvent>,
     refusals: Arc<Refusals>,
     last_connection: AtomicU64,
-    /// At most `connections_max` entries: each holds a ticket of the gate.
+    /// At most `connections_max` entries, each of which holds a ticket of the gate, and those that are giving way.
     links: Mutex<HashMap<ConnectionId, Arc<ClientLink>>>,
 }
 
@@ -324,15 +327,29 @@ impl Shared {
     }
 
     /// Lives on a client's connection until it ends.
-    async fn serve(self: Arc<Self>, arrival: Arrival) {
+    async fn serve(self: Arc<Self>, mut arrival: Arrival) {
         let Some(link) = self.new_link(&arrival) else { return };
         let _registered = Registered::new(&self, &link);
-        drop(link.run(&arrival.connection).await);
+        let mut running = pin!(link.run(&arrival.connection));
+        tokio::select! {
+            biased;
+            _error = &mut running => return,
+            () = arrival.ticket.gives_way() => {
+                self.refusals.count(ConnectionRefusal::GaveWay);
+                link.state.close(LinkError::GaveWay);
+            }
+        }
+        drop(running.await);
     }
 
     fn new_link(&self, arrival: &Arrival) -> Option<Arc<ClientLink>> {
         let connection = ConnectionId(self.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
-        let host = ClientHost { connection, key: arrival.key, remote: arrival.connection.remote_address() };
+        let host = ClientHost {
+            connection,
+            key: arrival.key,
+            remote: arrival.connection.remote_address(),
+            heard: arrival.ticket.heard(),
+        };
         // The limits were found consistent at the start, so that this gives a lane.
         let mut requests = incoming(StreamRole::Requests, requests(&self.limits), self.frames_max).ok()?;
         requests.budget = requests.budget.with_shared(Arc::clone(&self.held));

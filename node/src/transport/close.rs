@@ -138,6 +138,9 @@ pub enum LinkError {
     /// A newer connection with the same member took its place.
     #[error("replaced by a newer connection")]
     Replaced,
+    /// It was silent while others needed its place, or one of too many of its source.
+    #[error("no places are left, and this connection gave way to another")]
+    GaveWay,
     /// The host closed it.
     #[error("closed here: {}", .0.text)]
     ClosedHere(CloseReason),
@@ -153,6 +156,7 @@ impl LinkError {
             Self::Violation(violation) => violation.code(),
             Self::ClosedHere(reason) => HOST_CODE_FIRST + u32::from(reason.code),
             Self::Replaced => 0x1,
+            Self::GaveWay => 0x2,
             Self::ClosedByPeer { .. }
             | Self::RefusedByPeer { .. }
             | Self::Failed { .. }

@@ -12,7 +12,7 @@ use crate::transport::close::LinkError;
 use crate::transport::link::{Link, LinkEvents};
 
 /// What TLS is told as the name of the other side. It is never sent nor checked: the key is.
-const SERVER_NAME: &str = "replica.invalid";
+pub(crate) const SERVER_NAME: &str = "replica.invalid";
 
 /// Whom to dial, and how. The configuration pins the key.
 pub(crate) struct Target {

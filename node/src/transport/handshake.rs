@@ -1,4 +1,4 @@
-//! Takes handshakes from outside: through the gate, with a retry where an address has to be proved, within a deadline.
+//! Takes handshakes from outside: once the address is proved, through the gate, within a deadline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,11 @@ use crate::transport::refusals::{ConnectionRefusal, Refusals};
 pub(crate) struct Arrival {
     pub(crate) connection: Connection,
     pub(crate) key: PublicKey,
+    /// The connection's place at the gate, until this is dropped.
+    pub(crate) ticket: Ticket,
 }
 
-/// Accepts for as long as the endpoint is open; `settle` takes each arrival and lives as long as it occupies its place at
-/// the gate.
+/// Accepts for as long as the endpoint is open; `settle` takes each arrival.
 pub(crate) async fn accept_all<F, S>(
     endpoint: Endpoint,
     gate: Arc<Gate>,
@@ -39,8 +40,7 @@ pub(crate) async fn accept_all<F, S>(
                 let Some((incoming, ticket)) = admit(&gate, &refusals, incoming) else { continue };
                 let (refusals, settle) = (Arc::clone(&refusals), settle.clone());
                 handshakes.spawn(async move {
-                    let mut ticket = ticket;
-                    let Some(arrival) = greet(incoming, patience, &mut ticket, &refusals).await else { return };
+                    let Some(arrival) = greet(incoming, patience, ticket, &refusals).await else { return };
                     settle(arrival).await;
                 });
             }
@@ -50,13 +50,15 @@ pub(crate) async fn accept_all<F, S>(
 }
 
 fn admit(gate: &Arc<Gate>, refusals: &Refusals, incoming: quinn::Incoming) -> Option<(quinn::Incoming, Ticket)> {
-    let refusal = match gate.admit(incoming.remote_address(), incoming.remote_address_validated()) {
+    // An address that is not proved may be forged. What follows takes a signature and a place, and QUIC would answer with a little
+    // more than three times what came.
+    if !incoming.remote_address_validated() {
+        refusals.count(ConnectionRefusal::AddressUnproved);
+        drop(incoming.retry());
+        return None;
+    }
+    let refusal = match gate.admit(incoming.remote_address()) {
         Admission::Admit(ticket) => return Some((incoming, ticket)),
-        Admission::Retry => {
-            // Only who has proved its address cannot be asked to; then the gate does not say `Retry`.
-            drop(incoming.retry());
-            return None;
-        }
         Admission::RefuseTotal => ConnectionRefusal::TooManyConnections,
         Admission::RefuseSource => ConnectionRefusal::TooManyFromSource,
     };
@@ -69,7 +71,7 @@ fn admit(gate: &Arc<Gate>, refusals: &Refusals, incoming: quinn::Incoming) -> Op
 async fn greet(
     incoming: quinn::Incoming,
     patience: Duration,
-    ticket: &mut Ticket,
+    mut ticket: Ticket,
     refusals: &Refusals,
 ) -> Option<Arrival> {
     let finished = tokio::select! {
@@ -79,7 +81,7 @@ async fn greet(
     };
     let refusal = match finished {
         Some(Ok(connection)) => match of_peer(&connection) {
-            Some(key) if ticket.try_settle() => return Some(Arrival { connection, key }),
+            Some(key) if ticket.try_settle() => return Some(Arrival { connection, key, ticket }),
             Some(_key) => ConnectionRefusal::HandshakeDeadline,
             None => ConnectionRefusal::InvalidKey,
         },

@@ -98,7 +98,7 @@ impl Default for PeerLimits {
                 per_source_max: 256,
                 half_open_max: 256,
                 half_open_per_source_max: 16,
-                half_open_before_retry: 64,
+                silence: Duration::from_secs(10),
             },
             deadlines: Deadlines::default(),
             keep_alive: Duration::from_secs(1),

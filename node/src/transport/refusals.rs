@@ -22,11 +22,15 @@ pub enum ConnectionRefusal {
     TooManyFromSource,
     /// A hello was missing, wrong, or of another version, cluster or lane.
     Hello,
+    /// A connection that was silent, or one of too many of its source, gave way to another.
+    GaveWay,
+    /// It had not proved its address yet: whoever means it does then, and begins again.
+    AddressUnproved,
 }
 
 impl ConnectionRefusal {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::InvalidKey,
         Self::UnknownKey,
         Self::HandshakeFailed,
@@ -35,6 +39,8 @@ impl ConnectionRefusal {
         Self::TooManyConnections,
         Self::TooManyFromSource,
         Self::Hello,
+        Self::GaveWay,
+        Self::AddressUnproved,
     ];
 
     /// The name under which metrics show it.
@@ -48,6 +54,8 @@ impl ConnectionRefusal {
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyFromSource => "too_many_from_source",
             Self::Hello => "hello",
+            Self::GaveWay => "gave_way",
+            Self::AddressUnproved => "address_unproved",
         }
     }
 }

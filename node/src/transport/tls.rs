@@ -215,8 +215,18 @@ pub(crate) fn client(
     expected: PublicKey,
     refusals: &Arc<Refusals>,
 ) -> Result<QuicClientConfig, TlsError> {
+    client_of(identity, alpn, AcceptedKeys::Listed(BTreeSet::from([expected])), refusals)
+}
+
+/// TLS of who dials any holder of one of these keys.
+pub(crate) fn client_of(
+    identity: &Identity,
+    alpn: &[u8],
+    accepted: AcceptedKeys,
+    refusals: &Arc<Refusals>,
+) -> Result<QuicClientConfig, TlsError> {
     let provider = provider();
-    let verifier = verifier(&provider, AcceptedKeys::Listed(BTreeSet::from([expected])), refusals);
+    let verifier = verifier(&provider, accepted, refusals);
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()

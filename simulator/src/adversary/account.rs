@@ -28,7 +28,7 @@ const CORRECT: &str = "Correct ";
 
 impl Account {
     /// The account in the head of a file; nothing if it has another form.
-    pub(super) fn read(name: &'static str, file: &str) -> Option<Self> {
+    pub fn read(name: &'static str, file: &str) -> Option<Self> {
         let head = file.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
         let head = head.collect::<Vec<_>>().join("\n").replace('`', "");
         let (first, second) = head.split_once("\n\n")?;

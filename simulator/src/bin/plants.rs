@@ -193,7 +193,10 @@ impl Scratch {
         let manifest = manifest.replace(members, r#"members = ["crypto", "protocol", "simulator"]"#).replace(all, "");
         fs::write(root.join("Cargo.toml"), manifest).map_err(failed)?;
         fs::copy(sources.join("Cargo.lock"), root.join("Cargo.lock")).map_err(failed)?;
-        Ok(Self { target: sources.join("target/plants/target"), root, program })
+        // Where this program itself was built: with the same features, what it depends on is there.
+        let own = std::env::current_exe().map_err(|error| format!("this program's own file: {error}"))?;
+        let target = own.parent().and_then(Path::parent).ok_or("this program lies in no folder of cargo's")?;
+        Ok(Self { target: target.to_owned(), root, program })
     }
 
     fn patch(&self, plant: &Plant, arguments: &[&str]) -> Fallible<()> {
@@ -208,8 +211,10 @@ impl Scratch {
         command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         command.args(["build", "--quiet", "--offline", "--profile", "plants", "-p", "quorate-simulator"]);
         command.args(["--bin", self.program.name()]);
-        if self.program == Program::Model {
-            command.args(["--features", "model"]);
+        let model = cfg!(feature = "model") || self.program == Program::Model;
+        let features = [("model", model), ("porcupine", cfg!(feature = "porcupine"))];
+        for (feature, _) in features.into_iter().filter(|(_, is_on)| *is_on) {
+            command.args(["--features", feature]);
         }
         run(&mut command, "building").map(drop)
     }

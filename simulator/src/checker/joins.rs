@@ -36,9 +36,11 @@ impl Checker for Joins {
             Notice::TurnPassedOver { .. } => *self.passed_over.entry(*replica).or_default() += 1,
             Notice::ViewWanted { view, reason } => {
                 let passed_over = self.passed_over.remove(replica).unwrap_or_default();
-                let is_suspected = self.suspected.contains(&view.saturating_sub(1 + passed_over));
+                let left = view.saturating_sub(1 + passed_over);
+                // Who asks for a later view has left it too, and need not have suspected its primary: it may have passed it over.
+                let is_given_up = self.suspected.contains(&left) || self.asked > left;
                 // After a start a replica may have to ask for a view because it lost the message by which it asked.
-                if *view > self.asked && !is_suspected && *reason != Suspicion::Restart {
+                if *view > self.asked && !is_given_up && *reason != Suspicion::Restart {
                     return Err(format!("replica {replica} asks for view {view}, and no correct one had a reason to"));
                 }
                 self.asked = self.asked.max(*view);
@@ -70,5 +72,10 @@ mod tests {
         let passes_over = |replica| (replica, Output::Notice(Notice::TurnPassedOver { replica: ReplicaId::new(1) }));
         assert_eq!(violation_of(&mut Joins::default(), &[suspects(2, 0), passes_over(2), wants(2, 2)]), None);
         assert!(violation_of(&mut Joins::default(), &[suspects(2, 0), passes_over(3), wants(2, 2)]).is_some());
+        // Replica 2 passed view 1 over, and so has replica 3, which was in it, a reason to leave it.
+        let passed = [suspects(2, 0), passes_over(2), wants(2, 2), passes_over(3), wants(3, 3)];
+        assert_eq!(violation_of(&mut Joins::default(), &passed), None);
+        let alone = [suspects(2, 0), passes_over(2), wants(2, 2), passes_over(3), wants(3, 4)];
+        assert!(violation_of(&mut Joins::default(), &alone).is_some());
     }
 }

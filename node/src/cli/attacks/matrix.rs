@@ -1,5 +1,6 @@
 //! `quorate attacks --matrix`: every attack against a live testnet under load, beside a run without faults. (Feature `lab`.)
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use crate::cli::signals::StopSignals;
 use crate::error::{Exit, Problem};
 
 /// Plays the attacks one after the other, each in a testnet of its own.
-pub(super) fn run(attacks: &[&str], each: Duration, output: &mut Output) -> anyhow::Result<Exit> {
+pub(super) fn run(attacks: &[&str], each: Duration, rounds: u8, output: &mut Output) -> anyhow::Result<Exit> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     let matrix = runtime.block_on(async {
         let mut signals = StopSignals::listen().context("cannot listen for signals")?;
         tokio::select! {
-            matrix = play(attacks, each) => matrix,
+            matrix = play(attacks, each, rounds) => matrix,
             signal = signals.next() => {
                 Err(Problem::failed(format!("{signal}: the matrix is not whole"), "let it run to its end").into())
             }
@@ -28,14 +29,18 @@ pub(super) fn run(attacks: &[&str], each: Duration, output: &mut Output) -> anyh
     Ok(if matrix.holds { Exit::Done } else { Exit::Failed })
 }
 
-async fn play(attacks: &[&str], each: Duration) -> anyhow::Result<Matrix> {
+async fn play(attacks: &[&str], each: Duration, rounds: u8) -> anyhow::Result<Matrix> {
     let mut rows = Vec::new();
     for (index, attack) in attacks.iter().enumerate() {
         tracing::info!("{attack}, {} of {}", index + 1, attacks.len());
-        rows.push(Siege::begin().await?.play(attack, each).await?);
+        let mut played = Vec::new();
+        for _round in 0..rounds {
+            played.push(Siege::begin().await?.play(attack, each).await?);
+        }
+        rows.extend(Row::of_rounds(played));
     }
     let holds = rows.iter().all(Row::holds);
-    Ok(Matrix { replicas: REPLICAS, attacker: ATTACKER, each_s: each.as_secs_f64(), holds, rows })
+    Ok(Matrix { replicas: REPLICAS, attacker: ATTACKER, each_s: each.as_secs_f64(), rounds, holds, rows })
 }
 
 /// All attacks.
@@ -46,6 +51,8 @@ struct Matrix {
     attacker: u8,
     /// How long each run is measured.
     each_s: f64,
+    /// How often each attack was played.
+    rounds: u8,
     /// Whether after each the correct replicas agree, and what clients saw is linearizable.
     holds: bool,
     rows: Vec<Row>,
@@ -58,10 +65,15 @@ pub(super) struct Measured {
     pub(super) p99_ms: f64,
 }
 
-/// One attack, and the run without faults just before it, in the same testnet.
-#[derive(Debug, Serialize)]
+/// One attack, and runs without faults in the same testnet.
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Row {
     pub(super) attack: String,
+    /// The run just before.
+    pub(super) alone: Measured,
+    /// How much of a processor the attacker took beyond what it took as a correct replica.
+    pub(super) taken: f64,
+    /// The run that is compared with: beside a loop that took as much, if that was much.
     pub(super) control: Measured,
     /// Nothing if no request was answered.
     pub(super) attacked: Option<Measured>,
@@ -84,6 +96,20 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The round with the median throughput, with what was found in any.
+    fn of_rounds(mut rounds: Vec<Self>) -> Option<Self> {
+        rounds.sort_by(|left, right| left.throughput_share.total_cmp(&right.throughput_share));
+        let median = rounds.get(rounds.len() / 2)?.clone();
+        let evidence: BTreeSet<u64> = rounds.iter().flat_map(|row| row.evidence.iter().copied()).collect();
+        Some(Self {
+            evidence: evidence.into_iter().collect(),
+            roots_equal: rounds.iter().all(|row| row.roots_equal),
+            linearizable: rounds.iter().all(|row| row.linearizable),
+            attacked: if rounds.iter().all(|row| row.attacked.is_some()) { median.attacked } else { None },
+            ..median
+        })
+    }
+
     /// Nothing that is promised was broken, and nobody but the attacker is accused.
     fn holds(&self) -> bool {
         let is_fair = self.evidence.iter().all(|accused| *accused == u64::from(ATTACKER));
@@ -92,8 +118,9 @@ impl Row {
 }
 
 /// The columns, with their widths.
-const COLUMNS: [(&str, usize); 9] = [
+const COLUMNS: [(&str, usize); 10] = [
     ("attack", 21),
+    ("takes", 7),
     ("throughput", 11),
     ("p99", 8),
     ("silence", 9),
@@ -106,7 +133,7 @@ const COLUMNS: [(&str, usize); 9] = [
 
 impl fmt::Display for Matrix {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |cells: [String; 9]| {
+        let line = |cells: [String; 10]| {
             let padded = cells.iter().zip(COLUMNS).map(|(cell, (_, width))| format!("{cell:<width$}"));
             padded.collect::<String>().trim_end().to_owned()
         };
@@ -114,24 +141,25 @@ impl fmt::Display for Matrix {
         for row in &self.rows {
             writeln!(formatter, "{}", line(row.cells()))?;
         }
-        let control = median(self.rows.iter().map(|row| row.control.operations_per_second).collect());
-        let latency = median(self.rows.iter().map(|row| row.control.p99_ms).collect());
-        let Self { replicas, attacker, each_s, holds, .. } = self;
+        let alone = median(self.rows.iter().map(|row| row.alone.operations_per_second).collect());
+        let latency = median(self.rows.iter().map(|row| row.alone.p99_ms).collect());
+        let Self { replicas, attacker, each_s, rounds, holds, .. } = self;
         writeln!(
             formatter,
-            "control: {control:.0} operations/s, p99 {latency:.0} ms (medians); replica {attacker} of {replicas} attacks, each run {each_s} s"
+            "without: {alone:.0} operations/s, p99 {latency:.0} ms (medians); replica {attacker} of {replicas} attacks, each run {each_s} s, rounds: {rounds}"
         )?;
         write!(formatter, "{}", if *holds { "nothing that is promised was broken" } else { "A PROMISE WAS BROKEN" })
     }
 }
 
 impl Row {
-    fn cells(&self) -> [String; 9] {
+    fn cells(&self) -> [String; 10] {
         let yes = |is: bool, what: &str| if is { what.to_owned() } else { format!("NOT {what}") };
         let evidence: Vec<String> = self.evidence.iter().map(ToString::to_string).collect();
         let share = |share: f64| format!("{:.0} %", share * 100.0);
         [
             self.attack.clone(),
+            share(self.taken),
             share(self.throughput_share),
             self.p99_share.map_or_else(|| "-".to_owned(), |share| format!("x {share:.1}")),
             self.silence_ms.map_or_else(|| "-".to_owned(), |silence| format!("{silence:.0} ms")),
@@ -157,6 +185,8 @@ mod tests {
         let control = Measured { operations_per_second: 1000.0, p99_ms: 10.0 };
         Row {
             attack: "silent".to_owned(),
+            alone: control,
+            taken: 0.25,
             control,
             attacked: Some(Measured { operations_per_second: 500.0, p99_ms: 25.0 }),
             throughput_share: 0.5,
@@ -183,11 +213,25 @@ mod tests {
     #[test]
     fn the_table_has_a_line_for_each_attack() {
         let rows = vec![row(), Row { roots_equal: false, p99_share: None, ..row() }];
-        let matrix = Matrix { replicas: REPLICAS, attacker: ATTACKER, each_s: 5.0, holds: false, rows };
+        let matrix = Matrix { replicas: REPLICAS, attacker: ATTACKER, each_s: 5.0, rounds: 1, holds: false, rows };
         let text = matrix.to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].starts_with("silent               50 %       x 2.5   300 ms"), "{text}");
+        assert!(lines[1].starts_with("silent               25 %   50 %       x 2.5   300 ms"), "{text}");
         assert!(lines[2].contains("NOT equal"), "{text}");
-        assert!(lines[3].starts_with("control: 1000 operations/s, p99 10 ms") && lines.len() == 5, "{text}");
+        assert!(lines[3].starts_with("without: 1000 operations/s, p99 10 ms") && lines.len() == 5, "{text}");
+    }
+
+    #[test]
+    fn of_several_rounds_the_median_is_shown_and_promises_hold_in_all() {
+        let round = |throughput_share, roots_equal| Row { throughput_share, roots_equal, ..row() };
+        let shown = |rounds| Row::of_rounds(rounds).expect("there are rounds");
+        let all = shown(vec![round(0.9, true), round(0.2, true), round(0.7, true)]);
+        assert!(all.holds() && (all.throughput_share - 0.7).abs() < f64::EPSILON);
+        assert!(!shown(vec![round(0.9, true), round(0.2, false), round(0.7, true)]).holds());
+        let accusing = Row { evidence: vec![2], ..row() };
+        assert_eq!(shown(vec![row(), accusing]).evidence, [0, 2]);
+        let unanswered = Row { attacked: None, throughput_share: 0.0, ..row() };
+        assert!(!shown(vec![row(), unanswered, row()]).holds());
+        assert!(Row::of_rounds(Vec::new()).is_none());
     }
 }

@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::matrix::{Measured, Row};
+use super::spin::{Spin, processor_time};
 use crate::error::Problem;
 
 /// Replicas of the testnet.
@@ -46,9 +47,15 @@ const STRETCH: u8 = 5;
 /// The load: few keys, so that their values are compared, and all kinds of operations.
 const LOAD: [&str; 8] = ["--keys", "1000", "--reads", "20%", "--cas", "10%", "--deletes", "5%"];
 
+/// What an attacker may take of a processor, beyond what a correct replica takes, before the run that it is compared with has a
+/// loop beside it that takes as much.
+const TAKEN_MAX: f64 = 0.05;
+
 /// A testnet that is to be attacked.
 pub(super) struct Siege {
     testnet: Child,
+    /// The attacker's process.
+    attacker: u64,
     net: PathBuf,
     scratch: TempDir,
 }
@@ -57,6 +64,8 @@ pub(super) struct Siege {
 struct Run {
     report: Option<Value>,
     history: PathBuf,
+    /// How much of a processor the attacker took meanwhile.
+    taken: f64,
 }
 
 impl Siege {
@@ -69,7 +78,7 @@ impl Siege {
         command.stdout(Stdio::piped());
         let mut testnet = command.spawn().context("starting a testnet")?;
         let said = testnet.stdout.take().context("a testnet has a stdout")?;
-        let mut siege = Self { testnet, net: PathBuf::new(), scratch };
+        let mut siege = Self { testnet, attacker: 0, net: PathBuf::new(), scratch };
         let mut line = String::new();
         let ready = AsyncBufReader::new(said);
         let mut ready = tokio::io::AsyncReadExt::take(ready, 1 << 20);
@@ -78,15 +87,14 @@ impl Siege {
             Problem::failed("a testnet did not start", "see whether `quorate testnet --malicious 0=none` does")
         })?;
         siege.net = PathBuf::from(ready["dir"].as_str().unwrap_or_default());
+        siege.attacker = ready["replicas"][usize::from(ATTACKER)]["pid"].as_u64().unwrap_or_default();
         Ok(siege)
     }
 
     /// Measures without faults, then with the attack, and looks at what came of it.
     pub(super) async fn play(mut self, attack: &str, each: Duration) -> anyhow::Result<Row> {
-        let control = self.load(each, "control").await?;
-        let Some(control) = control.report.as_ref().map(measured) else {
-            return Err(Problem::failed("nothing was answered before any attack", "give the machine more time").into());
-        };
+        let alone = self.load(each, "control").await?;
+        let mut control = must_measure(&alone)?;
         let view_before = highest_view(&self.status().await?);
         let begin = async {
             sleep(WARM_UP).await;
@@ -96,10 +104,17 @@ impl Siege {
         let (run, ()) = (run?, begun?);
         self.tell(&["stop"]).await?;
         let (roots_equal, last) = self.agree().await?;
+        let taken = (run.taken - alone.taken).max(0.0);
+        if taken > TAKEN_MAX {
+            let _spin = Spin::begin(taken);
+            control = must_measure(&self.load(each, "beside").await?)?;
+        }
         let attacked = run.report.as_ref().map(measured);
         let calls = read_history(&run.history)?;
         let row = Row {
             attack: attack.to_owned(),
+            alone: must_measure(&alone)?,
+            taken,
             throughput_share: attacked
                 .map_or(0.0, |attacked| attacked.operations_per_second / control.operations_per_second),
             p99_share: attacked.map(|attacked| attacked.p99_ms / control.p99_ms),
@@ -124,8 +139,11 @@ impl Siege {
         arguments.extend(["--warm-up".into(), format!("{}ms", WARM_UP.as_millis()).into()]);
         arguments.extend(LOAD.map(OsString::from));
         arguments.extend(["--history".into(), history.clone().into()]);
+        let (begun, before) = (Instant::now(), processor_time(self.attacker).unwrap_or_default());
         let (is_done, report) = self.ask(&arguments, each + WARM_UP).await?;
-        Ok(Run { report: is_done.then_some(report), history })
+        let taken = processor_time(self.attacker).unwrap_or_default().saturating_sub(before);
+        let taken = taken.as_secs_f64() / begun.elapsed().as_secs_f64();
+        Ok(Run { report: is_done.then_some(report), history, taken })
     }
 
     async fn tell(&self, order: &[&str]) -> anyhow::Result<()> {
@@ -197,6 +215,12 @@ fn program() -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe().context("cannot find this program's own file")?);
     command.stdin(Stdio::null());
     Ok(command)
+}
+
+/// What a run without faults came to.
+fn must_measure(run: &Run) -> anyhow::Result<Measured> {
+    let silent = || Problem::failed("nothing was answered without any attack", "give the machine more time");
+    Ok(run.report.as_ref().map(measured).ok_or_else(silent)?)
 }
 
 fn measured(report: &Value) -> Measured {

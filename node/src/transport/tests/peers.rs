@@ -190,14 +190,6 @@ async fn nothing_is_queued_for_a_member_that_is_not_connected() {
 }
 
 #[tokio::test]
-async fn every_source_proves_its_address_first_where_the_limits_say_so() {
-    let mut peers = start_peers(2, |options| options.limits.admission.half_open_before_retry = 0);
-    for peer in &mut peers {
-        peer.all_up(1).await;
-    }
-}
-
-#[tokio::test]
 async fn a_dialler_refuses_a_member_with_another_key_than_the_table_says() {
     let impostor = victim(PeerLimits::default());
     let mut members = [member(0, loopback()), member(2, impostor.address())];
