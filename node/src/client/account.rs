@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(account.waits_for.map(|text| text.len()), Some(TEXT_CHARACTERS_MAX));
         let many = format!(r#"{{"evidence":{:?}}}"#, vec![1; 5000]);
         assert_eq!(read(&many).expect("an account").evidence.len(), ENTRIES_MAX);
-        let reasons: Vec<String> = (0..100).map(|number| format!(r#""{number}{}":1"#, "x".repeat(900))).collect();
+        let reasons: Vec<String> = (0..100).map(|number| format!(r#""{number}\u001b{}":1"#, "x".repeat(900))).collect();
         let account = read(&format!(r#"{{"connections_refused":{{{}}}}}"#, reasons.join(","))).expect("an account");
         assert_eq!(account.connections_refused.len(), ENTRIES_MAX);
         assert!(account.connections_refused.keys().all(|key| key.len() == TEXT_CHARACTERS_MAX && key.contains('?')));
