@@ -181,7 +181,8 @@ impl Scratch {
             fs::remove_dir_all(&root).map_err(failed)?;
         }
         fs::create_dir_all(&root).map_err(failed)?;
-        for folder in ["crypto", "protocol", "simulator", ".cargo"] {
+        // How cargo is configured stands above them: a copy beside them would give each flag twice, and so other builds.
+        for folder in ["crypto", "protocol", "simulator"] {
             copy(&sources.join(folder), &root.join(folder))?;
         }
         let manifest = read(&sources.join("Cargo.toml"))?;
