@@ -67,7 +67,7 @@ pub struct BootCheckpoint {
 }
 
 /// How far a subject says that it came. Asked for by tests and accounts, never by checkers.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// The view that it is in or asks for.
     pub view: View,
@@ -77,8 +77,6 @@ pub struct Standing {
     pub executed: Sequence,
     /// The low watermark.
     pub stable: Sequence,
-    /// What it is doing, for a person.
-    pub mode: String,
 }
 
 /// What runs on a host: a replica, or an adversary in its place.
@@ -86,6 +84,11 @@ pub trait Subject: Machine {
     /// How far it came, if it tells.
     fn standing(&self) -> Option<Standing> {
         None
+    }
+
+    /// What it is doing, for a person.
+    fn occupation(&self) -> String {
+        String::new()
     }
 
     /// How much it holds of what others said, if it tells.

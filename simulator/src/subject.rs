@@ -19,10 +19,13 @@ impl Subject for Replica {
             Mode::Normal => (self.view(), true),
             Mode::ViewChange { to } => (to, false),
         };
+        Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable() })
+    }
+
+    fn occupation(&self) -> String {
         let transfer = self.transfer_target().map_or(String::new(), |target| format!(", transfers {target}"));
         let diverged = if self.is_diverged() { ", diverged" } else { "" };
-        let mode = format!("{} slots, {} queued{transfer}{diverged}", self.log_length(), self.queue_length());
-        Some(Standing { view, is_in_view, executed: self.executed(), stable: self.stable(), mode })
+        format!("{} slots, {} queued{transfer}{diverged}", self.log_length(), self.queue_length())
     }
 
     fn held(&self) -> Option<Held> {

@@ -141,6 +141,7 @@ impl Replica {
             return;
         };
         let (target, is_over) = (*target, now.since(*began) >= bound);
+        let has_sources = fetching.has_sources();
         let late = fetching.give_up_late(now, patience);
         let are_all_late = fetching.late() >= self.configuration.size();
         // Where nobody answers, more time would change nothing.
@@ -156,16 +157,23 @@ impl Replica {
         }
         let holders = self.holders(&target);
         let is_left = |holder: &ReplicaId| !late.contains(holder);
-        let is_superseded = self.log.low() > target.sequence && !late.is_empty() && !holders.iter().any(is_left);
-        if is_over || are_all_late || is_superseded {
-            self.turn_to_another(&target, are_all_late || is_superseded);
+        let is_superseded = self.log.low() > target.sequence && !holders.iter().any(is_left);
+        let has_lost_all = is_superseded && !late.is_empty();
+        // It was lost before, and nothing else could be read then.
+        let is_abandoned = is_superseded && !has_sources;
+        if is_over || are_all_late || has_lost_all || is_abandoned {
+            let is_lost = are_all_late || has_lost_all;
+            let has_turned = self.turn_to_another(&target, is_lost || is_abandoned);
+            if is_lost || (has_turned && !is_abandoned) {
+                self.catching_up.failed_transfers = self.catching_up.failed_transfers.saturating_add(1);
+            }
         }
         self.ask_sources();
     }
 
     /// Turns to the newest later checkpoint, stable or vouched for, which is the one that most can read; if the present one is
-    /// `lost` and there is none, to an earlier one.
-    fn turn_to_another(&mut self, target: &Checkpoint, lost: bool) {
+    /// `lost` and there is none, to an earlier one. Says whether there is one.
+    fn turn_to_another(&mut self, target: &Checkpoint, lost: bool) -> bool {
         let stable = self.stable_target();
         let vouched = self.vouched_checkpoint();
         let later = |found: &Checkpoint| found.sequence > target.sequence;
@@ -173,11 +181,8 @@ impl Replica {
         let other = [vouched, stable].map(|other| other.filter(|other| other != target && lost));
         let candidates = newer.into_iter().chain(other.into_iter().flatten());
         let readable = candidates.into_iter().find(|candidate| !self.holders(candidate).is_empty());
-        if readable.is_some() || lost {
-            self.catching_up.failed_transfers = self.catching_up.failed_transfers.saturating_add(1);
-        }
         let Some(Transfer { target, began, stage: Stage::Fetching(fetching) }) = &mut self.catching_up.transfer else {
-            return;
+            return false;
         };
         match readable {
             Some(readable) => {
@@ -188,11 +193,12 @@ impl Replica {
             None if lost => fetching.retarget(),
             None => {}
         }
+        readable.is_some()
     }
 
     /// Asks each source that has nothing to do for something: those that were late only where there is nobody else.
     fn ask_sources(&mut self) {
-        let (now, patience) = (self.now.monotonic, self.part_patience());
+        let (now, patience) = (self.now.monotonic, self.task_patience());
         let Some(target) = self.catching_up.transfer.as_ref().map(|transfer| transfer.target) else { return };
         let holders = self.holders(&target);
         let Some(Transfer { stage: Stage::Fetching(fetching), .. }) = &mut self.catching_up.transfer else { return };
@@ -223,9 +229,18 @@ impl Replica {
     /// links slower than expected all sources would be replaced in turns, and with a liar among them the whole, of which each
     /// handed out a piece, would be wrong for ever and nobody known to lie.
     pub(super) fn part_patience(&self) -> Duration {
+        self.patience_up_to(self.parameters().deadline_cap())
+    }
+
+    /// How long a source may be at what it was asked for, as long as it answers, before another that has nothing to do takes
+    /// over: on links on which that takes more than the cap of the bounds, no transfer would ever end otherwise.
+    fn task_patience(&self) -> Duration {
+        self.patience_up_to(self.transfer_bound())
+    }
+
+    fn patience_up_to(&self, most: Duration) -> Duration {
         let factor = 1 << self.catching_up.failed_transfers.min(FAILED_TRANSFERS_MAX);
-        let most = self.parameters().deadline_cap().max(self.fetch_patience());
-        self.fetch_patience().saturating_mul(factor).min(most)
+        self.fetch_patience().saturating_mul(factor).min(most.max(self.fetch_patience()))
     }
 
     /// How long a transfer may take: twice as long after each in a row that took too long.

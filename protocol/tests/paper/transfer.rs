@@ -446,6 +446,58 @@ fn where_nobody_answers_in_time_all_have_more_time() {
     assert!((cap..=cap + 150).contains(waits.last().expect("some")), "{waits:?}");
 }
 
+/// "for an answer up to the cap of the bounds, for all that it was asked for up to the time of the transfer" (§9): what
+/// takes longer than the cap would be begun anew for ever.
+#[test]
+fn a_source_that_answers_is_given_more_time_for_the_whole_each_time() {
+    let (mut behind, outputs, protocol) = in_transfer(&[2, 3]);
+    let cap = u64::from(behind.group.0.parameters().deadline_cap_ms);
+    // Nobody answers for a while, until one of them is asked just now.
+    let (start, mut asked) = (behind.now_ms, wants(&outputs));
+    while behind.now_ms - start < 30_000 || asked.is_empty() {
+        let mut outputs = behind.hear_all([2, 3].map(|id| (id, status_at(4, 4))));
+        outputs.extend(behind.pass_with_primary_alive(100));
+        asked = wants(&outputs);
+    }
+    // It answers each question within the cap, an entry at a time, and all together takes longer.
+    let (source, _, _) = asked[0];
+    let begun = behind.now_ms;
+    while let [(from, sequence, want @ (Want::Crown | Want::Protocol { .. }))] = &asked[..] {
+        assert_eq!(*from, source, "another began with it");
+        let truth = content(slot(*sequence), &protocol, want);
+        let mut others = Vec::new();
+        for _ in 0..cap * 2 / 5 / 100 {
+            others.extend(behind.hear_all([2, 3].map(|id| (id, status_at(4, 4)))));
+            others.extend(behind.pass_with_primary_alive(100));
+        }
+        assert_eq!(wants(&others), [], "another began with it");
+        asked = wants(&hand_out(&mut behind, source, slot(*sequence), want.clone(), truth));
+    }
+    assert!(behind.now_ms - begun > cap, "{} ms", behind.now_ms - begun);
+    assert!(asked.iter().all(|(_, _, want)| matches!(want, Want::Leaves { .. })) && !asked.is_empty(), "{asked:?}");
+}
+
+/// "and then as soon as one can be read" (§9): a checkpoint that nobody has any more is not waited for, and nor is the bound.
+#[test]
+fn a_transfer_turns_to_a_checkpoint_as_soon_as_that_can_be_read() {
+    let (mut behind, _, _) = in_groups(&[2]);
+    let group = behind.group.clone();
+    behind.hear(3, Message::Stable(group.stable(8, digest(8), &[0, 2, 3])));
+    let mut outputs = Vec::new();
+    // Whoever had it has a later one by now, of which nothing is known here.
+    for _ in 0..15 {
+        outputs.extend(behind.hear_all([0, 2, 3].map(|id| (id, status_at(12, 12)))));
+        outputs.extend(behind.pass_with_primary_alive(100));
+    }
+    assert!(replaced(&outputs, 2, false), "{outputs:?}");
+    let at_other = |outputs: &[Output]| wants(outputs).iter().any(|(_, sequence, _)| *sequence != 4);
+    assert!(!at_other(&outputs), "{outputs:?}");
+    let mut outputs = behind.hear(0, status_at(8, 8));
+    outputs.extend(behind.pass_with_primary_alive(100));
+    assert!(at_other(&outputs), "{outputs:?}");
+    assert_eq!(behind.replica.transfer_target(), Some(slot(8)));
+}
+
 /// "unless something was lost on the way to the disk or back" (§9): then all of it is fetched again.
 #[test]
 fn a_state_that_is_not_what_was_fetched_is_fetched_afresh() {

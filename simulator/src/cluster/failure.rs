@@ -51,7 +51,7 @@ fn account(world: &World) -> String {
                 if standing.is_in_view { "" } else { " wanted" },
                 standing.executed,
                 standing.stable,
-                standing.mode
+                host.subject.as_ref().map_or(String::new(), |subject| subject.occupation())
             ),
             None if world.is_exempt(id) => format!("replica {id}: an attacker; durable state at {stored}, {log}"),
             None => format!("replica {id}: down; durable state at {stored}, {log}"),

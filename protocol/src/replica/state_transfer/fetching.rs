@@ -145,6 +145,11 @@ impl Fetching {
         sources.filter(|(_, source)| source.has_it).map(|(id, _)| id).collect()
     }
 
+    /// Whether anybody had the checkpoint since it is fetched.
+    pub(super) fn has_sources(&self) -> bool {
+        self.sources.iter().any(|source| source.has_it)
+    }
+
     /// Questions in a row that nobody answered in time.
     pub(super) const fn late(&self) -> usize {
         self.late
@@ -187,7 +192,8 @@ impl Fetching {
         goes_on || self.goal.as_ref().is_none_or(|goal| !goal.open.is_empty())
     }
 
-    /// What to ask `id` now, if anything; and whose task that is, if it was somebody else's. Who was late is not asked.
+    /// What to ask `id` now, if anything; and whose task that is, if somebody else was at it for longer than `patience`. Who was
+    /// late is not asked.
     pub(super) fn ask(&mut self, id: ReplicaId, now: Time, patience: Duration) -> Option<(Want, Option<ReplicaId>)> {
         if self.sources[id.index()].conduct != Conduct::Good || now < self.paced {
             return None;
