@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
-use self::fetching::{Fetching, Taken};
+use self::fetching::{Fetching, Taken, TaskPatience};
 use super::protocol_state::{self, ProtocolState};
 use super::{Executing, OwnCheckpoint, Replica, state_root};
 use crate::application::Change;
@@ -198,7 +198,8 @@ impl Replica {
 
     /// Asks each source that has nothing to do for something: those that were late only where there is nobody else.
     fn ask_sources(&mut self) {
-        let (now, patience) = (self.now.monotonic, self.task_patience());
+        let now = self.now.monotonic;
+        let patience = TaskPatience { first: self.part_patience(), most: self.transfer_bound() };
         let Some(target) = self.catching_up.transfer.as_ref().map(|transfer| transfer.target) else { return };
         let holders = self.holders(&target);
         let Some(Transfer { stage: Stage::Fetching(fetching), .. }) = &mut self.catching_up.transfer else { return };
@@ -229,18 +230,9 @@ impl Replica {
     /// links slower than expected all sources would be replaced in turns, and with a liar among them the whole, of which each
     /// handed out a piece, would be wrong for ever and nobody known to lie.
     pub(super) fn part_patience(&self) -> Duration {
-        self.patience_up_to(self.parameters().deadline_cap())
-    }
-
-    /// How long a source may be at what it was asked for, as long as it answers, before another that has nothing to do takes
-    /// over: on links on which that takes more than the cap of the bounds, no transfer would ever end otherwise.
-    fn task_patience(&self) -> Duration {
-        self.patience_up_to(self.transfer_bound())
-    }
-
-    fn patience_up_to(&self, most: Duration) -> Duration {
         let factor = 1 << self.catching_up.failed_transfers.min(FAILED_TRANSFERS_MAX);
-        self.fetch_patience().saturating_mul(factor).min(most.max(self.fetch_patience()))
+        let most = self.parameters().deadline_cap().max(self.fetch_patience());
+        self.fetch_patience().saturating_mul(factor).min(most)
     }
 
     /// How long a transfer may take: twice as long after each in a row that took too long.

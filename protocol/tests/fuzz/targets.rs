@@ -2,6 +2,8 @@
 //!
 //! Each target is a function of bytes. The corpus is what a coverage-guided fuzzer found to lead to different places.
 
+mod pieces;
+
 use std::fmt::Debug;
 
 use bytes::Bytes;
@@ -21,10 +23,12 @@ use super::support::state::{no_leaves, ready};
 use super::support::subject::{Subject, idle_status};
 use super::support::{Group, StandInVerifier, client, replica};
 
+pub(crate) use pieces::fetch;
+
 /// A target: its name, and what is done with bytes.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
-pub(crate) const TARGETS: [Target; 7] = [
+pub(crate) const TARGETS: [Target; 8] = [
     ("peer-message", peer_message),
     ("client-message", client_message),
     ("replica-message", replica_message),
@@ -32,6 +36,7 @@ pub(crate) const TARGETS: [Target; 7] = [
     ("evidence", evidence),
     ("recording", recording),
     ("handle", handle),
+    ("pieces", pieces::pieces),
 ];
 
 /// Whoever signs for others than these members signs what it likes.

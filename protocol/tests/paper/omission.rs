@@ -7,8 +7,8 @@ use quorate_protocol::{Input, Output};
 
 use crate::checkpoints::install;
 use crate::support::subject::{Subject, executed, idle_status, said};
+use crate::support::transfer::behind_a_checkpoint;
 use crate::support::{commit, digest, replica, slot, view};
-use crate::transfer::behind_a_checkpoint;
 
 /// "Every replica sends a small `Status` at each heartbeat: view, watermark, last executed slot, how far each slot is." (§9)
 #[test]

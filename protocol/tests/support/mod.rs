@@ -4,6 +4,7 @@
 
 pub(crate) mod state;
 pub(crate) mod subject;
+pub(crate) mod transfer;
 
 use std::sync::Arc;
 

@@ -1,5 +1,8 @@
 //! What a stand-in application holds, and how a member hands it out.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use quorate_crypto::Digest;
 use quorate_crypto::merkle::above;
 use quorate_protocol::codec::{Blob, List};
@@ -23,8 +26,31 @@ const FIXED: u8 = 40;
 /// What a machine of these tests gives to a transfer.
 pub(crate) const LIMITS: TransferLimits = TransferLimits { unchecked_bytes_max: 1 << 20, bytes_per_second: 1 << 40 };
 
+/// What is the same whenever asked, and takes long to compute.
+struct Known {
+    entries: Vec<Entry>,
+    leaves: Vec<Digest>,
+}
+
+fn known<T>(sequence: Sequence, take: impl FnOnce(&Known) -> T) -> T {
+    thread_local! {
+        static KNOWN: RefCell<BTreeMap<Sequence, Known>> = const { RefCell::new(BTreeMap::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        take(known.entry(sequence).or_insert_with(|| {
+            let entries = entries(sequence);
+            let leaves = map(&entries).index().row(DEPTH);
+            Known { entries, leaves }
+        }))
+    })
+}
+
 /// The entries of the stand-in application after a slot, in the order in which they are handed out.
 pub(crate) fn application(sequence: Sequence) -> Vec<Entry> {
+    known(sequence, |known| known.entries.clone())
+}
+
+fn entries(sequence: Sequence) -> Vec<Entry> {
     let fixed = (0..FIXED).map(|key| (vec![key], vec![key; 3]));
     let own = [
         (b"slot".to_vec(), sequence.value().to_le_bytes().to_vec()),
@@ -36,9 +62,9 @@ pub(crate) fn application(sequence: Sequence) -> Vec<Entry> {
     entries
 }
 
-fn map(sequence: Sequence) -> StateMap {
+fn map(entries: &[Entry]) -> StateMap {
     let mut map = StateMap::new(DEPTH);
-    for entry in application(sequence) {
+    for entry in entries {
         map.insert(&entry.key, &entry.value);
     }
     map.checkpoint();
@@ -47,12 +73,12 @@ fn map(sequence: Sequence) -> StateMap {
 
 /// The root of the stand-in application after a slot.
 pub(crate) fn application_root(sequence: Sequence) -> Digest {
-    map(sequence).root()
+    above(&leaves(sequence)).expect("a power of two")
 }
 
 /// The leaves of its tree.
 pub(crate) fn leaves(sequence: Sequence) -> Vec<Digest> {
-    map(sequence).index().row(DEPTH)
+    known(sequence, |known| known.leaves.clone())
 }
 
 /// Those of an application that holds nothing.

@@ -4,7 +4,7 @@
 //! then each a group of buckets that differs from what is here. A part that does not lead to what is above it is its source's lie: it did the whole task alone. What a source does
 //! not do in time, another does.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -41,6 +41,9 @@ pub(super) struct Fetching {
     depth: u8,
     limits: TransferLimits,
     goal: Option<Goal>,
+    /// How often a task was taken from its source because it took too long, by its group, or the head: links are as slow for
+    /// the next checkpoint. Bound: the groups.
+    handed_over: BTreeMap<Option<u16>, u32>,
     /// One a member.
     sources: Vec<Source>,
     /// [`LANES`] a member.
@@ -61,6 +64,21 @@ struct Goal {
     /// The protocol's part of the state, and its entries.
     state: ProtocolState,
     entries: Vec<Entry>,
+}
+
+/// How long a source may be at a task, as long as it answers: at first, and twice as long each time that the task was handed
+/// over. On links on which a task takes longer than any answer may take, it would be begun anew for ever otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TaskPatience {
+    pub(super) first: Duration,
+    pub(super) most: Duration,
+}
+
+impl TaskPatience {
+    fn after(self, handed_over: u32) -> Duration {
+        let factor = 1_u32.checked_shl(handed_over).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.most.max(self.first))
+    }
 }
 
 /// What is known of a source.
@@ -111,7 +129,8 @@ impl Fetching {
             return None;
         }
         let (sources, lanes) = (vec![Source::default(); members], vec![Lane::default(); members * LANES]);
-        Some(Self { have, depth, limits, goal: None, sources, lanes, paced: Time::ZERO, late: 0 })
+        let handed_over = BTreeMap::new();
+        Some(Self { have, depth, limits, goal: None, handed_over, sources, lanes, paced: Time::ZERO, late: 0 })
     }
 
     /// Another checkpoint is fetched from now on. What was fetched stays, where it is the same there.
@@ -192,9 +211,14 @@ impl Fetching {
         goes_on || self.goal.as_ref().is_none_or(|goal| !goal.open.is_empty())
     }
 
-    /// What to ask `id` now, if anything; and whose task that is, if somebody else was at it for longer than `patience`. Who was
-    /// late is not asked.
-    pub(super) fn ask(&mut self, id: ReplicaId, now: Time, patience: Duration) -> Option<(Want, Option<ReplicaId>)> {
+    /// What to ask `id` now, if anything; and whose task that is, if somebody else was at it for too long. Who was late is not
+    /// asked.
+    pub(super) fn ask(
+        &mut self,
+        id: ReplicaId,
+        now: Time,
+        patience: TaskPatience,
+    ) -> Option<(Want, Option<ReplicaId>)> {
         if self.sources[id.index()].conduct != Conduct::Good || now < self.paced {
             return None;
         }
@@ -227,16 +251,23 @@ impl Fetching {
         goal.open.pop_first().map(|group| Task::Group(GroupTask::new(group, goal.groups[usize::from(group)])))
     }
 
-    /// What another source than `id` has taken longest for, and too long: there is nothing else to do, and it may hand out an
-    /// entry now and then for ever.
-    fn overdue_task(&mut self, id: ReplicaId, now: Time, patience: Duration) -> Option<(ReplicaId, Task)> {
-        let waited = |lane: &Lane| lane.asked.as_ref().map_or(Duration::ZERO, |(_, at)| now.since(*at));
-        let so_far = |lane: &Lane| lane.taken.saturating_add(waited(lane));
-        let others = self.lanes.iter().enumerate().filter(|(index, lane)| of_lane(*index) != id && lane.task.is_some());
-        let (index, _) = others.max_by_key(|(_, lane)| so_far(lane)).filter(|(_, lane)| so_far(lane) >= patience)?;
+    /// What another source than `id` has been too long at, by most: there is nothing else to do, and it may hand out an entry
+    /// now and then for ever.
+    fn overdue_task(&mut self, id: ReplicaId, now: Time, patience: TaskPatience) -> Option<(ReplicaId, Task)> {
+        let over = |lane: &Lane| {
+            let waited = lane.asked.as_ref().map_or(Duration::ZERO, |(_, at)| now.since(*at));
+            let handed_over = self.handed_over.get(&lane.task.as_ref()?.group()).copied().unwrap_or(0);
+            lane.taken.saturating_add(waited).checked_sub(patience.after(handed_over))
+        };
+        let others = self.lanes.iter().enumerate().filter(|(index, _)| of_lane(*index) != id);
+        let overdue = others.filter_map(|(index, lane)| Some((over(lane)?, index)));
+        let (_, index) = overdue.max_by_key(|(over, _)| *over)?;
         let from = of_lane(index);
         self.sources[from.index()].conduct = Conduct::Late;
-        Some((from, self.take_task(index)?.again()))
+        let task = self.take_task(index)?;
+        let handed_over = self.handed_over.entry(task.group()).or_default();
+        *handed_over = handed_over.saturating_add(1);
+        Some((from, task.again()))
     }
 
     fn take_task(&mut self, lane: usize) -> Option<Task> {
