@@ -12,6 +12,7 @@
 //! | `bench.rs` | the load generator |
 //! | `cli.rs` | the command line |
 //! | `error.rs` | the report that a person reads when something failed |
+//! | `fuzz.rs` | what reads bytes from outside, fed with any; built for tests and fuzzers alone |
 
 pub mod backup;
 pub mod bench;
@@ -21,6 +22,8 @@ pub mod client;
 pub mod configuration;
 pub mod error;
 pub mod forensics;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod inspect;
 #[cfg(feature = "lab")]

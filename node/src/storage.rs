@@ -13,6 +13,8 @@
 pub mod checkpoint;
 mod disk;
 pub mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod group;
 pub mod lock;
 pub mod log;

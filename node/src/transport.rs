@@ -26,6 +26,8 @@ mod dial;
 mod endpoint;
 mod flaps;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handshake;
 mod identity;
 mod lanes;
