@@ -25,7 +25,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 #[test]
 fn nothing_from_outside_panics_and_what_is_read_has_one_encoding() {
     for (name, target) in TARGETS {
-        replay(target, &corpus(name));
+        replay(target, &corpus(name), 2_500);
     }
 }
 

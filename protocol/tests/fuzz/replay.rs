@@ -3,9 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Variations of each input of a corpus, and of all of one.
+/// Variations of each input of a corpus.
 const VARIATIONS: usize = 40;
-const VARIATIONS_OF_ALL: usize = 6_000;
 
 /// The inputs in a folder, and an empty one.
 pub(crate) fn corpus(folder: &Path) -> Vec<Vec<u8>> {
@@ -16,12 +15,12 @@ pub(crate) fn corpus(folder: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).expect("a file of the corpus")).chain([Vec::new()]).collect()
 }
 
-/// Feeds a target with its corpus, and with what is near to it.
-pub(crate) fn replay(target: fn(&[u8]), corpus: &[Vec<u8>]) {
+/// Feeds a target with its corpus, and with up to so many variations of that.
+pub(crate) fn replay(target: fn(&[u8]), corpus: &[Vec<u8>], variations: usize) {
     let mut random = 1;
     for (index, input) in corpus.iter().enumerate() {
         target(input);
-        for _ in 0..VARIATIONS.min(VARIATIONS_OF_ALL / corpus.len()) {
+        for _ in 0..VARIATIONS.min(variations / corpus.len()) {
             let other = &corpus[(index + usize::try_from(next(&mut random) % 1_000).expect("small")) % corpus.len()];
             target(&vary(input, other, &mut random));
         }
