@@ -45,8 +45,7 @@ impl Machine for Talker {
 impl Subject for Talker {
     fn standing(&self) -> Option<Standing> {
         let executed = Sequence::new(self.heard);
-        let mode = String::from("talking");
-        Some(Standing { view: View::ZERO, is_in_view: true, executed, stable: Sequence::ZERO, mode })
+        Some(Standing { view: View::ZERO, is_in_view: true, executed, stable: Sequence::ZERO })
     }
 }
 
