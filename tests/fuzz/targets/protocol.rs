@@ -10,17 +10,13 @@ mod samples;
 mod support;
 #[path = "../../../protocol/tests/fuzz/targets.rs"]
 mod targets;
+mod wanted;
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use targets::{TARGETS, Target};
+use targets::TARGETS;
 
-static TARGET: LazyLock<Target> = LazyLock::new(|| {
-    let wanted = std::env::var("QUORATE_TARGET").unwrap_or_default();
-    let names = || TARGETS.map(|(name, _)| name).join(", ");
-    let target = TARGETS.into_iter().find(|(name, _)| *name == wanted);
-    target.unwrap_or_else(|| panic!("QUORATE_TARGET is `{wanted}`, and none of {}", names()))
-});
+static TARGET: LazyLock<fn(&[u8])> = LazyLock::new(|| wanted::wanted(&TARGETS));
 
-fuzz_target!(|bytes: &[u8]| (TARGET.1)(bytes));
+fuzz_target!(|bytes: &[u8]| TARGET(bytes));
