@@ -126,13 +126,14 @@ impl Builder {
         Some(cluster)
     }
 
-    /// Founds the cluster, starts all replicas and waits until they are ready and can order something.
+    /// Founds the cluster, starts all replicas and waits until they are ready, can order something, and all vote.
     ///
     /// # Panics
     /// If that fails.
     pub fn start(self) -> Cluster {
         let mut cluster = self.found();
         cluster.start_all();
+        cluster.wait_until_all_vote();
         cluster
     }
 
@@ -227,6 +228,16 @@ impl Cluster {
     pub fn wait_until_orders(&self) {
         let store = Store::open(&self.client_folder());
         wait_until("the cluster to order a write", LIMIT, || store.put("harness/orders", b"yes").is_ok());
+    }
+
+    /// Waits until every replica votes: a quorum orders without the last ones, which may still be asking the others.
+    ///
+    /// # Panics
+    /// If one does not in time.
+    pub fn wait_until_all_vote(&self) {
+        wait_until("all replicas to vote", LIMIT, || {
+            self.status().replicas.iter().all(|replica| replica.reachable && replica.waits_for.is_none())
+        });
     }
 
     /// Starts replica `id` and does not wait for it.
