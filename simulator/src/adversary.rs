@@ -29,9 +29,11 @@ mod forged_state;
 mod fork;
 mod future;
 mod hide_certificates;
+mod hoard_state;
 mod impersonate;
 mod jump_sequence;
 mod jump_view;
+mod late_to_some;
 mod lie_in_transfer;
 mod lie_to_clients;
 mod mutate;
@@ -145,7 +147,7 @@ impl Adversary {
     }
 
     /// Plays other attacks from now on, whose moments count from `now`: none, to do all that a correct replica does. What it
-    /// has decided to say later is still said.
+    /// has decided to say or do later still is.
     pub fn play(&mut self, now: Now, attacks: &Attacks) {
         self.body.begin_anew(now);
         self.ploys = ploys(attacks);

@@ -21,6 +21,10 @@ use crate::world::WorldCounts;
 
 use calls::Made;
 
+/// Replicas have so many times as long to catch up as clients wait for an answer: nobody waits for them, and a state that comes
+/// in many parts over links of half a second takes some minutes.
+const CATCH_UP_FACTOR: u32 = 4;
+
 /// The attack that leaves a client out.
 const CENSOR: &str = "censor";
 
@@ -237,7 +241,7 @@ impl Play<'_> {
             self.cluster.run_until_answered(bound)?;
         }
         let tip = self.cluster.correct_standings().map(|(_, standing)| standing.executed).max();
-        self.reach(tip.unwrap_or(Sequence::ZERO), bound)?;
+        self.reach(tip.unwrap_or(Sequence::ZERO), bound.saturating_mul(CATCH_UP_FACTOR))?;
         Ok(self.cluster.assert_same_states()?)
     }
 

@@ -25,9 +25,11 @@ use super::forge_checkpoint::ForgeCheckpoint;
 use super::fork::Fork;
 use super::future::Future;
 use super::hide_certificates::HideCertificates;
+use super::hoard_state::HoardState;
 use super::impersonate::Impersonate;
 use super::jump_sequence::JumpSequence;
 use super::jump_view::JumpView;
+use super::late_to_some::LateToSome;
 use super::lie_in_transfer::LieInTransfer;
 use super::lie_to_clients::LieToClients;
 use super::mutate::Mutate;
@@ -102,9 +104,11 @@ const KNOWN: &[Known] = &[
         make: || Box::new(HideCertificates::default()),
         file: include_str!("hide_certificates.rs"),
     },
+    Known { name: "hoard-state", make: || Box::new(HoardState::default()), file: include_str!("hoard_state.rs") },
     Known { name: "impersonate", make: || Box::new(Impersonate), file: include_str!("impersonate.rs") },
     Known { name: "jump-sequence", make: || Box::new(JumpSequence), file: include_str!("jump_sequence.rs") },
     Known { name: "jump-view", make: || Box::new(JumpView::default()), file: include_str!("jump_view.rs") },
+    Known { name: "late-to-some", make: || Box::new(LateToSome), file: include_str!("late_to_some.rs") },
     Known {
         name: "lie-in-transfer",
         make: || Box::new(LieInTransfer::default()),

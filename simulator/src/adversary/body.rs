@@ -120,8 +120,8 @@ pub struct Body {
     pub seen: Seen,
     /// Its chance.
     pub dice: Dice,
-    /// What is said later, by the moment and the order in which that was decided.
-    later: BTreeMap<(Time, u64), (ReplicaId, Message)>,
+    /// What is said or done later, by the moment and the order in which that was decided.
+    later: BTreeMap<(Time, u64), Output>,
     later_made: u64,
     pub(super) out: VecDeque<Output>,
     /// How often scripts reacted to something.
@@ -247,8 +247,13 @@ impl Body {
 
     /// Says something to a peer, so much later.
     pub fn send_later(&mut self, delay: Duration, to: ReplicaId, message: Message) {
+        self.do_later(delay, Output::Send { to, message });
+    }
+
+    /// Asks its host for something, so much later.
+    pub fn do_later(&mut self, delay: Duration, output: Output) {
         self.later_made += 1;
-        self.later.insert((self.now.monotonic.after(delay), self.later_made), (to, message));
+        self.later.insert((self.now.monotonic.after(delay), self.later_made), output);
     }
 
     /// A vote of its own.
@@ -460,19 +465,18 @@ impl Body {
         }
     }
 
-    /// When something that was to be said later is due.
+    /// When something that was to be said or done later is due.
     pub(super) fn next_release(&self) -> Option<Time> {
         self.later.first_key_value().map(|((at, _), _)| *at)
     }
 
-    /// Says what is due.
+    /// Says and does what is due.
     pub(super) fn release(&mut self) {
         while let Some(entry) = self.later.first_entry() {
             if entry.key().0 > self.now.monotonic {
                 return;
             }
-            let (to, message) = entry.remove();
-            self.send(to, message);
+            self.out.push_back(entry.remove());
         }
     }
 }

@@ -84,6 +84,27 @@ fn a_slow_primary_serves_all_the_same_and_slow_backups_slow_nobody_down() -> Res
     expect_survival(&mut cluster)
 }
 
+#[test]
+fn who_is_shown_late_what_the_others_vote_for_stays_with_them_and_moves_nobody() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "late-to-some");
+        let kept_waiting = count(&mut cluster, &[0], move |to, message| {
+            to.index() + 1 == size && matches!(message, Message::PrePrepare(_))
+        });
+        for _ in 0..100 {
+            submit(&mut cluster, 2);
+            cluster.run_until_answered(SECOND / 5)?;
+            cluster.run_for(Duration::from_millis(50))?;
+        }
+        assert_eq!(cluster.highest_view().value(), 0);
+        let tip = cluster.executed(size - 2 - attackers.len());
+        assert!(cluster.executed(size - 1) + 10 >= tip && tip >= 100, "{} of {tip}", cluster.executed(size - 1));
+        assert!(kept_waiting.get() > 0, "and then it is told");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
 /// As long as it is primary, each call takes most of a second.
 #[test]
 fn a_slow_primary_is_replaced_under_load() -> Result<(), Failure> {
@@ -229,9 +250,9 @@ fn who_asks_for_everything_all_the_time_gets_its_share_and_no_more() -> Result<(
     Ok(())
 }
 
-/// A cluster in which `attackers` lie about states, which come in parts of so many entries.
-fn liars_in_transfer(size: usize, attackers: &[usize], part_entries: usize) -> Cluster {
-    let attacks: adversary::Attacks = "lie-in-transfer".parse().expect("a known attack");
+/// A cluster in which `attackers` do this to states, which come in parts of so many entries.
+fn sources_that(attack: &str, size: usize, attackers: &[usize], part_entries: usize) -> Cluster {
+    let attacks: adversary::Attacks = attack.parse().expect("a known attack");
     let attackers = attackers.iter().map(|attacker| (*attacker, attacks.clone()));
     let builder = Cluster::builder(size, 17).attackers(attackers);
     builder.options(|options| options.part_entries_max = part_entries).build()
@@ -240,7 +261,7 @@ fn liars_in_transfer(size: usize, attackers: &[usize], part_entries: usize) -> C
 #[test]
 fn a_source_that_hands_out_a_false_state_is_named_and_replaced_and_one_without_end_too() -> Result<(), Failure> {
     for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
-        let mut cluster = liars_in_transfer(size, attackers, 4);
+        let mut cluster = sources_that("lie-in-transfer", size, attackers, 4);
         let late = size - 1;
         let told = count(&mut cluster, attackers, |_, message| matches!(message, Message::Part(_)));
         for round in 1..=6 {
@@ -261,10 +282,39 @@ fn a_source_that_hands_out_a_false_state_is_named_and_replaced_and_one_without_e
     Ok(())
 }
 
+/// From them alone it would take most of three heartbeats for each entry, and they say that they keep what the others do not.
+#[test]
+fn who_hands_out_a_state_as_late_as_it_may_is_done_without() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = sources_that("hoard-state", size, attackers, 1);
+        let told = count(&mut cluster, attackers, |_, message| matches!(message, Message::Part(_)));
+        let late = size - 1;
+        for round in 1..=4 {
+            cluster.crash(late);
+            let put = |cluster: &mut Cluster, value: &str| {
+                for key in 0..300 {
+                    cluster.client(key % 4).put(&format!("key {key}"), value);
+                    cluster.run_until_answered(PATIENCE)?;
+                }
+                Ok(())
+            };
+            put(&mut cluster, &format!("value {round}"))?;
+            cluster.restart(late)?;
+            put(&mut cluster, &format!("another value {round}"))?;
+            let stable = cluster.stable(late - 1);
+            cluster.run_until(|cluster| cluster.executed(late) >= stable, PATIENCE)?;
+            assert!(cluster.counts().transfers >= round, "not by decided slots");
+        }
+        assert!(told.get() > 10, "it hands out something: {}", told.get());
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_state_of_many_parts_comes_though_some_who_hand_it_out_lie() -> Result<(), Failure> {
     for (size, attackers) in [(4, &[1][..]), (7, &[1, 2])] {
-        let mut cluster = liars_in_transfer(size, attackers, 1);
+        let mut cluster = sources_that("lie-in-transfer", size, attackers, 1);
         let late = size - 1;
         cluster.crash(late);
         for key in 0..300 {

@@ -89,17 +89,6 @@ fn seeds_that_found_something_stay_clean() {
     }
 }
 
-/// The same, of any attack and fault: a transfer that stayed with a state that nobody could read any more, a new view that was
-/// said after the view had been left, sources that let go of a state while it was read, rot that a crash brought back, and links
-/// on which a state takes longer than a source had for it, though every answer came.
-#[test]
-fn seeds_of_whole_campaigns_that_found_something_stay_clean() {
-    for seed in [7_329, 11_436, 11_807, 16_379, 1_846, 3_501, 20_680, 30_011] {
-        let outcome = outcome(&draw(seed, &Choice::default()));
-        assert_eq!(outcome.failure.map(|failure| failure.to_string()), None, "seed {seed}");
-    }
-}
-
 /// The same, of a sync that was to fail, and came after everything had been mended.
 #[test]
 fn what_was_to_fail_and_did_not_is_mended_too() {

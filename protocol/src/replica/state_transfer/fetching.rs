@@ -1,8 +1,8 @@
 //! What is fetched from whom: from the root down, several sources at once, each part checked on arrival. (PROTOCOL §9)
 //!
 //! A source does a few tasks at a time: first one the crown and the protocol's own entries, which the certificate vouches for,
-//! then each a group of buckets that differs from what is here. A part that does not lead to what is above it is its source's lie: it did the whole task alone. What a source does
-//! not do in time, another does.
+//! then each a group of buckets that differs from what is here. A part that does not lead to what is above it is its source's
+//! lie: it did the whole task alone. What a source does not do in time, another does.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec;
