@@ -107,6 +107,8 @@ enum Event {
     StageReady(StageReady),
     /// The state on the disk is not what was written there.
     StateDamaged,
+    /// The log on the disk is not what was written there.
+    LogDamaged,
     /// A staged state is installed.
     Installed { sequence: Sequence, application: Rebuilt },
     /// What a client asked of the executed state; nothing if it cannot be read without being ordered.
@@ -378,6 +380,7 @@ impl Host {
                 self.handle(Input::StateStaged { sequence, application_root })
             }
             Event::StateDamaged => self.handle(Input::StateDamaged),
+            Event::LogDamaged => self.handle(Input::LogDamaged),
             Event::Installed { sequence, application } => {
                 // Before anything that is to be executed upon it.
                 self.executor.send(Command::Replace { application: application.0, base: sequence })?;

@@ -302,6 +302,7 @@ impl Seen {
                 self.view = self.view.max(view.value());
                 ("new view", true)
             }
+            Recovered::Whole(Record::Batch(..)) | Recovered::BatchLost(..) => ("batch", true),
             Recovered::Whole(Record::Incarnation(incarnation)) => {
                 self.incarnation = Some(incarnation.value());
                 ("incarnation", true)

@@ -2,7 +2,8 @@
 //!
 //! - [`lock`]: one process a folder.
 //! - [`log`]: the write-ahead log: append, group commit, cut. Its parts: [`frame`] and [`segment`] are the format, byte by
-//!   byte; `scan` reads one segment back, `recovery` a whole folder, `missing` accounts for what is not there; `writer` is
+//!   byte; `scan` reads one segment back, `recovery` a whole folder, `missing` accounts for what is not there; [`reading`]
+//!   looks after what is durable while the log is written; `writer` is
 //!   the thread that takes from the `queue` and writes and syncs a `group`, `supply` the one that prepares segments
 //!   ahead; `disk` is the seam at which tests let writes and syncs fail.
 //! - [`checkpoint`]: the state at the latest checkpoint, in an embedded store.
@@ -20,6 +21,7 @@ pub mod lock;
 pub mod log;
 mod missing;
 mod queue;
+pub mod reading;
 mod recovery;
 mod scan;
 pub mod segment;

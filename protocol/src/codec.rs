@@ -295,6 +295,13 @@ mod tests {
     }
 
     #[test]
+    fn bytes_beyond_what_any_encoding_takes_are_refused_unread() {
+        let read = |length| decode::<u8>(&vec![0; length].into());
+        assert_eq!(read(ENCODED_BYTES_MAX), Err(CodecError::Trailing(ENCODED_BYTES_MAX - 1)));
+        assert_eq!(read(ENCODED_BYTES_MAX + 1), Err(CodecError::TooLong));
+    }
+
+    #[test]
     fn a_count_beyond_the_bound_is_refused_before_anything_is_allocated() {
         let bytes = Bytes::from_static(&[4, 0, 0, 0]);
         assert_eq!(decode::<List<u8, 3>>(&bytes), Err(CodecError::Malformed("more elements than the bound")));

@@ -132,7 +132,10 @@ impl<'a> Forensics<'a> {
             Recovered::Whole(Record::NewView(epoch, view, record)) => {
                 self.take_new_view(*epoch, *view, record, verifier);
             }
-            Recovered::Whole(Record::Incarnation(_)) | Recovered::ViewChangeLost(..) | Recovered::NewViewLost(..) => {}
+            Recovered::Whole(Record::Incarnation(_) | Record::Batch(..))
+            | Recovered::ViewChangeLost(..)
+            | Recovered::NewViewLost(..)
+            | Recovered::BatchLost(..) => {}
         }
     }
 

@@ -71,6 +71,8 @@ pub enum Input {
     LogFull,
     /// The log has room again.
     LogHasRoom,
+    /// The log was read while this replica runs, and something that was durable is not what was written. (PROTOCOL §9)
+    LogDamaged,
 }
 
 /// With what a state transfer begins.

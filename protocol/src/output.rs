@@ -22,6 +22,8 @@ pub enum Output {
         /// The record.
         record: Record,
     },
+    /// What is appended from here on stands apart from what was before, so that a cut between the two leaves nothing older.
+    BeginSegment,
     /// Drop all records below this number, once all that were appended before are durable.
     Cut {
         /// The first record that is kept.
@@ -157,6 +159,8 @@ pub enum Notice {
         /// The slot of the checkpoint.
         sequence: Sequence,
     },
+    /// The log of this replica is damaged: what a start would need is written again, and what is there is cut.
+    LogDamaged,
     /// A state transfer began, or turned to another checkpoint.
     TransferBegan {
         /// The checkpoint's slot.

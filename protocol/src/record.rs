@@ -11,7 +11,7 @@ use crate::codec::{BorrowDecode, CodecError, Encode, Frame, List, decode, encode
 use crate::configuration::Configuration;
 use crate::membership::Membership;
 use crate::message::{SignedNewView, SignedViewChange};
-use crate::number::{Epoch, Incarnation, ReplicaId, View};
+use crate::number::{Epoch, Incarnation, ReplicaId, Sequence, View};
 use crate::statement::{Commit, Prepare, Vote};
 
 /// One entry of the write-ahead log.
@@ -35,6 +35,9 @@ pub enum Record {
     Epoch(Membership, StableCertificate),
     /// The life of the log that votes come from: the first record of every log, and the first after votes were lost.
     Incarnation(Incarnation),
+    /// A batch that this replica voted for before it voted for another: others may have to ask for it. Where the log is
+    /// written anew; else it stands with the vote.
+    Batch(Epoch, Sequence, Batch),
 }
 
 /// A new view with the view changes that it rests on, whole. (PROTOCOL §7.4)
@@ -69,6 +72,8 @@ pub enum Recovered {
     ViewChangeLost(Epoch, View),
     /// This replica entered a view, by a new view that is lost here.
     NewViewLost(Epoch, View),
+    /// A batch that was kept for others is lost here.
+    BatchLost(Epoch, Sequence),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -83,6 +88,7 @@ enum Head {
     NewView(Epoch, View),
     Epoch(Membership, StableCertificate),
     Incarnation(Incarnation),
+    Batch(Epoch, Sequence),
 }
 
 impl Record {
@@ -90,7 +96,7 @@ impl Record {
     pub(crate) fn batch(&self) -> Option<&Batch> {
         match self {
             Self::Accepted(_, batch) => batch.as_ref(),
-            Self::Learned(_, batch) => Some(batch),
+            Self::Learned(_, batch) | Self::Batch(_, _, batch) => Some(batch),
             Self::Prepared(..)
             | Self::Committed(_)
             | Self::Stable(_)
@@ -122,6 +128,7 @@ impl Record {
             Self::NewView(epoch, view, new_view) => (Head::NewView(*epoch, *view), whole(new_view)),
             Self::Epoch(membership, stable) => (Head::Epoch(membership.clone(), stable.clone()), Bytes::new()),
             Self::Incarnation(incarnation) => (Head::Incarnation(*incarnation), Bytes::new()),
+            Self::Batch(epoch, sequence, batch) => (Head::Batch(*epoch, *sequence), batch.body().clone()),
         };
         EncodedRecord { head: whole(&head), body }
     }
@@ -139,6 +146,7 @@ impl Recovered {
             Self::LearnedWithoutBatch(certificate) => Head::Learned(certificate.clone()),
             Self::ViewChangeLost(epoch, view) => Head::ViewChange(*epoch, *view),
             Self::NewViewLost(epoch, view) => Head::NewView(*epoch, *view),
+            Self::BatchLost(epoch, sequence) => Head::Batch(*epoch, *sequence),
         };
         (whole(&head), None)
     }
@@ -165,6 +173,8 @@ impl Recovered {
             (Head::NewView(epoch, view), None) => return Ok(Self::NewViewLost(epoch, view)),
             (Head::Epoch(membership, stable), _) => Record::Epoch(membership, stable),
             (Head::Incarnation(incarnation), _) => Record::Incarnation(incarnation),
+            (Head::Batch(epoch, sequence), Some(body)) => Record::Batch(epoch, sequence, batch(body, configuration)?),
+            (Head::Batch(epoch, sequence), None) => return Ok(Self::BatchLost(epoch, sequence)),
         };
         Ok(Self::Whole(record))
     }
@@ -189,7 +199,6 @@ mod tests {
     use crate::certificate::{Certificate, VoteSignature};
     use crate::codec::Blob;
     use crate::message::{Cast, NamedViewChange, NewView, Proposal, ViewChange};
-    use crate::number::Sequence;
     use crate::statement::Checkpoint;
 
     const MEMBERS: usize = 31;

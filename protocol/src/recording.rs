@@ -181,6 +181,8 @@ pub enum Event {
     },
     /// The durable state is damaged.
     StateDamaged,
+    /// The log is damaged.
+    LogDamaged,
 }
 
 /// Why a recording ends.

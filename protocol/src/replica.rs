@@ -17,6 +17,7 @@ mod reads;
 mod recovery;
 mod request;
 mod retransmission;
+mod rewriting;
 mod room;
 mod standby;
 mod state_transfer;
@@ -574,6 +575,7 @@ impl Machine for Replica {
             Input::StateStaged { sequence, application_root } => self.on_state_staged(sequence, application_root),
             Input::StateInstalled { sequence } => self.on_state_installed(sequence),
             Input::StateDamaged => self.on_state_damaged(),
+            Input::LogDamaged => self.on_log_damaged(),
             Input::LogFull => self.on_log_full(),
             Input::LogHasRoom => self.on_log_has_room(),
         }

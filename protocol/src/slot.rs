@@ -93,7 +93,12 @@ impl Slot {
 
     /// Whether the log holds the batch with this digest.
     pub(crate) fn is_logged(&self, digest: &Digest) -> bool {
-        self.batches.iter().any(|(batch, logged)| batch.digest() == *digest && *logged == Logged::Yes)
+        self.logged_batches().any(|batch| batch.digest() == *digest)
+    }
+
+    /// The batches that the log holds.
+    pub(crate) fn logged_batches(&self) -> impl Iterator<Item = &Batch> {
+        self.batches.iter().filter(|(_, logged)| *logged == Logged::Yes).map(|(batch, _)| batch)
     }
 
     /// The digest of what is decided.

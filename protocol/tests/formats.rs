@@ -156,6 +156,7 @@ fn a_record_whose_body_is_lost_still_says_what_was_signed() {
             Record::Learned(certificate, _) => Recovered::LearnedWithoutBatch(certificate),
             Record::ViewChange(epoch, view, _) => Recovered::ViewChangeLost(epoch, view),
             Record::NewView(epoch, view, _) => Recovered::NewViewLost(epoch, view),
+            Record::Batch(epoch, sequence, _) => Recovered::BatchLost(epoch, sequence),
             whole => Recovered::Whole(whole),
         };
         let found = Recovered::decode(&record.encode().head, None, &configuration);

@@ -32,6 +32,8 @@ mod pace;
 mod proposing;
 #[path = "paper/recovery.rs"]
 mod recovery;
+#[path = "paper/rewriting.rs"]
+mod rewriting;
 #[path = "paper/standby.rs"]
 mod standby;
 mod support;

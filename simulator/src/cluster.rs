@@ -353,6 +353,11 @@ impl Cluster {
         self.world.set_disk_full(id(replica), is_full);
     }
 
+    /// The log of a replica is found damaged, if that one runs.
+    pub fn damage_log(&mut self, replica: usize) {
+        self.world.damage_log(id(replica));
+    }
+
     /// Puts the disk of a replica that is down back to what was last kept of it, if anything was: whatever the replica
     /// does from then on is no longer held against it.
     pub fn roll_back(&mut self, replica: usize) {

@@ -54,6 +54,7 @@ marks! {
     TransferAgain "transfer-again" "A transfer began anew at a later checkpoint."
     TransferInViewChange "transfer-in-view-change" "A state was transferred between two views."
     TransferCut "transfer-cut" "A replica crashed in the middle of a transfer."
+    LogWrittenAnew "log-written-anew" "A replica whose log was found damaged wrote anew what a start would need."
     Diverged "diverged" "A replica found its own state to differ from the certified one."
     StableInViewChange "stable-in-view-change" "A checkpoint became stable between two views."
     WindowFull "window-full" "A primary proposed the last slot of the window."

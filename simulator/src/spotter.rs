@@ -364,6 +364,7 @@ impl Spotter {
                 self.marks.add(Mark::EpochByTransfer, u64::from(was_transferred));
             }
             Notice::Diverged { .. } => self.reach(Mark::Diverged),
+            Notice::LogDamaged => self.reach(Mark::LogWrittenAnew),
             Notice::TransferBegan { sequence, .. } => {
                 let before = seen.transfer.replace(sequence);
                 self.marks.add(Mark::TransferAgain, u64::from(before.is_some_and(|before| before < sequence)));
@@ -456,7 +457,7 @@ impl Spotter {
         let (mut asked, mut entered) = (View::ZERO, View::ZERO);
         for (_, recovered) in records {
             match recovered {
-                Recovered::AcceptedWithoutBatch(_) | Recovered::LearnedWithoutBatch(_) => {
+                Recovered::AcceptedWithoutBatch(_) | Recovered::LearnedWithoutBatch(_) | Recovered::BatchLost(..) => {
                     self.reach(Mark::StartBatchLost);
                 }
                 Recovered::ViewChangeLost(_, view) => {

@@ -106,7 +106,7 @@ pub fn in_record(record: &Record, replica: ReplicaId, members: u64) -> Vec<Said>
         }
         Record::Committed(certificate) | Record::Learned(certificate, _) => in_certificate(certificate),
         Record::Stable(certificate) | Record::Epoch(_, certificate) => in_certificate(certificate),
-        Record::Incarnation(_) => Vec::new(),
+        Record::Incarnation(_) | Record::Batch(..) => Vec::new(),
         Record::ViewChange(_, _, signed) => in_view_change(signed),
         Record::NewView(_, _, record) => {
             in_new_view(&record.new_view, members).into_iter().map(|said| Said { replica, ..said }).collect()

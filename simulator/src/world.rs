@@ -378,6 +378,15 @@ impl World {
         }
     }
 
+    /// A replica is told that its log is damaged, unless it is down or paused.
+    pub fn damage_log(&mut self, replica: ReplicaId) {
+        let host = &self.hosts[replica.index()];
+        if host.subject.is_some() && host.held.is_none() {
+            self.note(|| format!("the log of {replica} is found damaged"));
+            self.feed(replica, Input::LogDamaged);
+        }
+    }
+
     fn tell_room(&mut self, replica: ReplicaId) {
         let is_full = self.hosts[replica.index()].is_disk_full;
         self.feed(replica, if is_full { Input::LogFull } else { Input::LogHasRoom });

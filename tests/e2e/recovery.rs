@@ -47,6 +47,36 @@ fn a_rotten_batch_is_fetched_from_the_others() {
     cluster.assert_nothing_lost(load);
 }
 
+/// Else the next start would find votes lost: both copies of one are.
+#[test]
+fn a_log_that_rots_under_a_running_replica_is_written_anew_and_no_vote_is_lost() {
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 128).parameter("window", 512).start();
+    let load = Load::start(&cluster, 4);
+    load.wait_for(200);
+    // A replica that is not needed may take its time; what it wrote stays where it is.
+    for id in [0, 2] {
+        cluster.pause(id);
+    }
+    let frames = log_frames(&cluster);
+    let middle = &frames[frames.len() / 2];
+    flip(&middle.path, middle.position, middle.length);
+    let found = wait_until("the damage to be found", LIMIT, || cluster.status_of(1).scrub.log_damaged > 0);
+    say(&format!("a damaged record was found after {:.1} s", found.as_secs_f64()));
+    wait_until("the damaged part to be cut", LIMIT, || !middle.path.exists());
+    assert!(cluster.log_of(1).contains("the log on this disk is damaged"), "{}", cluster.process(1).log_tail());
+    for id in [0, 2] {
+        cluster.resume(id);
+    }
+    load.wait_for(50);
+    cluster.ids().for_each(|id| cluster.kill(id));
+    cluster.start_all();
+    cluster.wait_until_all_vote();
+    assert!(!cluster.replica_folder(1).join("data/log.damaged-0").exists());
+    assert!(!cluster.log_of(1).contains("records of the log are lost"));
+    load.wait_for(50);
+    cluster.assert_nothing_lost(load);
+}
+
 /// Waits until replica 1, which lost votes, votes again: with the epoch after the one in which it cast them.
 fn wait_until_it_votes_again(cluster: &Cluster, epoch: u64) {
     wait_until("replica 1 to vote again", LIMIT, || {

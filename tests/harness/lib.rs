@@ -53,7 +53,7 @@ pub use process::{ReplicaProcess, runs};
 pub use program::{Finished, program, quorate, start};
 pub use relay::Passage;
 pub use signed::Signed;
-pub use status::{Link, ReplicaStatus, Status};
+pub use status::{Link, ReplicaStatus, Scrub, Status};
 pub use store::Store;
 pub use stranger::{Farewell, Stranger};
 pub use wait::{LIMIT, wait_until};

@@ -61,12 +61,22 @@ pub struct ReplicaStatus {
     /// Connections that were refused, by reason.
     #[serde(deserialize_with = "or_nothing")]
     pub connections_refused: BTreeMap<String, u64>,
+    /// What it found on its disk.
+    #[serde(deserialize_with = "or_nothing")]
+    pub scrub: Scrub,
     /// Its links to the others.
     #[serde(deserialize_with = "or_nothing")]
     pub links: Vec<Link>,
     /// Whom it holds proofs against.
     #[serde(deserialize_with = "or_nothing")]
     pub evidence: Vec<u8>,
+}
+
+/// What a replica found on its disk.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Scrub {
+    /// Times that the log was found damaged.
+    pub log_damaged: u64,
 }
 
 /// A link to another replica.

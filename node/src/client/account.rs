@@ -59,7 +59,7 @@ pub struct Account {
     pub wait_ms: Option<f64>,
     /// How long slots take from their proposal to their execution, in milliseconds, as a backup sees.
     pub ordering_ms: f64,
-    /// How far it is with reading the state on its disk.
+    /// How far it is with reading what is on its disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scrub: Option<ScrubAccount>,
     /// Whether its disk is full.
@@ -70,7 +70,7 @@ pub struct Account {
     pub evidence: Vec<u8>,
 }
 
-/// What a replica says of its reading of the state on its disk.
+/// What a replica says of its reading of what is on its disk.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ScrubAccount {
@@ -82,6 +82,10 @@ pub struct ScrubAccount {
     pub bytes: u64,
     /// Parts that were damaged.
     pub damaged: u64,
+    /// Times that the whole log was read since the start.
+    pub log_passes: u64,
+    /// Times that the log was found damaged.
+    pub log_damaged: u64,
 }
 
 /// What a replica says of a link to another.

@@ -1,5 +1,5 @@
-//! What the core asks of the log and the log's queue has no room for yet: appends and cuts in the one order in which they
-//! were asked for.
+//! What the core asks of the log and the log's queue has no room for yet: appends, cuts and beginnings of segments in the one
+//! order in which they were asked for.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,7 @@ use crate::storage::log::{Error, Log};
 #[derive(Debug)]
 enum Waiting {
     Append { number: RecordNumber, head: bytes::Bytes, body: bytes::Bytes, is_awaited: bool },
+    BeginSegment,
     Cut { before: RecordNumber },
 }
 
@@ -30,6 +31,10 @@ impl Backlog {
         let is_awaited = record.is_awaited();
         let record = record.encode();
         self.waiting.push_back(Waiting::Append { number, head: record.head, body: record.body, is_awaited });
+    }
+
+    pub(super) fn begin_segment(&mut self) {
+        self.waiting.push_back(Waiting::BeginSegment);
     }
 
     pub(super) fn cut(&mut self, before: RecordNumber) {
@@ -51,6 +56,7 @@ impl Backlog {
                 Waiting::Append { number, head, body, is_awaited: false } => {
                     log.append_at_leisure(number.value(), head.clone(), body.clone())
                 }
+                Waiting::BeginSegment => log.begin_segment(),
                 Waiting::Cut { before } => log.cut(before.value()),
             };
             match handed {

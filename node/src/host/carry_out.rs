@@ -28,6 +28,10 @@ impl Host {
                 self.backlog.append(number, &record);
                 self.backlog.hand_over(&self.log)?;
             }
+            Output::BeginSegment => {
+                self.backlog.begin_segment();
+                self.backlog.hand_over(&self.log)?;
+            }
             Output::Cut { before } => {
                 self.backlog.cut(before);
                 self.backlog.hand_over(&self.log)?;
@@ -103,6 +107,11 @@ impl Host {
             }
             Notice::StateDamaged { sequence } => {
                 tracing::error!(%sequence, "the state on this disk is damaged: that of the others takes its place");
+            }
+            Notice::LogDamaged => {
+                tracing::error!(
+                    "the log on this disk is damaged: what a start would need is written again, and the rest cut"
+                );
             }
             Notice::TransferBegan { sequence } => tracing::info!(%sequence, "state transfer began"),
             Notice::TransferSpoilt { sequence } => {

@@ -1,7 +1,7 @@
 //! The scrub: reads the state on the disk, slowly and over and over, and compares it with the tree that this replica keeps
-//! of it in memory. What rots there would be noticed at the next start otherwise, or by a peer that is handed it: late, and
-//! perhaps at several replicas at once. (PROTOCOL §9; Bairavasundaram et al., An Analysis of Data Corruption in the Storage
-//! Stack, FAST 2008: scrubs find most of it)
+//! of it in memory; and the log, as far as it is durable. What rots there would be noticed at the next start otherwise, or by
+//! a peer that is handed it: late, and perhaps at several replicas at once. (PROTOCOL §9; Bairavasundaram et al., An Analysis
+//! of Data Corruption in the Storage Stack, FAST 2008: scrubs find most of it)
 //!
 //! What the store holds in its cache is not read from the disk.
 
@@ -18,9 +18,16 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::readable::Readable;
 use super::{Event, priority};
 use crate::storage::checkpoint;
+use crate::storage::reading::{Pass, Reading, Step};
 
 /// Buckets that are read at once: so often the scrub turns to the newest state, and lets go of the one before.
 const STEP_BUCKETS: u32 = 16;
+
+/// The log, of which less is there and more depends on each part, is read again after so long.
+const LOG_PASS_MIN: Duration = Duration::from_secs(10);
+
+/// Bytes of the log that are read at once, about.
+const STEP_LOG_BYTES: u64 = 256 << 10;
 
 /// A pass takes at least so long: what is small need not be read all the time.
 const PASS_MIN: Duration = Duration::from_secs(30);
@@ -39,6 +46,10 @@ pub struct Progress {
     pub bytes: u64,
     /// Buckets that were damaged, each time one was found.
     pub damaged: u64,
+    /// Times that the whole log was read since the start.
+    pub log_passes: u64,
+    /// Times that the log was found damaged.
+    pub log_damaged: u64,
 }
 
 /// The thread, as others see it.
@@ -50,11 +61,26 @@ pub(super) struct Scrub {
 
 struct Scrubbing {
     current: Current,
+    log: Reading,
     bytes_per_second: u64,
     pass_min: Duration,
     progress: Arc<Mutex<Progress>>,
     events: UnboundedSender<Event>,
     stopped: Receiver<()>,
+}
+
+/// The reading of the log.
+struct LogPass {
+    pass: Option<Pass>,
+    /// When the next one may begin.
+    due: Instant,
+}
+
+impl LogPass {
+    /// How long nothing is to be done.
+    fn wait(&self) -> Duration {
+        if self.pass.is_some() { Duration::ZERO } else { self.due.saturating_duration_since(Instant::now()) }
+    }
 }
 
 /// What a step found.
@@ -66,17 +92,18 @@ struct Found {
 }
 
 impl Scrub {
-    /// Starts to read what is `current`, at most so much in a second.
+    /// Starts to read what is `current`, and `log`, at most so much in a second.
     pub(super) fn start(
         current: Current,
+        log: Reading,
         bytes_per_second: u64,
         events: UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
-        Self::start_with(current, bytes_per_second, PASS_MIN, events)
+        Self::start_with((current, log), bytes_per_second, PASS_MIN, events)
     }
 
     fn start_with(
-        current: Current,
+        (current, log): (Current, Reading),
         bytes_per_second: u64,
         pass_min: Duration,
         events: UnboundedSender<Event>,
@@ -84,7 +111,7 @@ impl Scrub {
         let progress = Arc::<Mutex<Progress>>::default();
         let (stop, stopped) = channel();
         let scrubbing =
-            Scrubbing { current, bytes_per_second, pass_min, progress: Arc::clone(&progress), events, stopped };
+            Scrubbing { current, log, bytes_per_second, pass_min, progress: Arc::clone(&progress), events, stopped };
         let thread = std::thread::Builder::new().name("scrub".into()).spawn(move || {
             priority::give_way(priority::BACKGROUND);
             scrubbing.work();
@@ -107,20 +134,23 @@ impl Scrub {
 impl Scrubbing {
     fn work(self) {
         let mut next = 0;
+        let mut log = LogPass { pass: None, due: Instant::now() + self.log_pass_min() };
         loop {
             let begin = Instant::now();
             let state = self.current.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let wait = match state {
+            let of_state = match state {
                 Some(state) => {
                     let count = state.tree.leaf_count();
                     let found = step(&state, next);
                     drop(state);
                     next = if next + STEP_BUCKETS < count { next + STEP_BUCKETS } else { 0 };
                     self.note(&found, next, count);
-                    self.pause(found.bytes, count).saturating_sub(begin.elapsed())
+                    self.pause(found.bytes, count)
                 }
-                None => self.pass_min,
+                None => log.wait(),
             };
+            let of_log = self.pace(self.read_log(&mut log));
+            let wait = of_state.max(of_log).saturating_sub(begin.elapsed());
             match self.stopped.recv_timeout(wait) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
@@ -128,10 +158,49 @@ impl Scrubbing {
         }
     }
 
+    fn log_pass_min(&self) -> Duration {
+        LOG_PASS_MIN.min(self.pass_min)
+    }
+
+    /// Goes on reading the log, if a pass is under way or due: the bytes that were read.
+    fn read_log(&self, log: &mut LogPass) -> u64 {
+        if log.pass.is_none() && Instant::now() >= log.due {
+            log.due = Instant::now() + self.log_pass_min();
+            log.pass = self.log.begin().inspect_err(|error| tracing::debug!(%error, "the log cannot be read")).ok();
+        }
+        let Some(pass) = &mut log.pass else { return 0 };
+        let mut bytes = 0;
+        while bytes < STEP_LOG_BYTES {
+            let is_damaged = match pass.step() {
+                Step::Right(read) => {
+                    bytes += read;
+                    continue;
+                }
+                Step::Damaged(path) => {
+                    tracing::error!(path = %path.display(), "what is read of the log on the disk is not what was written");
+                    self.events.send(Event::LogDamaged).ok();
+                    true
+                }
+                Step::Over => false,
+            };
+            log.pass = None;
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.log_passes += u64::from(!is_damaged);
+            progress.log_damaged += u64::from(is_damaged);
+            break;
+        }
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).bytes += bytes;
+        bytes
+    }
+
+    /// How long it takes at least to read so many bytes.
+    fn pace(&self, bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / self.bytes_per_second.max(1))
+    }
+
     /// How long a step of so many bytes takes at least.
     fn pause(&self, bytes: u64, buckets: u32) -> Duration {
-        let by_pace = Duration::from_millis(bytes.saturating_mul(1000) / self.bytes_per_second.max(1));
-        by_pace.max(self.pass_min * STEP_BUCKETS / buckets.max(STEP_BUCKETS))
+        self.pace(bytes).max(self.pass_min * STEP_BUCKETS / buckets.max(STEP_BUCKETS))
     }
 
     fn note(&self, found: &Found, next: u32, buckets: u32) {
@@ -176,6 +245,7 @@ fn read(state: &Readable, bucket: u32) -> Result<Vec<Entry>, checkpoint::Error> 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt as _;
     use std::path::{Path, PathBuf};
 
     use bytes::Bytes;
@@ -185,6 +255,7 @@ mod tests {
 
     use super::*;
     use crate::storage::checkpoint::CheckpointStore;
+    use crate::storage::log::{self, Identity, Log, Options};
 
     fn key(number: u32) -> String {
         format!("key {number}")
@@ -260,6 +331,45 @@ mod tests {
         assert!(found.damaged >= 1, "{found:?}");
     }
 
+    /// A log of some records in this folder, of which one is damaged if that is wanted, and its reading.
+    fn log_in(folder: &Path, is_damaged: bool) -> (Log, Reading) {
+        let identity = Identity { cluster: [3; 32], replica: 0 };
+        let (events, durable) = channel();
+        let on_event = Box::new(move |event| events.send(event).unwrap_or_default());
+        let (log, _) = Log::open(&Options::new(folder.join("log"), identity), &mut |_| (), on_event).unwrap();
+        log.append(1, Bytes::from_static(b"vote"), Bytes::from(vec![9; 100_000])).unwrap();
+        assert!(matches!(durable.recv(), Ok(log::Event::Durable(1))));
+        if is_damaged {
+            let mut files = fs::read_dir(folder.join("log")).unwrap().map(|entry| entry.unwrap().path());
+            let segment = files.find(|path| path.display().to_string().contains("segment")).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(segment).unwrap();
+            file.write_all_at(&[8], 50_000).unwrap();
+        }
+        let reading = log.reading();
+        (log, reading)
+    }
+
+    #[test]
+    fn the_log_is_read_too_and_its_damage_told_in_each_pass() {
+        for is_damaged in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (log, reading) = log_in(folder.path(), is_damaged);
+            let (events, mut told) = unbounded_channel();
+            let scrub =
+                Scrub::start_with((Current::default(), reading), u64::MAX, Duration::from_millis(1), events).unwrap();
+            while scrub.progress().log_passes + scrub.progress().log_damaged < 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let progress = scrub.progress();
+            scrub.close();
+            let heard: Vec<Event> = std::iter::from_fn(|| told.try_recv().ok()).collect();
+            assert_eq!(!heard.is_empty(), is_damaged);
+            assert!(heard.iter().all(|event| matches!(event, Event::LogDamaged)));
+            assert_eq!((progress.log_passes == 0, progress.log_damaged > 0), (is_damaged, is_damaged), "{progress:?}");
+            log.close().unwrap();
+        }
+    }
+
     #[test]
     fn damage_is_told_and_counted_in_each_pass() {
         let folder = tempfile::tempdir().unwrap();
@@ -267,14 +377,16 @@ mod tests {
         let state = readable(&store, (0..99).map(|number| (number, b"value".to_vec())));
         let current = Current::default();
         *current.lock().unwrap() = Some(Arc::new(state));
+        let (log, reading) = log_in(folder.path(), false);
         let (events, mut told) = unbounded_channel();
-        let scrub = Scrub::start_with(current, u64::MAX, Duration::from_millis(1), events).unwrap();
+        let scrub = Scrub::start_with((current, reading), u64::MAX, Duration::from_millis(1), events).unwrap();
         for _ in 0..2 {
             assert!(matches!(told.blocking_recv(), Some(Event::StateDamaged)));
         }
         let progress = scrub.progress();
         assert!(progress.passes >= 1 && progress.damaged >= 2 && progress.bytes > 0, "{progress:?}");
         scrub.close();
+        log.close().unwrap();
         drop(store);
     }
 }

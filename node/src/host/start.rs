@@ -299,7 +299,7 @@ fn assemble(
     let keeper = Keeper::start(store, index, configuration.parameters().window, replacing, events.clone())?;
     let scrub = match files.resources.scrub_bytes_per_second.bytes() {
         0 => None,
-        pace => Some(Scrub::start(current, pace, events.clone())?),
+        pace => Some(Scrub::start(current, log.reading(), pace, events.clone())?),
     };
     let base = checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
     let executor = Executor::start((application, base), keeper, events.clone())?;

@@ -11,6 +11,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::disk::{Disk, FileSystem};
 use super::frame::{BODY_BYTES_MAX, HEAD_BYTES_MAX, frame_bytes};
 pub use super::missing::{MISSING_MAX, Missing};
 use super::queue::{Append, Queue};
+use super::reading::Reading;
 use super::recovery::{self, Ground};
 pub use super::recovery::{Recovered, Recovery, SurveyedSegment};
 use super::segment::BLOCK_BYTES;
@@ -194,6 +196,7 @@ pub struct Log {
     queue: Arc<Queue>,
     writer: Option<JoinHandle<Result<(), Error>>>,
     record_bytes_max: u64,
+    reading: Reading,
 }
 
 /// Reads a log that no process has open, and leaves everything as it is: what [`Log::open`] would find, and the segments.
@@ -240,8 +243,14 @@ impl Log {
         on_event: OnEvent,
     ) -> Result<(Self, Recovery), Error> {
         let queue = Arc::new(Queue::new(options.queue_records_max, options.queue_bytes_max, recovery.next));
-        let writer = writer::start(disk, options, ground, Arc::clone(&queue), on_event)?;
-        Ok((Self { queue, writer: Some(writer), record_bytes_max: options.disk_bytes_max / 2 }, recovery))
+        let durable_end = Arc::new(AtomicU64::new(recovery.next.unwrap_or(0)));
+        let reading = Reading {
+            folder: options.folder.clone(),
+            identity: options.identity,
+            durable_end: Arc::clone(&durable_end),
+        };
+        let writer = writer::start(disk, options, ground, (Arc::clone(&queue), durable_end), on_event)?;
+        Ok((Self { queue, writer: Some(writer), record_bytes_max: options.disk_bytes_max / 2, reading }, recovery))
     }
 
     /// Queues a record and returns at once. `number` follows the last one; in a log that never held a record any number
@@ -273,6 +282,16 @@ impl Log {
     /// `before` are given back. The segment being written stays.
     pub fn cut(&self, before: u64) -> Result<(), Error> {
         self.queue.cut(before)
+    }
+
+    /// Queues that the next record begins a segment: with a cut before that record nothing older is left.
+    pub fn begin_segment(&self) -> Result<(), Error> {
+        self.queue.begin_segment()
+    }
+
+    /// For who reads what is durable, beside this.
+    pub fn reading(&self) -> Reading {
+        self.reading.clone()
     }
 
     /// Writes and syncs what is queued, and ends the thread. [`Error::Stopped`] if it had stopped before; [`Error::Full`] if

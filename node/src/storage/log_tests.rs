@@ -1,6 +1,7 @@
 //! Tests of the whole log: over real files, and over a disk that counts, refuses and forgets.
 
 mod properties;
+mod reading;
 mod test_disk;
 
 use std::fs::{self, OpenOptions};

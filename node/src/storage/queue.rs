@@ -35,6 +35,8 @@ pub(super) enum Command {
     Append(Append),
     /// Give back segments of records before this number.
     Cut(u64),
+    /// Begin a segment with the next record.
+    BeginSegment,
 }
 
 /// Between the callers and the writer.
@@ -48,7 +50,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct QueueState {
-    /// At most `records_max` records of at most `bytes_max` bytes; of two cuts in a row the later one stays.
+    /// At most `records_max` records of at most `bytes_max` bytes; of two cuts in a row the later one stays,
+    /// and one of two beginnings of a segment.
     commands: VecDeque<Command>,
     /// Records queued or being written.
     records: usize,
@@ -119,6 +122,18 @@ impl Queue {
         state.is_awaited = true;
         drop(state);
         self.changed.notify_all();
+        Ok(())
+    }
+
+    /// As [`Log::begin_segment`](super::Log::begin_segment).
+    pub(super) fn begin_segment(&self) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::Stopped);
+        }
+        if !matches!(state.commands.back(), Some(Command::BeginSegment)) {
+            state.commands.push_back(Command::BeginSegment);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -28,7 +29,7 @@ pub(super) fn start(
     disk: Arc<dyn Disk>,
     options: &Options,
     ground: Ground,
-    queue: Arc<Queue>,
+    (queue, durable_end): (Arc<Queue>, Arc<AtomicU64>),
     on_event: OnEvent,
 ) -> Result<JoinHandle<Result<(), Error>>, Error> {
     let failed = |source| Error::io("start the threads of the log in", &options.folder, source);
@@ -52,6 +53,7 @@ pub(super) fn start(
         identity: options.identity,
         mark: ground.mark,
         queue,
+        durable_end,
         on_event,
         supply: Supply::new(orders, answers, options.segment_bytes),
         sealed: ground.sealed,
@@ -61,6 +63,7 @@ pub(super) fn start(
         synced_before: ground.synced_before,
         group: Group::default(),
         is_full: false,
+        is_to_roll: false,
     };
     let writing = move || {
         writer.supply.order_ahead();
@@ -80,6 +83,8 @@ struct Writer {
     identity: Identity,
     mark: u64,
     queue: Arc<Queue>,
+    /// What is durable, for others.
+    durable_end: Arc<AtomicU64>,
     on_event: OnEvent,
     supply: Supply,
     /// Full segments, oldest first. Bounded by `disk_bytes_max`.
@@ -94,6 +99,8 @@ struct Writer {
     group: Group,
     /// Whether the log was said to be full.
     is_full: bool,
+    /// Whether the next record begins a segment, whatever room there is.
+    is_to_roll: bool,
 }
 
 /// The segment being written.
@@ -173,6 +180,10 @@ impl Writer {
                     self.store(&mut appends)?;
                     self.cut(before);
                 }
+                Command::BeginSegment => {
+                    self.store(&mut appends)?;
+                    self.is_to_roll = self.active.as_ref().is_some_and(|active| active.position > 0);
+                }
             }
         }
         self.store(&mut appends)
@@ -183,7 +194,7 @@ impl Writer {
         while let Some(first) = appends.front() {
             let wanted = append_frame_bytes(first);
             let room = self.active.as_ref().map_or(0, Active::room);
-            if wanted > room {
+            if wanted > room || self.is_to_roll {
                 self.roll(wanted)?;
             }
             self.store_group(appends)?;
@@ -211,6 +222,7 @@ impl Writer {
         assert!(records > 0, "a group holds the record that it was begun for");
         self.write_group()?;
         self.synced_before = next;
+        self.durable_end.store(next, Ordering::Release);
         self.queue.done(records, bytes);
         (self.on_event)(Event::Durable(next - 1));
         self.supply.order_ahead();
@@ -248,6 +260,7 @@ impl Writer {
         self.disk.sync_folder(&self.folder).map_err(|source| Error::io("sync", &self.folder, source))?;
         let next = Active::open(path, spare.bytes, self.ordinal, 0)?;
         self.ordinal += 1;
+        self.is_to_roll = false;
         if let Some(full) = self.active.replace(next) {
             self.sealed.push_back(Sealed { path: full.path, bytes: full.bytes, end: self.synced_before });
         }

@@ -74,6 +74,7 @@ pub fn input<E>(
         Input::StateDamaged => Event::StateDamaged,
         Input::LogFull => Event::LogFull,
         Input::LogHasRoom => Event::LogHasRoom,
+        Input::LogDamaged => Event::LogDamaged,
     };
     put(Item::Input { outputs, now: now.into(), event })
 }

@@ -220,6 +220,7 @@ impl RecordedInput {
             Event::StateDamaged => Input::StateDamaged,
             Event::LogFull => Input::LogFull,
             Event::LogHasRoom => Input::LogHasRoom,
+            Event::LogDamaged => Input::LogDamaged,
         })
     }
 }

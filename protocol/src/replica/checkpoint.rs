@@ -188,8 +188,7 @@ impl Replica {
     /// Cuts the log on disk below what a start would still need: the view, the slots above the stable checkpoint, and those
     /// below it that the durable state has yet to reach and that lie within a window. (PROTOCOL §5)
     pub(super) fn try_cut(&mut self) {
-        let Some(stable) = self.log.stable().cloned() else { return };
-        let low = stable.statement.sequence;
+        let low = self.log.low();
         // What a state that went astray is followed by is of no use: another state takes its place.
         let reached = if self.execution.is_diverged { Sequence::ZERO } else { self.checkpoints.durable };
         let up_to = reached.min(low).max(low.saturating_sub(self.parameters().window));
@@ -199,9 +198,8 @@ impl Replica {
         }
         self.first_records = self.first_records.split_off(&up_to.saturating_add(1));
         self.checkpoints.cut = up_to;
-        let essentials = self.outbox.append(Record::Incarnation(self.participation.incarnation));
-        let epoch = self.outbox.append(Record::Epoch(self.participation.membership.clone(), stable));
-        self.checkpoints.cut_record = self.append_view().unwrap_or(epoch);
+        let (essentials, last) = self.append_essentials();
+        self.checkpoints.cut_record = last;
         let before = self.first_records.values().min().copied().unwrap_or(essentials).min(essentials);
         self.outbox.push(Output::Cut { before });
     }

@@ -149,7 +149,8 @@ impl Replica {
                 | Recovered::AcceptedWithoutBatch(_)
                 | Recovered::LearnedWithoutBatch(_)
                 | Recovered::ViewChangeLost(..)
-                | Recovered::NewViewLost(..) => {}
+                | Recovered::NewViewLost(..)
+                | Recovered::BatchLost(..) => {}
             }
         }
         let Some(incarnation) = incarnation.filter(|_| !is_damaged) else {
@@ -288,7 +289,12 @@ impl Replica {
             Recovered::Whole(Record::Learned(certificate, batch)) => {
                 self.recover_decided(number, certificate, Some(batch));
             }
-            Recovered::Whole(Record::Stable(_) | Record::Epoch(..) | Record::Incarnation(_)) => {}
+            Recovered::Whole(Record::Batch(_, sequence, batch)) if self.is_tracked(sequence) => {
+                self.note_record(sequence, number);
+                self.log.entry(sequence).add_batch(batch, Logged::Yes);
+            }
+            Recovered::Whole(Record::Stable(_) | Record::Epoch(..) | Record::Incarnation(_) | Record::Batch(..))
+            | Recovered::BatchLost(..) => {}
             Recovered::Whole(Record::ViewChange(_, view, signed)) => {
                 let view_change = Arc::new(self.checked_view_change(signed)?);
                 if view > self.wanted_view() {
@@ -417,11 +423,13 @@ fn voted_slot(recovered: &Recovered) -> Option<(Epoch, Sequence)> {
             | Record::ViewChange(..)
             | Record::NewView(..)
             | Record::Epoch(..)
-            | Record::Incarnation(_),
+            | Record::Incarnation(_)
+            | Record::Batch(..),
         )
         | Recovered::LearnedWithoutBatch(_)
         | Recovered::ViewChangeLost(..)
-        | Recovered::NewViewLost(..) => None,
+        | Recovered::NewViewLost(..)
+        | Recovered::BatchLost(..) => None,
     }
 }
 
@@ -434,9 +442,10 @@ fn epoch_of(recovered: &Recovered) -> Option<Epoch> {
         Recovered::Whole(Record::Prepared(_, vote)) => Some(vote.statement.epoch),
         Recovered::Whole(Record::Committed(certificate) | Record::Learned(certificate, _))
         | Recovered::LearnedWithoutBatch(certificate) => Some(certificate.statement.epoch),
-        Recovered::Whole(Record::ViewChange(epoch, ..) | Record::NewView(epoch, ..))
+        Recovered::Whole(Record::ViewChange(epoch, ..) | Record::NewView(epoch, ..) | Record::Batch(epoch, ..))
         | Recovered::ViewChangeLost(epoch, _)
-        | Recovered::NewViewLost(epoch, _) => Some(*epoch),
+        | Recovered::NewViewLost(epoch, _)
+        | Recovered::BatchLost(epoch, _) => Some(*epoch),
         Recovered::Whole(Record::Stable(_) | Record::Epoch(..) | Record::Incarnation(_)) => None,
     }
 }

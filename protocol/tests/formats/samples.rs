@@ -135,6 +135,7 @@ pub(crate) fn items() -> Vec<(&'static str, Item)> {
         event("input-log-has-room", Event::LogHasRoom),
         event("input-stage-ready", Event::StageReady(TransferLimits { unchecked_bytes_max: 9, bytes_per_second: 20 })),
         event("input-state-damaged", Event::StateDamaged),
+        event("input-log-damaged", Event::LogDamaged),
         event("input-copy", Event::Copy { epoch: Epoch::ZERO, request }),
         ("leaves", Item::Leaves(List::new(vec![digest(1), digest(2)]).expect("two"))),
         ("end", Item::End { outputs: outputs(), reason: End::Stopped }),
@@ -164,6 +165,7 @@ pub(crate) fn inputs(configuration: &Configuration) -> Vec<Input> {
         Input::LogFull,
         Input::LogHasRoom,
         Input::StateDamaged,
+        Input::LogDamaged,
         Input::Copy(request.expect("a client's own")),
     ]
 }
@@ -331,6 +333,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         ("new-view", Record::NewView(Epoch::ZERO, view(3), NewViewRecord { new_view, view_changes })),
         ("epoch", Record::Epoch(Membership::first(4), group.stable(4, digest(4), &[0, 1, 2]))),
         ("incarnation", Record::Incarnation(Incarnation::new(77))),
+        ("batch", Record::Batch(Epoch::ZERO, slot(5), group.batch(0))),
     ]
 }
 

@@ -211,7 +211,8 @@ impl Run {
                 self.carry_out(outputs);
             }
             14 => {
-                let outputs = self.subject.step(Input::StateDamaged);
+                let damaged = if argument.is_multiple_of(2) { Input::StateDamaged } else { Input::LogDamaged };
+                let outputs = self.subject.step(damaged);
                 self.carry_out(outputs);
             }
             // The other two say what the subject says.

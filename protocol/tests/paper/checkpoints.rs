@@ -31,7 +31,7 @@ fn advance(subject: &mut Subject, first: u64, last: u64) {
     assert_eq!(subject.replica.executed(), slot(last));
 }
 
-fn root(subject: &Subject, sequence: u64) -> Digest {
+pub(crate) fn root(subject: &Subject, sequence: u64) -> Digest {
     subject.replica.state_root_at(slot(sequence)).expect("a checkpoint was taken")
 }
 

@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use quorate_crypto::{Item, Signature};
 use quorate_protocol::Input;
-use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, SignedRequest};
+use quorate_protocol::batch::{Batch, InvalidBatch, ParsedRequest, Request, SignedRequest};
 use quorate_protocol::certificate::VoteSignature;
 use quorate_protocol::codec::{Blob, CodecError, List, encode};
+use quorate_protocol::configuration::Parameters;
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{
     Cast, Content, Decided, ENTRY_KEY_BYTES_MAX, Entry, Fetch, FetchedBatch, Message, Part, PrePrepare,
     SignedViewChange, ViewChange, Want, view_change_digest,
 };
-use quorate_protocol::number::{Epoch, ReplicaId};
+use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Session};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::statement::{Checkpoint, Prepare, Signer};
 use quorate_protocol::verify::{Invalid, Payload, Verified, Verifier, verify, verify_requests};
 
 use crate::support::subject::Subject;
-use crate::support::{Group, StandInVerifier, client, digest, prepare, replica, slot, view};
+use crate::support::{Group, StandIn, StandInVerifier, client, digest, prepare, replica, slot, view};
 
 fn check(group: &Group, from: u8, message: Message) -> Result<Verified<Payload>, Invalid> {
     verify(message, replica(from), &group.0, &mut StandInVerifier)
@@ -401,6 +402,23 @@ fn evidence_of_another_epoch_is_no_proof() {
     let epoch = Epoch::new(1);
     let vote = |byte| group.vote(1, Prepare { epoch, ..prepare(2, 3, digest(byte)) });
     assert!(!Evidence::ConflictingPrepares(vote(1), vote(2)).is_proof(&group.0, &mut StandInVerifier));
+}
+
+/// As many as a batch takes may come in one request. (PROTOCOL §14)
+#[test]
+fn a_request_holds_as_many_operations_as_a_batch_and_no_more() {
+    let most = 3;
+    let group = Group::new(4, Parameters { batch_operations_max: 3, ..crate::support::small() });
+    let request = |count: usize| {
+        let operations = List::new(vec![Blob::from(&b"get a"[..]); count]).expect("few");
+        let number = RequestNumber::new(2);
+        let request =
+            Request { client: client(1), session: Session { sequence: slot(1), index: 0 }, number, operations };
+        request.sign(group.cluster(), &StandIn(client(1))).expect("short")
+    };
+    let verdicts = verify_requests(vec![request(most), request(most + 1)], &group.0, &mut StandInVerifier);
+    assert!(verdicts[0].is_ok(), "{verdicts:?}");
+    assert!(matches!(verdicts[1], Err(Invalid::Batch(InvalidBatch::Bounds))), "{verdicts:?}");
 }
 
 #[test]

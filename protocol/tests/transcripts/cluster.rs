@@ -233,6 +233,7 @@ impl Cluster {
         for output in outputs {
             let text = match &output {
                 Output::Append { record, .. } => format!("{id} records {}", self.describe_record(record)),
+                Output::BeginSegment => format!("{id} begins a segment of its log"),
                 Output::Cut { before } => format!("{id} cuts its log below record {before}"),
                 Output::Send { to, message } => format!("{id} -> {to}: {}", self.describe(message)),
                 Output::Broadcast(message) => format!("{id} -> all: {}", self.describe(message)),
@@ -369,6 +370,7 @@ impl Cluster {
             Record::NewView(_, view, _) => format!("NewView {view}"),
             Record::Epoch(membership, stable) => format!("Epoch {}, {}", membership.epoch(), self.stable(stable)),
             Record::Incarnation(incarnation) => format!("Incarnation {incarnation}"),
+            Record::Batch(_, sequence, _) => format!("Batch of slot {sequence}"),
         }
     }
 }

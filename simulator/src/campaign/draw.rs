@@ -287,6 +287,15 @@ impl Drawing {
                 self.step(back, Action::Restart(replica));
             }
             1 => self.trap(replica, at),
+            2 => {
+                self.step(at, Action::DamageLog(replica));
+                if self.random.below(2) == 0 {
+                    let down = self.later(at, 30);
+                    self.step(down, Action::Crash(replica));
+                    let back = self.later(down, 2_000);
+                    self.step(back, Action::Restart(replica));
+                }
+            }
             _ => {}
         }
     }

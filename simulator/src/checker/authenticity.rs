@@ -38,7 +38,7 @@ impl Authenticity {
             Record::Stable(certificate) | Record::Epoch(_, certificate) => self.check_certificate(certificate),
             Record::NewView(_, _, record) => self.check_new_view(keeper, record),
             // Its own.
-            Record::Accepted(..) | Record::ViewChange(..) | Record::Incarnation(_) => Ok(()),
+            Record::Accepted(..) | Record::ViewChange(..) | Record::Incarnation(_) | Record::Batch(..) => Ok(()),
         }
     }
 
@@ -89,7 +89,8 @@ fn own(record: &Record) -> Option<Said> {
         | Record::Stable(_)
         | Record::NewView(..)
         | Record::Epoch(..)
-        | Record::Incarnation(_) => None,
+        | Record::Incarnation(_)
+        | Record::Batch(..) => None,
     }
 }
 

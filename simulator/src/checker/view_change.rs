@@ -49,7 +49,11 @@ impl Votes {
             Record::NewView(epoch, view, _) => self.entered = self.entered.max((*epoch, *view)),
             // What was said in the epoch before binds no more.
             Record::Epoch(membership, _) => self.begin(membership.epoch()),
-            Record::Committed(_) | Record::Learned(..) | Record::Stable(_) | Record::Incarnation(_) => {}
+            Record::Committed(_)
+            | Record::Learned(..)
+            | Record::Stable(_)
+            | Record::Incarnation(_)
+            | Record::Batch(..) => {}
         }
     }
 
@@ -58,7 +62,7 @@ impl Votes {
             Recovered::Whole(record) => self.note(record),
             Recovered::AcceptedWithoutBatch(vote) => keep_highest(&mut self.accepted, vote.statement),
             Recovered::ViewChangeLost(epoch, view) => self.asked = self.asked.max((*epoch, *view)),
-            Recovered::LearnedWithoutBatch(_) | Recovered::NewViewLost(..) => {}
+            Recovered::LearnedWithoutBatch(_) | Recovered::NewViewLost(..) | Recovered::BatchLost(..) => {}
         }
     }
 
@@ -72,6 +76,17 @@ impl Votes {
 
     /// Whether a vote is cast in a view that was left before, or never entered.
     fn refuse_vote(&self, record: &Record) -> Result<(), String> {
+        // Written again as the log is, it is no vote.
+        let is_again = match record {
+            Record::Accepted(vote, _) => self.accepted.get(&vote.statement.sequence) == Some(&vote.statement),
+            Record::Prepared(certificate, _) => {
+                self.prepared.get(&certificate.statement.sequence) == Some(&certificate.statement)
+            }
+            _ => false,
+        };
+        if is_again {
+            return Ok(());
+        }
         let (kind, term, sequence) = match record {
             Record::Accepted(Vote { statement, .. }, _) => {
                 ("accepts", (statement.epoch, statement.view), statement.sequence)

@@ -39,6 +39,8 @@ pub struct Log {
     /// All that was synced from here on is only said to be durable: the first crash loses it.
     lies_from: Option<RecordNumber>,
     segment_records: u64,
+    /// Where a segment was begun before the one before it was full.
+    segment_from: RecordNumber,
     appended: u64,
     syncs: u64,
 }
@@ -67,6 +69,7 @@ impl Log {
             durable_said: BTreeMap::new(),
             lies_from: None,
             segment_records: segment_records.max(1),
+            segment_from: FIRST,
             appended: 0,
             syncs: 0,
         }
@@ -153,6 +156,11 @@ impl Log {
     pub fn cut(&mut self, before: RecordNumber) {
         self.cuts.push_back((self.end(), before));
         self.apply_cuts();
+    }
+
+    /// The next record begins a segment.
+    pub fn begin_segment(&mut self) {
+        self.segment_from = self.end();
     }
 
     /// Begins a sync of all that was appended by now, unless one is under way or there is nothing to do.
@@ -256,7 +264,8 @@ impl Log {
                 return;
             }
             self.cuts.pop_front();
-            let segment_first = RecordNumber::new(before.value() - before.value() % self.segment_records);
+            let full = RecordNumber::new(before.value() - before.value() % self.segment_records);
+            let segment_first = if self.segment_from <= before { full.max(self.segment_from) } else { full };
             self.drop_below(segment_first.min(self.durable_end));
         }
     }
@@ -345,6 +354,18 @@ mod tests {
         assert!(disk.log.begin_sync());
         disk.log.end_sync();
         assert_eq!(disk.log.first(), RecordNumber::new(8), "a segment holds 4 records");
+    }
+
+    #[test]
+    fn a_segment_that_was_begun_early_is_all_that_a_cut_leaves() {
+        let mut disk = disk_with(6, 6);
+        disk.log.begin_segment();
+        disk.log.append(RecordNumber::new(6), &Fabricated::new().accepted(0, 9), ReplicaId::new(0), 4).expect("next");
+        disk.log.cut(RecordNumber::new(6));
+        assert_eq!(disk.log.first(), RecordNumber::new(0));
+        assert!(disk.log.begin_sync());
+        disk.log.end_sync();
+        assert_eq!(disk.log.first(), RecordNumber::new(6));
     }
 
     #[test]

@@ -344,7 +344,11 @@ impl Work<'_> {
                 let Prepare { view, sequence, digest, .. } = vote.statement;
                 self.history_mut().accepted.insert((view, sequence, digest));
             }
-            Record::Stable(_) | Record::ViewChange(..) | Record::Epoch(..) | Record::Incarnation(_) => {}
+            Record::Stable(_)
+            | Record::ViewChange(..)
+            | Record::Epoch(..)
+            | Record::Incarnation(_)
+            | Record::Batch(..) => {}
         }
     }
 

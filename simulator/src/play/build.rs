@@ -106,6 +106,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::FailSync(index)
         | Action::LieAboutSyncs(index)
         | Action::RotRecord(index, _)
+        | Action::DamageLog(index)
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
         | Action::LoseDisk(index)
@@ -202,6 +203,7 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::FailSync(_) => "fail-sync",
         Action::LieAboutSyncs(_) => "lie-about-syncs",
         Action::RotRecord(..) => "rot-record",
+        Action::DamageLog(_) => "damage-log",
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
         Action::LoseDisk(_) => "lose-disk",
@@ -254,6 +256,7 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
             let number = log.first().value() + place % (log.count() as u64).max(1);
             log.rot_body(RecordNumber::new(number));
         }
+        Action::DamageLog(replica) => cluster.damage_log(usize::from(*replica)),
         Action::RotState(replica) if is_running(cluster, *replica) => cluster.rot_state(usize::from(*replica)),
         Action::LoseCheckpoint(replica) if !is_running(cluster, *replica) => {
             cluster.disk(usize::from(*replica)).checkpoints.lose();

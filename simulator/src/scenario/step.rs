@@ -141,6 +141,8 @@ pub enum Action {
     /// The body of a record in a replica's log rots: counted from the first that is kept, over and over. Only while it is
     /// down; it is found at the next start.
     RotRecord(u8, u64),
+    /// The log of a replica that runs is found damaged: it writes anew what a start would need.
+    DamageLog(u8),
     /// The state that a replica's application holds in memory rots.
     RotState(u8),
     /// A replica that is down loses its durable checkpoint, but not its log.

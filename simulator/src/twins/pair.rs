@@ -160,7 +160,7 @@ impl Copy {
             Output::StageEnd { sequence, protocol } => self.work(Work::EndStaging { sequence, protocol }, done),
             Output::StageInstall => self.work(Work::Install, done),
             reply @ (Output::Reply(_) | Output::Busy { .. }) => out.push_back(reply),
-            Output::Cut { .. } | Output::Evidence(_) | Output::Notice(_) => {}
+            Output::BeginSegment | Output::Cut { .. } | Output::Evidence(_) | Output::Notice(_) => {}
         }
     }
 

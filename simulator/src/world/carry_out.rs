@@ -22,6 +22,7 @@ impl World {
     pub(super) fn carry_out(&mut self, id: ReplicaId, output: Output) {
         match output {
             Output::Append { number, record } => self.append(id, number, &record),
+            Output::BeginSegment => self.hosts[id.index()].disk.log.begin_segment(),
             Output::Cut { before } => self.hosts[id.index()].disk.log.cut(before),
             Output::Send { to, message } => self.send(id, core::iter::once(to), &message),
             Output::Broadcast(message) => self.send(id, self.replicas().filter(|to| *to != id), &message),
