@@ -62,7 +62,7 @@ pub struct ReplicaStatus {
     #[serde(deserialize_with = "or_nothing")]
     pub connections_refused: BTreeMap<String, u64>,
     /// What it found on its disk.
-    #[serde(deserialize_with = "or_nothing")]
+    #[serde(default, deserialize_with = "or_nothing")]
     pub scrub: Scrub,
     /// Its links to the others.
     #[serde(deserialize_with = "or_nothing")]
