@@ -242,8 +242,15 @@ pub struct Status {
     pub view_changes: u32,
     /// Bit i: it holds the vote of member i for its own latest checkpoint above `stable`.
     pub checkpoint_votes: u32,
-    /// How far it came with the slots after `executed`, in order.
+    /// How far it came with the slots after [`Status::base`], in order.
     pub slots: List<Progress, WINDOW_MAX>,
+}
+
+impl Status {
+    /// After which slot votes may be of use to it: what is stable is decided, whether or not it executed that.
+    pub fn base(&self) -> Sequence {
+        self.executed.max(self.stable)
+    }
 }
 
 /// Asks a peer for what the sender lacks. (PROTOCOL §9)

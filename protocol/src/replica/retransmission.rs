@@ -46,7 +46,7 @@ impl Replica {
         if previous.stable == status.stable {
             self.resend_checkpoints(to, &status);
         }
-        if previous.executed == status.executed && previous.view == status.view {
+        if previous.base() == status.base() && previous.view == status.view {
             self.resend_votes(to, &status);
         }
     }
@@ -101,8 +101,9 @@ impl Replica {
 
     fn resend_votes(&mut self, to: ReplicaId, status: &Status) {
         let mut messages = Vec::new();
-        for (sequence, slot) in self.log.slots_after(status.executed).take(SLOTS_MAX) {
-            let index = usize::try_from(sequence.distance_from(status.executed)).unwrap_or(usize::MAX) - 1;
+        let base = status.base();
+        for (sequence, slot) in self.log.slots_after(base).take(SLOTS_MAX) {
+            let index = usize::try_from(sequence.distance_from(base)).unwrap_or(usize::MAX) - 1;
             let progress = status.slots.get(index).copied().unwrap_or(Progress::Nothing);
             self.resend_slot(slot, status, progress, &mut messages);
         }

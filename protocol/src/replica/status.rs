@@ -54,7 +54,8 @@ impl Replica {
             decided_from: self.log.decided_from(executed),
             view_changes: bits(self.configuration.replicas().filter(asks)),
             checkpoint_votes: bits(self.configuration.replicas().filter(votes)),
-            slots: List::new(self.progress_after(executed)).expect("slots are within the window, which is bounded"),
+            slots: List::new(self.progress_after(executed.max(self.log.low())))
+                .expect("slots are within the window, which is bounded"),
         }
     }
 
@@ -64,10 +65,10 @@ impl Replica {
         (*sequence > self.log.low()).then_some(*sequence)
     }
 
-    fn progress_after(&self, executed: Sequence) -> Vec<Progress> {
-        let last = self.log.slots_after(executed).last().map_or(executed, |(sequence, _)| sequence);
-        let count = last.distance_from(executed).min(crate::configuration::WINDOW_MAX as u64);
-        let slots = (1..=count).map(|offset| self.log.slot(executed.saturating_add(offset)));
+    fn progress_after(&self, base: Sequence) -> Vec<Progress> {
+        let last = self.log.slots_after(base).last().map_or(base, |(sequence, _)| sequence);
+        let count = last.distance_from(base).min(crate::configuration::WINDOW_MAX as u64);
+        let slots = (1..=count).map(|offset| self.log.slot(base.saturating_add(offset)));
         slots.map(|slot| slot.map_or(Progress::Nothing, |slot| slot.progress(self.view))).collect()
     }
 

@@ -4,7 +4,7 @@ use super::Replica;
 use crate::message::{Message, PrePrepare};
 use crate::number::{ReplicaId, Session};
 use crate::slot::Slot;
-use crate::statement::Prepare;
+use crate::statement::{Prepare, Vote};
 
 impl Replica {
     /// Whether a message of `from` may still matter: what does not can be dropped before its signatures are checked.
@@ -24,6 +24,10 @@ impl Replica {
                             && slot.prepared_view().is_none_or(|view| view < vote.statement.view)
                             && !self.is_prepared_but_for_own(slot, &vote.statement)
                     })
+            }
+            Message::PrePrepare(PrePrepare { vote, .. }) => {
+                let slot = self.log.slot(vote.statement.sequence);
+                slot.is_none_or(|slot| !is_proposal_known(slot, vote))
             }
             Message::Commit(vote) => {
                 self.is_tracked(vote.statement.sequence)
@@ -46,9 +50,7 @@ impl Replica {
             }
             Message::Conflict(vote) => self.held_against(vote).is_some(),
             Message::Statements(said) => self.is_account_wanted(from, said.token),
-            Message::PrePrepare(_) | Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => {
-                true
-            }
+            Message::Status(_) | Message::Fetch(_) | Message::Batch(_) | Message::Part(_) => true,
         }
     }
 
@@ -61,4 +63,11 @@ impl Replica {
         };
         slot.prepares.count(statement) + 1 >= self.configuration.quorum() && self.outbox.waiting().any(is_cast)
     }
+}
+
+/// Whether this replica voted for what `vote` proposes, and holds that vote: with its batch every signature of a client would be
+/// checked once more, for nothing.
+fn is_proposal_known(slot: &Slot, vote: &Vote<Prepare>) -> bool {
+    let is_of_it = |known: Option<&Vote<Prepare>>| known.is_some_and(|known| known.statement == vote.statement);
+    is_of_it(slot.cast.as_ref()) && is_of_it(slot.prepares.of(vote.voter))
 }

@@ -61,6 +61,22 @@ fn a_vote_that_could_only_come_too_early_is_unwanted() {
     assert!(fooled.replica.is_wanted(replica(0), &group.prepare(0, 0, 1, digest)));
 }
 
+/// What was voted for is not verified again, with all its clients' signatures: unless its primary's own vote was lost, in a crash.
+#[test]
+fn a_proposal_that_was_voted_for_is_unwanted() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    let (proposal, other) = (group.pre_prepare(0, 0, 1, &group.batch(0)), group.pre_prepare(0, 0, 1, &group.batch(1)));
+    assert!(backup.replica.is_wanted(replica(0), &proposal));
+    backup.hear(2, group.prepare(2, 0, 1, group.batch(0).digest()));
+    backup.hear(0, group.prepare(0, 0, 1, group.batch(0).digest()));
+    assert!(backup.replica.is_wanted(replica(0), &proposal), "its vote is here, its batch is not");
+    backup.hear(0, proposal.clone());
+    assert!(!backup.replica.is_wanted(replica(0), &proposal));
+    assert!(backup.replica.is_wanted(replica(0), &other), "that would be proof");
+    assert!(backup.restart().replica.is_wanted(replica(0), &proposal));
+}
+
 /// "A backup in the view accepts if the proposal carries the vote of the view's primary" (§4.3)
 #[test]
 fn a_proposal_of_anyone_but_the_views_primary_is_not_even_verified() {

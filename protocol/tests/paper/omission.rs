@@ -1,16 +1,17 @@
 //! §9: omission and lag. What is missing is asked for, what a peer lacks is sent again.
 
 use quorate_protocol::codec::List;
-use quorate_protocol::message::{Content, Decided, Fetch, Message, Part, Progress, Want};
+use quorate_protocol::message::{Content, Decided, Fetch, Message, Part, Progress, Status, Want};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::{Input, Output};
 
 use crate::checkpoints::install;
 use crate::support::subject::{Subject, executed, idle_status, said};
 use crate::support::transfer::behind_a_checkpoint;
-use crate::support::{commit, digest, replica, slot, view};
+use crate::support::{client, commit, digest, replica, slot, view};
 
-/// "Every replica sends a small `Status` at each heartbeat: view, watermark, last executed slot, how far each slot is." (§9)
+/// "Every replica sends a small `Status` at each heartbeat: view, watermark, last executed slot, how far each slot after both
+/// is." (§9)
 #[test]
 fn a_status_is_sent_at_each_heartbeat() {
     let mut backup = Subject::of_four(1);
@@ -74,6 +75,34 @@ fn only_a_peer_that_stands_still_gets_votes_again() {
     status.executed = slot(1);
     status.slots = List::empty();
     assert_eq!(said(&backup.hear(3, Message::Status(status))), [], "it moved");
+}
+
+/// "how far each slot after both is" (§9): one that fetches a state votes on new slots meanwhile, and says so.
+#[test]
+fn a_peer_that_has_yet_to_execute_what_is_stable_gets_no_more_than_it_lacks_above() {
+    let mut primary = Subject::of_four(0);
+    let group = primary.group.clone();
+    for sequence in 1..=5 {
+        primary.ask(group.opening(client(u8::try_from(sequence).expect("small")), 1));
+        primary.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+    }
+    primary.settle();
+    let root = primary.replica.state_root_at(slot(4)).expect("taken");
+    primary.hear_all([1, 2].map(|id| (id, group.checkpoint(id, 4, root))));
+    assert_eq!(primary.replica.stable(), slot(4));
+    primary.pass(100);
+    let slots = List::new(vec![Progress::Prepared]).expect("one");
+    let status = Status { stable: slot(4), slots, ..idle_status(0) };
+    primary.hear(3, Message::Status(status.clone()));
+    let outputs = said(&primary.hear(3, Message::Status(status)));
+    assert!(matches!(&outputs[..], [Message::Commit(vote)] if vote.statement.sequence == slot(5)), "{outputs:?}");
+    // As that peer says it.
+    let mut behind = Subject::of_four(3);
+    behind.hear(1, Message::Stable(group.stable(4, root, &[0, 1, 2])));
+    behind.hear(0, group.pre_prepare(0, 0, 5, &group.batch(5)));
+    behind.pass(100);
+    let said = behind.status.clone().expect("a heartbeat passed");
+    assert_eq!((said.executed, said.stable, said.slots.to_vec()), (slot(0), slot(4), vec![Progress::PrePrepared]));
 }
 
 /// The same: only what is durable is sent, again too.
