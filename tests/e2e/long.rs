@@ -254,3 +254,50 @@ fn a_replica_that_was_away_while_a_gigabyte_was_written_catches_up() {
     }
     cluster.assert_converged();
 }
+
+/// The interval of checkpoints against what clients get, what the log takes, and what a start after a crash takes. (PROTOCOL §5)
+#[test]
+#[ignore = "takes minutes, and means something on a quiet machine only"]
+fn what_an_interval_of_checkpoints_costs_and_saves() {
+    for interval in [32_u64, 64, 128, 256] {
+        let builder =
+            Cluster::builder(4).resource("log_segment_bytes", "\"1MiB\"").resource("disk_bytes_max", "\"4GiB\"");
+        let builder = builder.parameter("checkpoint_interval", interval).parameter("window", 4 * interval);
+        let mut cluster = builder.start();
+        let net = cluster.client_folder();
+        let words = ["bench", "--json", "--clients", "32", "--value-size", "1KiB", "--duration", "15s", "--net"];
+        let log = cluster.replica_folder(1).join("data/log");
+        let (report, most) = std::thread::scope(|scope| {
+            let bench = scope.spawn(|| quorate(words.iter().map(OsStr::new).chain([net.as_os_str()])).json());
+            let mut most = 0;
+            while !bench.is_finished() {
+                most = most.max(files(&log).iter().map(|(_, length)| *length).sum::<u64>());
+                sleep(Duration::from_millis(50));
+            }
+            (bench.join().expect("a report"), most)
+        });
+        let load = Load::with_values(&cluster, 8, 1024);
+        load.wait_for(500);
+        cluster.kill(1);
+        let began = Instant::now();
+        cluster.restart(1);
+        let ready = began.elapsed();
+        // With too small a window the others go on faster than a state is fetched, as long as the load lasts.
+        let is_there = || {
+            let status = cluster.status();
+            status.replicas[1].executed + 50 > status.executed() && status.replicas[1].mode == "normal"
+        };
+        while !is_there() && began.elapsed() < LIMIT / 2 {
+            sleep(Duration::from_millis(20));
+        }
+        say(&format!(
+            "every {interval} slots: {} operations/s, p99 {} ms, {} MiB of log; ready {:.2} s after a crash, there {:.2} s",
+            report["operations_per_second"],
+            report["latency_ms"]["p99"],
+            most >> 20,
+            ready.as_secs_f64(),
+            began.elapsed().as_secs_f64()
+        ));
+        cluster.assert_nothing_lost(load);
+    }
+}

@@ -121,7 +121,7 @@ fn a_vote_that_is_not_durable_is_not_sent_again_either() {
 fn a_primary_sends_its_proposal_again() {
     let mut primary = Subject::of_four(0);
     let group = primary.group.clone();
-    primary.ask(group.opening(crate::support::client(0), 1));
+    primary.ask(group.opening(client(0), 1));
     let sent = said(&primary.sync());
     primary.hear(3, Message::Status(idle_status(0)));
     primary.pass(100);

@@ -393,7 +393,7 @@ fn whatever_prefix_of_the_log_survives_nothing_said_before_is_contradicted() {
     }
 }
 
-/// "how far each slot is" (§9): what a restarted replica says of itself is what it has.
+/// "how far each slot after both is" (§9): what a restarted replica says of itself is what it has.
 #[test]
 fn the_first_status_after_a_start_says_what_the_log_holds() {
     let mut backup = Subject::of_four(1);
