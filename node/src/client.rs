@@ -5,6 +5,7 @@
 //! | `client/session.rs` | a key's session: submitting operations, singly or many in flight |
 //! | `client/kv.rs` | the key-value store, typed |
 //! | `client/proved.rs` | reads that one replica answers and a quorum vouches for |
+//! | `client/stale.rs` | reads that one standby answers, and nobody vouches for |
 //! | `client/account.rs` | what replicas say of themselves |
 //! | `client/driver.rs` | the one task that drives the sessions' state machines over the links |
 //! | `client/pending.rs` | who waits for what |
@@ -24,6 +25,7 @@ pub mod kv;
 mod pending;
 mod proved;
 mod session;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use quorate_crypto::SigningKey;
+use quorate_crypto::{PublicKey, SigningKey};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::message::{Piece, ReplicaMessage, StableState, Want};
 use quorate_protocol::number::{ReplicaId, Sequence, View};
@@ -89,7 +91,7 @@ pub struct StandbyAddress {
     /// `host:port`.
     pub address: String,
     /// Its key.
-    pub key: quorate_crypto::PublicKey,
+    pub key: PublicKey,
 }
 
 impl ConnectionOptions {
@@ -156,6 +158,8 @@ pub(crate) struct Handle {
     reached: watch::Receiver<usize>,
     view: Arc<AtomicU64>,
     configuration: Arc<Configuration>,
+    /// That of the links.
+    key: PublicKey,
     /// Who is dialled, and where.
     linked: Arc<[(ReplicaId, String)]>,
 }
@@ -180,7 +184,7 @@ impl Connection {
         let view = Arc::new(AtomicU64::new(0));
         let driver = Driver::new(Arc::clone(&configuration), key.public_key(), links, tell_reached, Arc::clone(&view));
         let task = tokio::spawn(driver.run(from_links, from_callers));
-        let handle = Handle { commands, reached, view, configuration, linked };
+        let handle = Handle { commands, reached, view, configuration, key: key.public_key(), linked };
         Ok(Self { handle, task })
     }
 

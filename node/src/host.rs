@@ -12,6 +12,7 @@
 
 mod backlog;
 mod carry_out;
+mod chase;
 mod clients;
 mod conduct;
 mod damage;
@@ -63,6 +64,7 @@ pub(crate) use subject::{MakeSubject, replica};
 pub(crate) use verification::Zip215;
 
 use backlog::Backlog;
+use chase::Chase;
 use clients::Clients;
 use conduct::Conduct;
 use evidence::EvidenceFolder;
@@ -147,6 +149,7 @@ struct Host {
     pool: Pool,
     inbox: Inbox,
     conduct: Conduct,
+    chase: Chase,
     /// For what is checked at once, outside the pool.
     rule: Zip215,
     counters: Counters,

@@ -7,6 +7,7 @@
 //! Nothing is waited for by sleeping: where one of these sleeps, the moment of a kill or the length of a frost is the story.
 //! Where something is drawn, the seed is printed, and `QUORATE_SEED` takes it again.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -252,6 +253,81 @@ fn a_replica_that_was_away_while_a_gigabyte_was_written_catches_up() {
         let (rate, tail) = (&report["operations_per_second"], &report["latency_ms"]["p99"]);
         say(&format!("clients while {what}: {rate} operations/s, p99 {tail} ms"));
     }
+    cluster.assert_converged();
+}
+
+/// Bytes that each thread of a replica has had written to disk, by the thread's name.
+fn written(cluster: &mut Cluster, id: u8) -> BTreeMap<String, u64> {
+    let tasks = format!("/proc/{}/task", cluster.process(id).pid().as_raw_nonzero());
+    let mut written = BTreeMap::new();
+    for task in fs::read_dir(tasks).unwrap() {
+        let task = task.unwrap().path();
+        let name = fs::read_to_string(task.join("comm")).unwrap().trim().to_owned();
+        let io = fs::read_to_string(task.join("io")).unwrap();
+        let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+        *written.entry(name).or_default() += bytes.parse::<u64>().unwrap();
+    }
+    written
+}
+
+/// What a large state costs: memory, silence while checkpoints are taken, what is written for them, and a start. (PROTOCOL §5)
+#[test]
+#[ignore = "takes minutes and 3 GB of memory, and means something on a quiet machine only"]
+#[expect(clippy::cast_precision_loss, clippy::as_conversions, reason = "these numbers are far below 2^52")]
+fn what_two_million_keys_cost() {
+    const OPERATIONS: u64 = 64;
+    const ENTRY_BYTES: f64 = 14.0 + 100.0;
+    let keys: u64 = std::env::var("QUORATE_KEYS").ok().and_then(|keys| keys.parse().ok()).unwrap_or(2_000_000);
+    let mut cluster = Cluster::builder(4).parameter("checkpoint_interval", 128).parameter("window", 512).start();
+    let net = cluster.client_folder();
+    let bench = |requests: u64| {
+        let [keys, requests] = [keys, requests].map(|number| number.to_string());
+        let words =
+            ["bench", "--json", "--clients", "16", "--window", "4", "--operations", "64", "--value-size", "100"];
+        let words = words.into_iter().chain(["--keys", &keys, "--requests", &requests, "--warm-up", "0s", "--net"]);
+        let measured = quorate(words.map(OsStr::new).chain([net.as_os_str()]));
+        assert_eq!(measured.status, Some(0), "{measured:?}");
+        measured.json()
+    };
+    // Keys are drawn: of so many draws as there are keys three times, one in twenty is never met.
+    bench(3 * keys / OPERATIONS);
+    let (before, first) = (written(&mut cluster, 1), cluster.status_of(1).executed);
+    let measured = bench(keys / 4 / OPERATIONS);
+    let (after, slots) = (written(&mut cluster, 1), cluster.status_of(1).executed - first);
+    let (rate, gap) = (&measured["operations_per_second"], &measured["longest_gap_ms"]);
+    say(&format!(
+        "with the state there: {rate} operations/s, p99 {} ms, silence {gap} ms",
+        measured["latency_ms"]["p99"]
+    ));
+    let of = |drawn: f64| keys as f64 * (1.0 - (-drawn / keys as f64).exp());
+    let drawn = (keys / 4) as f64;
+    let intervals = slots as f64 / 128.0;
+    let changed = intervals * of(drawn / intervals) * ENTRY_BYTES;
+    let wrote = |name: &str| (after.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0)) as f64;
+    let for_log: f64 = after.keys().filter(|name| name.starts_with("log")).map(|name| wrote(name)).sum();
+    let all: f64 = after.keys().map(|name| wrote(name)).sum();
+    say(&format!("{slots} slots, {intervals:.0} checkpoints; written by thread: {before:?}, then {after:?}"));
+    say(&format!("for checkpoints {:.2} bytes for each that changed", (all - for_log) / changed));
+    let raw = of(3.0 * keys as f64 + drawn) * ENTRY_BYTES / 1024.0;
+    for id in 0..4 {
+        let held = memory(&mut cluster, id);
+        say(&format!("replica {id}: {held} KiB for {raw:.0} KiB of keys and values, {:.2} times", held as f64 / raw));
+    }
+    cluster.kill(1);
+    let began = Instant::now();
+    cluster.restart(1);
+    let ready = began.elapsed();
+    wait_until("it to be with the others", 20 * LIMIT, || {
+        let status = cluster.status();
+        status.replicas[1].executed == status.executed() && status.replicas[1].mode == "normal"
+    });
+    say(&format!(
+        "ready {:.1} s after a crash, with the others {:.1} s",
+        ready.as_secs_f64(),
+        began.elapsed().as_secs_f64()
+    ));
+    let held = memory(&mut cluster, 1);
+    say(&format!("started anew: {held} KiB, {:.2} times", held as f64 / raw));
     cluster.assert_converged();
 }
 

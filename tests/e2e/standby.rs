@@ -86,8 +86,19 @@ fn a_standby_follows_under_load_and_proves_what_it_holds() {
     assert_eq!((own.id, own.role.as_str()), (3, "standby"));
     let proved = cluster.kv(&["get", "watched", "--proved", "--standby", &standby.place]);
     assert_eq!((proved.status, proved.text()), (Some(0), "value\n"), "{proved:?}");
+    // What no checkpoint holds yet it has executed.
+    assert_eq!(cluster.kv(&["put", "watched", "another"]).status, Some(0));
+    let stale = |key| cluster.kv(&["get", key, "--stale", "--standby", &standby.place]);
+    wait_until("the standby to hear of it", LIMIT, || stale("watched").text() == "another\n");
+    assert_eq!(stale("never-written").status, Some(4));
+    let bare = cluster.kv(&["get", "watched", "--stale"]);
+    assert_eq!(bare.status, Some(2), "whose word is taken has to be said: {bare:?}");
     // It orders nothing, and no member is asked instead.
+    let ordered = cluster.kv(&["get", "watched", "--standby", &standby.place]);
+    assert_eq!(ordered.status, Some(2), "{ordered:?}");
     standby.stop();
+    let stale = cluster.kv(&["get", "watched", "--stale", "--standby", &standby.place, "--timeout", "1s"]);
+    assert_eq!(stale.status, Some(1), "{stale:?}");
     let proved = cluster.kv(&["get", "watched", "--proved", "--standby", &standby.place, "--timeout", "1s"]);
     assert_eq!(proved.status, Some(1), "{proved:?}");
     written.assert_all_acknowledged_readable();

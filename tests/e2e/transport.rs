@@ -43,11 +43,12 @@ pub(crate) fn sent(cluster: &Cluster, attack: &str) -> u64 {
 /// What shows that an attack does what it says, and what came of it.
 type Bites = fn(&Cluster) -> bool;
 
-const ATTACKS: [(&str, Bites); 7] = [
+const ATTACKS: [(&str, Bites); 8] = [
     ("flood-datagrams", |cluster| sent(cluster, "flood-datagrams") > 10_000),
     ("flood-handshakes", |cluster| {
         sent(cluster, "flood-handshakes") > 10_000 && refused(cluster, "address_unproved") > 10_000
     }),
+    ("flood-signatures", |cluster| sent(cluster, "flood-signatures") > 10_000 && refused(cluster, "offender") > 1_000),
     ("steal-addresses", |cluster| {
         sent(cluster, "steal-addresses") > 2_000 || cluster.log_of(ATTACKER).contains("CAP_NET_RAW")
     }),

@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::runtime;
 
 use super::{Output, standby};
-use crate::client::kv::{KeyValue, KvError};
+use crate::client::kv::{self, KeyValue, KvError};
 use crate::client::{ClientError, Connection, ConnectionOptions, Identity, OpenError, Session, StandbyAddress};
 use crate::configuration::parse_positive_duration;
 use crate::error::{Exit, Problem};
@@ -92,8 +92,10 @@ struct PutArguments {
 An ordered read sees every write that was answered before it, and so does a fast one: a quorum answers it alike, in a
 single round trip, if the cluster was founded with --parameter fast_reads=true; else, or where they differ, it is
 ordered. A proved read is answered by one replica, with a proof that it cannot forge, as of a checkpoint that may be
-some time ago. Exit status 4: there is no such key.")]
-#[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved"])))]
+some time ago. A stale one is the word of one standby, which nobody vouches for, as of what it has executed.
+Exit status 4: there is no such key.")]
+#[command(group(ArgGroup::new("kind").args(["ordered", "fast", "proved", "stale"])))]
+#[command(group(ArgGroup::new("of-one").args(["proved", "stale"])))]
 #[expect(clippy::struct_excessive_bools, reason = "they are flags, of which the command line takes one at most")]
 struct GetArguments {
     /// The key
@@ -110,11 +112,14 @@ struct GetArguments {
     /// Have one replica prove the value, as of a checkpoint
     #[arg(long)]
     proved: bool,
+    /// Take a standby's word for it, as of what it has executed
+    #[arg(long, requires = "standby")]
+    stale: bool,
     /// With --proved: the slot of the oldest checkpoint that will do
     #[arg(long, value_name = "SLOT", requires = "proved", default_value_t = 0)]
     oldest: u64,
-    /// With --proved: ask a standby, at this address and of this key, instead of the members
-    #[arg(long, value_name = "HOST:PORT=KEY", requires = "proved", value_parser = standby::parse_address)]
+    /// With --proved or --stale: ask a standby, at this address and of this key, instead of the members
+    #[arg(long, value_name = "HOST:PORT=KEY", requires = "of-one", value_parser = standby::parse_address)]
     standby: Option<StandbyAddress>,
 }
 
@@ -258,6 +263,9 @@ impl Store {
             let proved = self.connection.get_proved(&key, oldest, self.timeout).await;
             let proved = proved.map_err(|error| explain(error.into()))?;
             (proved.value, proved.sequence)
+        } else if arguments.stale {
+            let read = kv::get_stale(&self.connection, &key, self.timeout).await.map_err(explain)?;
+            (read.value, read.sequence)
         } else if arguments.fast {
             let read = self.unordered().await?.get_fast(&key).await.map_err(explain)?;
             if read.index.is_some() {

@@ -180,10 +180,12 @@ async fn host(configuration: ReplicaConfiguration, how: How, output: &mut Output
     let id = configuration.id;
     let (ready, mut is_ready) = oneshot::channel();
     let (stop_sender, stop) = oneshot::channel::<()>();
-    let fast_reads = configuration.genesis.configuration().parameters().fast_reads;
+    // A standby answers from what it has executed whatever the members do.
+    let answers_reads =
+        configuration.role == Role::Standby || configuration.genesis.configuration().parameters().fast_reads;
     let build: host::Build = Arc::new(move || {
         let store = Store::default();
-        Box::new(if fast_reads { store.with_fast_reads() } else { store })
+        Box::new(if answers_reads { store.with_fast_reads() } else { store })
     });
     let options = ReplicaOptions { configuration, build };
     let stopped = async { stop.await.unwrap_or_default() };

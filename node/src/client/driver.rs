@@ -233,8 +233,10 @@ impl Driver {
                 }
             }
             ReplicaMessage::Read { client, number, answer } => {
-                if let Some(client) = self.by_key.get(&client).copied() {
-                    self.give(now, client, ClientInput::ReadAnswer { from, number, answer });
+                match self.by_key.get(&client).copied() {
+                    Some(client) => self.give(now, client, ClientInput::ReadAnswer { from, number, answer }),
+                    // A session numbers its reads itself; without one, this was asked of a standby.
+                    None => self.questions.on_answer(from, number, ReplicaMessage::Read { client, number, answer }),
                 }
             }
             ReplicaMessage::Status(account) => self.questions.on_account(from, &account),

@@ -58,6 +58,12 @@ pub enum ClientError {
         /// What each replica answered.
         failures: Vec<(ReplicaId, String)>,
     },
+    /// A standby answers no reads now.
+    #[error("the standby of replica {replica} answers no reads now: `quorate status --standby` shows how it is")]
+    NotRead {
+        /// In whose place it stands.
+        replica: ReplicaId,
+    },
     /// Another key has no room.
     #[error("{CLIENTS_MAX} keys have sessions on this connection already")]
     TooManyClients,
@@ -72,7 +78,7 @@ impl ClientError {
         match self {
             Self::Session(error) => matches!(error, SessionError::OutcomeUnknown | SessionError::ReplyLost),
             Self::Unreachable(_) | Self::TimedOut { .. } | Self::Nonsense { .. } | Self::Closed => true,
-            Self::TooManyClients | Self::NoProof { .. } => false,
+            Self::TooManyClients | Self::NoProof { .. } | Self::NotRead { .. } => false,
         }
     }
 }

@@ -9,6 +9,7 @@ use quorate_protocol::kv::{Operation, Output, Range, StepOutput, Transaction};
 use quorate_protocol::message::Entry;
 use quorate_protocol::number::Sequence;
 
+use super::Connection;
 use super::error::ClientError;
 use super::session::{Answer, Session};
 
@@ -175,6 +176,21 @@ impl KeyValue {
         let operation = operation.encode().map_err(KvError::Operation)?;
         executed(&self.session.submit_within(vec![operation], self.patience).await?, read)
     }
+}
+
+/// Reads a value from what a standby has executed: its word alone. (PROTOCOL §11)
+///
+/// # Errors
+/// [`KvError`]; see [`Connection::read_stale`].
+pub async fn get_stale(
+    standby: &Connection,
+    key: &[u8],
+    patience: Duration,
+) -> Result<Executed<Option<Blob>>, KvError> {
+    let operation = Operation::get(key).encode().map_err(KvError::Operation)?;
+    let reading = standby.read_stale(operation, patience).await?;
+    let results = List::new(vec![reading.result]).unwrap_or_else(List::empty);
+    executed(&Answer { sequence: reading.since, index: None, results, retries: 0 }, value)
 }
 
 /// What an answer says.

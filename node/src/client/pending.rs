@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_crypto::PublicKey;
 use quorate_protocol::codec::Blob;
 use quorate_protocol::message::{ClientMessage, ReplicaMessage, Want};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
@@ -62,6 +63,8 @@ pub(super) struct Questions {
 pub(super) enum Question {
     /// For the value of a key with its proof.
     Proof { query: Blob },
+    /// For what it has executed.
+    Reading { client: PublicKey, operation: Blob },
     /// Which checkpoint the replica hands out.
     Checkpoint,
     /// For a piece of it.
@@ -72,6 +75,9 @@ impl Question {
     fn message(&self, number: RequestNumber) -> ClientMessage {
         match self {
             Self::Proof { query } => ClientMessage::Prove { number, query: query.clone() },
+            Self::Reading { client, operation } => {
+                ClientMessage::Read { client: *client, number, operation: operation.clone() }
+            }
             Self::Checkpoint => ClientMessage::Checkpoint { number },
             Self::Piece { sequence, want, offset } => {
                 ClientMessage::Part { number, sequence: *sequence, want: want.clone(), offset: *offset }

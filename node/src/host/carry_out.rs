@@ -1,5 +1,7 @@
 //! What the core asks for, done. In order, and nothing here waits.
 
+use std::time::Instant;
+
 use quorate_protocol::evidence::Evidence;
 use quorate_protocol::message::{Message, ReplicaMessage, to_frame};
 use quorate_protocol::number::ReplicaId;
@@ -113,7 +115,16 @@ impl Host {
                     "the log on this disk is damaged: what a start would need is written again, and the rest cut"
                 );
             }
-            Notice::TransferBegan { sequence } => tracing::info!(%sequence, "state transfer began"),
+            Notice::TransferBegan { sequence } => {
+                tracing::info!(%sequence, "state transfer began");
+                if let Some(transfers) = self.chase.on_began(Instant::now()) {
+                    tracing::warn!(
+                        transfers,
+                        window = self.machine.replica().configuration().parameters().window,
+                        "the others are a window ahead each time that their state is here: for this load `window` is too small"
+                    );
+                }
+            }
             Notice::TransferSpoilt { sequence } => {
                 tracing::error!(
                     %sequence,
@@ -124,7 +135,10 @@ impl Host {
             Notice::TransferSourceReplaced { source, lied } => {
                 tracing::warn!(%source, lied, "state transfer: source replaced");
             }
-            Notice::TransferEnded { sequence } => tracing::info!(%sequence, "state transfer ended"),
+            Notice::TransferEnded { sequence } => {
+                tracing::info!(%sequence, "state transfer ended");
+                self.chase.on_ended(Instant::now());
+            }
             Notice::NotVoting { reason: NotVoting::Lost(loss) } => {
                 tracing::warn!(?loss, "this replica lost votes: it executes, and votes again in the next epoch");
             }

@@ -13,7 +13,7 @@ use quorate_protocol::message::{
     ClientMessage, ENTRY_KEY_BYTES_MAX, QUERY_BYTES_MAX, ReadAnswer, ReplicaMessage, Reply, attach_digest, from_frame,
     to_frame,
 };
-use quorate_protocol::number::RequestNumber;
+use quorate_protocol::number::{Epoch, RequestNumber};
 use quorate_protocol::verify::Invalid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -351,6 +351,17 @@ impl Host {
         self.clients.answer(question.connection, message);
     }
 
+    /// The epoch that a read from the executed state is answered in; none if it is not. A standby's answer is one that nobody
+    /// counts: whoever asks it knows whom he asks.
+    fn reads_in(&self) -> Option<Epoch> {
+        let replica = self.machine.replica();
+        if self.others.are_doors() {
+            (!replica.is_diverged()).then(|| replica.configuration().epoch())
+        } else {
+            replica.reads_in()
+        }
+    }
+
     /// Has the executed state read, if this replica may answer from it: else the client has the read ordered, at once.
     fn on_read(
         &mut self,
@@ -359,7 +370,7 @@ impl Host {
         operation: Blob,
         permit: Permit,
     ) -> anyhow::Result<()> {
-        let may_read = self.machine.replica().reads_in().is_some()
+        let may_read = self.reads_in().is_some()
             && self.clients.serves(connection, &client)
             && self.machine.replica().configuration().parameters().clients.takes(&client);
         let places = self.clients.place_for_read(connection).filter(|_| may_read);
@@ -374,8 +385,7 @@ impl Host {
     /// What was read counts if this replica may still answer: it is told what it executes before it is told what was read.
     pub(super) fn answer_read(&self, wanted: &WantedReading, reading: Option<Reading>) {
         let WantedReading { connection, client, number, .. } = *wanted;
-        let answer =
-            self.machine.replica().reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
+        let answer = self.reads_in().zip(reading).map(|(epoch, reading)| ReadAnswer { epoch, reading });
         self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer });
     }
 

@@ -20,6 +20,7 @@ use quorate_protocol::state::{DEPTH, Index};
 use tokio::sync::mpsc;
 
 use super::backlog::Backlog;
+use super::chase::Chase;
 use super::clients::Clients;
 use super::conduct::Conduct;
 use super::damage::advise;
@@ -337,6 +338,7 @@ fn assemble(
         rule: Zip215::default(),
         inbox: Inbox::default(),
         conduct: Conduct::default(),
+        chase: Chase::default(),
         counters: Counters::default(),
         last_report: LastReport::default(),
         evidence,

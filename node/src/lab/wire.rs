@@ -12,6 +12,7 @@ mod frames;
 mod handshakes;
 mod pace;
 mod replays;
+mod signatures;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -63,6 +64,11 @@ const KNOWN: &[Known] = &[
         name: "flood-handshakes",
         play: |ground| Box::pin(handshakes::play(ground)),
         file: include_str!("wire/handshakes.rs"),
+    },
+    Known {
+        name: "flood-signatures",
+        play: |ground| Box::pin(signatures::play(ground)),
+        file: include_str!("wire/signatures.rs"),
     },
     Known {
         name: "hold-connections",

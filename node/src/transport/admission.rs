@@ -9,6 +9,10 @@
 //! Where all places are taken, a newcomer gets one of the source that has most, if that one has at least two more than his own:
 //! the one that has said nothing for longest. So who takes all places has to come from as many sources as there are places.
 //!
+//! A host from which something came that nobody sends by mistake is kept out for a while, and longer each time: what it costs
+//! to begin again is then the sender's time and not this side's signatures. Whoever shares its address waits with it, and keeps
+//! the connections that he has.
+//!
 //! Members are known by address and port. One that proved its own has places that nobody else can take: neither from
 //! elsewhere nor from the same host, where its port is taken by itself.
 
@@ -24,6 +28,16 @@ use crate::transport::ReplicaId;
 
 /// Unfinished handshakes of one member, beside the bounds of all others.
 const MEMBER_HALF_OPEN_MAX: usize = 4;
+
+/// How long a host is kept out after its first offence. Each one after that doubles it, up to [`PAUSE_MAX`].
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// So long after its last pause the offences of a host are forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+
+/// Hosts whose offences are known; the one whose pause ends first is forgotten for one more.
+const OFFENDERS_MAX: usize = 1024;
 
 /// Bounds of what an endpoint takes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +63,8 @@ pub(crate) enum Admission {
     RefuseTotal,
     /// Too many connections of this source.
     RefuseSource,
+    /// It is kept out for what came from it.
+    RefuseOffender,
 }
 
 /// Who shares a bound.
@@ -103,6 +119,15 @@ struct Counts {
     settled: BTreeMap<u64, Settled>,
     /// How many of them a source has.
     settled_by_source: HashMap<Source, usize>,
+    /// Hosts that sent what nobody sends by mistake. Bound: [`OFFENDERS_MAX`].
+    offenders: BTreeMap<IpAddr, Offender>,
+}
+
+/// How long a host is kept out.
+#[derive(Clone, Copy, Debug)]
+struct Offender {
+    until: Instant,
+    pause: Duration,
 }
 
 #[derive(Debug)]
@@ -146,6 +171,7 @@ impl Gate {
                 }
                 None
             }
+            Source::Host(host) if counts.is_kept_out(host, Instant::now()) => Some(Admission::RefuseOffender),
             Source::Host(_) => self.make_room(&mut counts, source),
         };
         if let Some(refused) = refused {
@@ -156,7 +182,7 @@ impl Gate {
         let (stays, gives_way) = oneshot::channel();
         counts.half_open.insert(number, HalfOpen { source, stays });
         let heard = Heard::now();
-        Admission::Admit(Ticket { gate: Arc::clone(self), number, heard, gives_way })
+        Admission::Admit(Ticket { gate: Arc::clone(self), number, source, heard, gives_way })
     }
 
     /// Makes room for one more handshake from a host, if need be at the cost of an older one, or says why there is none.
@@ -194,6 +220,24 @@ impl Counts {
         let remote = canonical(remote);
         let is_member = self.members.values().any(|member| *member == remote);
         if is_member { Source::Member(remote) } else { Source::Host(host(remote.ip())) }
+    }
+
+    fn is_kept_out(&self, host: IpAddr, now: Instant) -> bool {
+        self.offenders.get(&host).is_some_and(|offender| now < offender.until)
+    }
+
+    /// An offence of a host. What comes while it is kept out was under way before, and counts with the one before.
+    fn on_offence(&mut self, host: IpAddr, now: Instant) {
+        if self.is_kept_out(host, now) {
+            return;
+        }
+        self.offenders.retain(|_, offender| now < offender.until + FORGOTTEN_AFTER);
+        let pause = self.offenders.get(&host).map_or(PAUSE_FIRST, |known| (known.pause * 2).min(PAUSE_MAX));
+        self.offenders.insert(host, Offender { until: now + pause, pause });
+        if self.offenders.len() > OFFENDERS_MAX {
+            let first = self.offenders.iter().min_by_key(|(_, offender)| offender.until).map(|(host, _)| *host);
+            first.and_then(|first| self.offenders.remove(&first));
+        }
     }
 
     fn half_open_of(&self, source: Source) -> usize {
@@ -263,6 +307,7 @@ impl Counts {
 pub(crate) struct Ticket {
     gate: Arc<Gate>,
     number: u64,
+    source: Source,
     heard: Arc<Heard>,
     gives_way: oneshot::Receiver<()>,
 }
@@ -297,6 +342,13 @@ impl Ticket {
         self.heard.note();
         counts.settled.insert(self.number, Settled { source, heard: Arc::clone(&self.heard), _stays: stays });
         true
+    }
+
+    /// Something came on the connection that nobody sends by mistake: its host is kept out for a while. Members are not.
+    pub(crate) fn offended(&self) {
+        if let Source::Host(host) = self.source {
+            self.gate.counts().on_offence(host, Instant::now());
+        }
     }
 
     /// Whoever hears something on the connection says so there.
@@ -460,6 +512,51 @@ mod tests {
         drop(honest);
         drop(admitted(&gate, 1));
         assert!(gate.counts().settled.is_empty() && gate.counts().half_open.is_empty());
+    }
+
+    #[test]
+    fn a_host_is_kept_out_for_an_offence_and_longer_each_time() {
+        let (mut counts, host) = (Counts::default(), host(remote(1).ip()));
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _offence in 0..8 {
+            counts.on_offence(host, now);
+            // Those whose requests were under way.
+            counts.on_offence(host, now);
+            let until = counts.offenders[&host].until;
+            let last = until.checked_sub(Duration::from_millis(1)).expect("it lies ahead");
+            assert!(counts.is_kept_out(host, last) && !counts.is_kept_out(host, until));
+            pauses.push((until - now).as_millis());
+            now = until;
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        counts.on_offence(host, now + FORGOTTEN_AFTER);
+        assert_eq!(counts.offenders[&host].pause, PAUSE_FIRST, "it was good for a while");
+    }
+
+    #[test]
+    fn who_offended_is_kept_out_and_nobody_else() {
+        let gate = Gate::new(LIMITS);
+        let (offender, mut neighbour) = (settled(&gate, 1), [settled(&gate, 1)]);
+        offender.offended();
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseOffender));
+        drop(admitted(&gate, 2));
+        assert_eq!(gave_way(&mut neighbour), [] as [usize; 0], "who is in stays in");
+        let member = remote(3);
+        gate.expect(ReplicaId(0), member);
+        admitted_at(&gate, member).offended();
+        drop(admitted_at(&gate, member));
+    }
+
+    #[test]
+    fn so_many_offenders_are_known_and_no_more() {
+        let (mut counts, now) = (Counts::default(), Instant::now());
+        let hosts =
+            || (0..=1024_u16).map(|number| IpAddr::from([10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1]]));
+        hosts().zip(0..).for_each(|(host, after)| counts.on_offence(host, now + Duration::from_micros(after)));
+        assert_eq!(counts.offenders.len(), OFFENDERS_MAX);
+        let known = hosts().filter(|host| counts.offenders.contains_key(host)).count();
+        assert!(known == OFFENDERS_MAX && !counts.offenders.contains_key(&hosts().next().expect("the first")));
     }
 
     #[test]

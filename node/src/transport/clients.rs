@@ -286,7 +286,8 @@ impl ClientServer {
         link.send(StreamRole::Replies, frame)
     }
 
-    /// Closes a connection; the client gets the reason, the host a `Closed`. No effect on one that is gone.
+    /// Closes a connection for what came on it; the client gets the reason, the host a `Closed`. Where it came from is kept
+    /// out for a while. No effect on one that is gone.
     pub fn close(&self, connection: ConnectionId, reason: CloseReason) {
         let link = self.shared.links().get(&connection).cloned();
         if let Some(link) = link {
@@ -331,15 +332,18 @@ impl Shared {
         let Some(link) = self.new_link(&arrival) else { return };
         let _registered = Registered::new(&self, &link);
         let mut running = pin!(link.run(&arrival.connection));
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            _error = &mut running => return,
+            ended = &mut running => ended,
             () = arrival.ticket.gives_way() => {
                 self.refusals.count(ConnectionRefusal::GaveWay);
                 link.state.close(LinkError::GaveWay);
+                running.await
             }
+        };
+        if ended.is_offence() {
+            arrival.ticket.offended();
         }
-        drop(running.await);
     }
 
     fn new_link(&self, arrival: &Arrival) -> Option<Arc<ClientLink>> {

@@ -150,6 +150,36 @@ pub enum LinkError {
 }
 
 impl LinkError {
+    /// Whether the other side sent what nobody sends by mistake, or for being slow or cut off.
+    pub(crate) fn is_offence(&self) -> bool {
+        match self {
+            Self::ClosedHere(_) => true,
+            Self::Violation(violation) => match violation {
+                Violation::NoHello
+                | Violation::WrongLane { .. }
+                | Violation::FrameTooLarge { .. }
+                | Violation::FrameEmpty => true,
+                Violation::WrongVersion { .. }
+                | Violation::WrongCluster
+                | Violation::HelloDeadline
+                | Violation::FrameTruncated
+                | Violation::FrameDeadline
+                | Violation::StreamEnded
+                | Violation::WrongDirection
+                | Violation::SlowReader { .. } => false,
+            },
+            Self::ClosedByPeer { .. }
+            | Self::RefusedByPeer { .. }
+            | Self::Failed { .. }
+            | Self::LookUp { .. }
+            | Self::TimedOut
+            | Self::Reset
+            | Self::Replaced
+            | Self::GaveWay
+            | Self::Shutdown => false,
+        }
+    }
+
     /// What the other side is told: code and text.
     pub(crate) fn farewell(&self) -> (VarInt, String) {
         let code = match self {

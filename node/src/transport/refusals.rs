@@ -26,11 +26,13 @@ pub enum ConnectionRefusal {
     GaveWay,
     /// It had not proved its address yet: whoever means it does then, and begins again.
     AddressUnproved,
+    /// Something came from there that nobody sends by mistake, and it is kept out for a while.
+    Offender,
 }
 
 impl ConnectionRefusal {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::InvalidKey,
         Self::UnknownKey,
         Self::HandshakeFailed,
@@ -41,6 +43,7 @@ impl ConnectionRefusal {
         Self::Hello,
         Self::GaveWay,
         Self::AddressUnproved,
+        Self::Offender,
     ];
 
     /// The name under which metrics show it.
@@ -56,6 +59,7 @@ impl ConnectionRefusal {
             Self::Hello => "hello",
             Self::GaveWay => "gave_way",
             Self::AddressUnproved => "address_unproved",
+            Self::Offender => "offender",
         }
     }
 }
