@@ -25,6 +25,7 @@ use quorate_protocol::forensics::Findings;
 use quorate_protocol::kv::{self, Operation, StepOutput};
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence, View};
+use quorate_protocol::output::NotVoting;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
 
@@ -358,6 +359,11 @@ impl Cluster {
         self.world.damage_log(id(replica));
     }
 
+    /// Puts the disk of the standby beside a replica that is down in the place of the replica's own, if there is one.
+    pub fn promote(&mut self, replica: usize) {
+        self.world.promote(id(replica));
+    }
+
     /// Puts the disk of a replica that is down back to what was last kept of it, if anything was: whatever the replica
     /// does from then on is no longer held against it.
     pub fn roll_back(&mut self, replica: usize) {
@@ -395,6 +401,11 @@ impl Cluster {
     /// The view that a replica is in or asks for; zero while it is down.
     pub fn view(&self, replica: usize) -> u64 {
         self.standing(replica).map_or(0, |standing| standing.view.value())
+    }
+
+    /// Why a replica votes on nothing; `None` if it votes, or is down.
+    pub fn not_voting(&self, replica: usize) -> Option<NotVoting> {
+        self.world.hosts[replica].subject.as_ref()?.not_voting()
     }
 
     /// The highest view that a running replica is in.
@@ -445,6 +456,11 @@ impl Cluster {
     pub(crate) fn correct_standings(&self) -> impl Iterator<Item = (ReplicaId, Standing)> + '_ {
         let is_counted = |id: &ReplicaId| !self.is_attacker(id.index()) && !self.given_up.contains(&id.index());
         self.world.replicas().filter(is_counted).filter_map(|id| Some((id, self.world.standing(id)?)))
+    }
+
+    /// How far the standbys say that they came; none for one that is down.
+    pub fn standings_of_standbys(&self) -> impl Iterator<Item = Option<Standing>> + '_ {
+        self.world.standings_of_standbys()
     }
 
     /// Whether a replica is in the adversary's hands.

@@ -94,6 +94,13 @@ impl Disk {
         true
     }
 
+    /// What is durable on another disk takes the place of what is on this one, whose machine is down.
+    pub fn take_over(&mut self, other: &Self) {
+        self.log = other.log.durable();
+        self.checkpoints = other.checkpoints.durable_only();
+        self.staged = Staged::default();
+    }
+
     /// Makes the disk as slow as `options` say; the size of segments stays.
     pub fn set_options(&mut self, options: DiskOptions) {
         self.options = options;

@@ -13,9 +13,9 @@ use quorate_protocol::application::{Change, Execution, Reading, Replicated, Resu
 use quorate_protocol::codec::Blob;
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::{Input, StageReady, TransferLimits};
-use quorate_protocol::message::{Entry, Message, Part, Want};
+use quorate_protocol::message::{Entry, Message, Part, Status, Want};
 use quorate_protocol::number::{Epoch, RecordNumber, ReplicaId, Sequence, View};
-use quorate_protocol::output::StagedBucket;
+use quorate_protocol::output::{NotVoting, StagedBucket};
 use quorate_protocol::record::Recovered;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::time::Time;
@@ -41,6 +41,8 @@ const READ_LATELY: Duration = Duration::from_secs(5);
 pub struct Boot {
     /// Which replica it is.
     pub id: ReplicaId,
+    /// The member beside which it is a standby, if it is one.
+    pub stands_by: Option<ReplicaId>,
     /// The configuration of the cluster.
     pub configuration: Arc<Configuration>,
     /// The replica's key.
@@ -116,6 +118,21 @@ pub trait Subject: Machine {
         None
     }
 
+    /// Why it votes on nothing, if it tells and does not vote.
+    fn not_voting(&self) -> Option<NotVoting> {
+        None
+    }
+
+    /// What it answers to what a standby says of itself.
+    fn tell_standby(&self, _said: &Status) -> Vec<Message> {
+        Vec::new()
+    }
+
+    /// The slots after this one that it hands out to a standby, with batches of about so many bytes.
+    fn decided_for_standby(&self, _after: Sequence, _bytes_max: usize) -> Vec<Message> {
+        Vec::new()
+    }
+
     /// How often it refused something for this reason since it started, if it tells.
     fn refusals(&self, _refusal: Refusal) -> u64 {
         0
@@ -181,6 +198,8 @@ enum Rot {
 /// One machine of the cluster.
 pub(crate) struct Host {
     pub(crate) id: ReplicaId,
+    /// The member beside which it is a standby, if it is one.
+    stands_by: Option<ReplicaId>,
     pub(crate) clock: Clock,
     pub(crate) disk: Disk,
     /// `None` while it is down.
@@ -240,6 +259,7 @@ impl Host {
     ) -> Self {
         Self {
             id,
+            stands_by: None,
             clock,
             disk,
             subject: None,
@@ -266,6 +286,15 @@ impl Host {
     /// Whether the application's state rotted since it was last replaced.
     pub(crate) fn is_rotten(&self) -> bool {
         self.rot == Rot::Present
+    }
+
+    /// The same as that of a standby beside a member.
+    pub(crate) fn standing_by(self, member: ReplicaId) -> Self {
+        Self { stands_by: Some(member), ..self }
+    }
+
+    pub(crate) const fn stands_by(&self) -> Option<ReplicaId> {
+        self.stands_by
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -319,7 +348,8 @@ impl Host {
         let next_record = self.disk.log.end();
         let token = (self.incarnation + 1) << 8 | u64::from(self.id.value());
         let configuration = Arc::clone(configuration);
-        Ok(Boot { id: self.id, configuration, signer, checkpoint, records, next_record, token })
+        let stands_by = self.stands_by;
+        Ok(Boot { id: self.id, stands_by, configuration, signer, checkpoint, records, next_record, token })
     }
 
     /// Does the next piece of work.
@@ -393,6 +423,13 @@ impl Host {
         let part = part_of(&state, want, self.part_entries_max);
         self.read = Some((state, now));
         part
+    }
+
+    /// The same for a standby, for which no state is kept readable.
+    pub(crate) fn lent_part(&self, sequence: Sequence, want: &Want) -> Option<Part> {
+        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable()];
+        let state = readable.into_iter().flatten().find(|state| state.sequence == sequence)?;
+        part_of(state, want, self.part_entries_max)
     }
 
     fn staged_entries(&self) -> BTreeMap<Bytes, Bytes> {

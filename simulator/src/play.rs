@@ -13,6 +13,7 @@ use quorate_protocol::number::{ReplicaId, Sequence};
 
 use crate::cluster::{Cluster, Failure, Trouble};
 use crate::history::Call;
+use crate::host::Standing;
 use crate::marks::Marks;
 use crate::network::NetworkCounts;
 use crate::scenario::rule::{filter, moment};
@@ -245,13 +246,15 @@ impl Play<'_> {
         Ok(self.cluster.assert_same_states()?)
     }
 
-    /// Waits until every correct replica has executed up to `tip`, and the checkpoint before it is stable everywhere.
+    /// Waits until every correct replica, and every standby, has executed up to `tip`, and the checkpoint before it is stable
+    /// everywhere.
     fn reach(&mut self, tip: Sequence, bound: Duration) -> Result<(), Complaint> {
         let interval = self.cluster.configuration().parameters().checkpoint_interval;
         let checkpoint = Sequence::new(tip.value() - tip.value() % interval);
+        let has_come = |standing: Standing| standing.executed >= tip && standing.stable >= checkpoint;
         let is_there = |cluster: &Cluster| {
-            let mut standings = cluster.correct_standings();
-            standings.all(|(_, standing)| standing.executed >= tip && standing.stable >= checkpoint)
+            cluster.correct_standings().all(|(_, standing)| has_come(standing))
+                && cluster.standings_of_standbys().all(|standing| standing.is_some_and(has_come))
         };
         Ok(self.cluster.run_until(is_there, bound)?)
     }

@@ -31,6 +31,8 @@ pub enum Stream {
     Rogues,
     /// Which calls are reads that nobody orders, and what attackers make of those.
     Reads,
+    /// All that concerns standbys.
+    Standbys,
 }
 
 /// A seeded source of numbers.

@@ -39,6 +39,9 @@ pub struct Scenario {
     pub replicas: u8,
     /// Clients, each with a key of its own.
     pub clients: u8,
+    /// Members beside which there is a standby, that loses its power now and then and its disk with it sometimes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standbys: Vec<u8>,
     /// What is replicated.
     pub application: ApplicationKind,
     /// Which signatures are used.
@@ -196,6 +199,7 @@ impl Default for Scenario {
             seed: 0,
             replicas: 4,
             clients: 4,
+            standbys: Vec::new(),
             application: ApplicationKind::default(),
             signatures: Scheme::default(),
             parameters: BTreeMap::new(),

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quorate_protocol::configuration::Configuration;
-use quorate_protocol::message::Message;
-use quorate_protocol::number::{Epoch, ReplicaId};
+use quorate_protocol::message::{Message, Status};
+use quorate_protocol::number::{Epoch, ReplicaId, Sequence};
+use quorate_protocol::output::NotVoting;
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::replica::{DurableCheckpoint, Mode, Replica, Start};
 
@@ -44,6 +45,18 @@ impl Subject for Replica {
         Self::reads_in(self)
     }
 
+    fn not_voting(&self) -> Option<NotVoting> {
+        Self::not_voting(self)
+    }
+
+    fn tell_standby(&self, said: &Status) -> Vec<Message> {
+        Self::tell_standby(self, said)
+    }
+
+    fn decided_for_standby(&self, after: Sequence, bytes_max: usize) -> Vec<Message> {
+        Self::decided_for_standby(self, after, bytes_max)
+    }
+
     fn refusals(&self, refusal: Refusal) -> u64 {
         Self::refusals(self).get(&refusal).copied().unwrap_or(0)
     }
@@ -58,14 +71,19 @@ pub(crate) fn replicas(
 ) -> Builder {
     let plot = Plot::hearing(elsewhere);
     Box::new(move |boot, now| {
-        let Boot { id, configuration, signer, checkpoint, records, next_record: first_record, token } = boot;
+        let Boot { id, stands_by, configuration, signer, checkpoint, records, next_record: first_record, token } = boot;
         let checkpoint = checkpoint.map(|BootCheckpoint { sequence, application_root, protocol }| DurableCheckpoint {
             sequence,
             application_root,
             protocol,
         });
         let is_damaged = false;
+        let id = stands_by.unwrap_or(id);
         let start = Start { id, configuration, signer, checkpoint, records, first_record, is_damaged, token };
+        if stands_by.is_some() {
+            let standby = Replica::start_standby(start, now).map_err(|error| error.to_string())?;
+            return Ok(Box::new(standby));
+        }
         let Some(attacks) = attackers.get(&id.index()) else {
             let replica = Replica::start(start, now).map_err(|error| error.to_string())?;
             return Ok(Box::new(replica));
@@ -78,5 +96,13 @@ pub(crate) fn replicas(
 impl Subject for Adversary {
     fn reactions(&self) -> u64 {
         Self::reactions(self)
+    }
+
+    fn tell_standby(&self, said: &Status) -> Vec<Message> {
+        self.puppet().tell_standby(said)
+    }
+
+    fn decided_for_standby(&self, after: Sequence, bytes_max: usize) -> Vec<Message> {
+        self.puppet().decided_for_standby(after, bytes_max)
     }
 }

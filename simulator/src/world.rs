@@ -10,6 +10,7 @@ mod forensics;
 mod options;
 mod queue;
 mod rogues;
+mod standbys;
 mod traps;
 
 use core::fmt;
@@ -45,6 +46,7 @@ pub(crate) use event::Event;
 pub use options::{WorldCounts, WorldOptions};
 use queue::Queue;
 use rogues::Rogue;
+use standbys::Standbys;
 use traps::Traps;
 
 /// A cluster, its clients, and all that is between them.
@@ -59,7 +61,9 @@ pub struct World {
     time: Time,
     queue: Queue,
     pub(crate) network: Network,
+    /// Those of the members, by their numbers, and those of the standbys after them.
     pub(crate) hosts: Vec<Host>,
+    standbys: Standbys,
     pub(crate) clients: Vec<Client>,
     /// Clients in the adversary's hands. Their indexes follow those of the clients.
     rogues: Vec<Rogue>,
@@ -112,12 +116,14 @@ impl World {
         let spotter = Spotter::new(&configuration);
         let replicas = configuration.size();
         let mut clock_random = Random::new(seed, Stream::Clock);
-        let signers = configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
+        let mut signers =
+            configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
         let hosts = configuration.replicas().map(|id| {
             let clock = Clock::draw(options.clock, &mut clock_random);
             Host::new(id, clock, Disk::new(options.disk), make_application, options.part_entries_max)
         });
-        let hosts = hosts.collect();
+        let mut hosts = hosts.collect();
+        let standbys = Standbys::new(seed, &options, make_application, (&mut hosts, &mut signers), &mut notary);
         let clients: Vec<Client> = (0..options.clients)
             .map(|index| {
                 let (key, signer) = notary.key(Holder::Client(index as u64));
@@ -144,6 +150,7 @@ impl World {
             queue: Queue::default(),
             network: Network::new(options.link, Random::new(seed, Stream::Network)),
             hosts,
+            standbys,
             clients,
             rogues,
             counts: WorldCounts::default(),
@@ -183,7 +190,8 @@ impl World {
     /// The situations that correct replicas came into so far.
     pub fn marks(&self) -> Marks {
         let mut marks = self.spotter.marks().clone();
-        for host in self.hosts.iter().filter(|host| !self.checkers.is_faulty(host.id)) {
+        let members = &self.hosts[..self.configuration.size()];
+        for host in members.iter().filter(|host| !self.checkers.is_faulty(host.id)) {
             host.refusals().for_each(|(refusal, times)| marks.add(Mark::Refused(refusal), times));
         }
         marks
@@ -273,9 +281,11 @@ impl World {
             return false;
         };
         self.time = time;
-        self.counts.steps += 1;
-        self.fingerprint.fold(time.nanoseconds());
-        event.fold_into(&mut self.fingerprint);
+        if !event.is_of_standby(self.configuration.size()) {
+            self.counts.steps += 1;
+            self.fingerprint.fold(time.nanoseconds());
+            event.fold_into(&mut self.fingerprint);
+        }
         self.happen(event);
         self.observe(&Observation::Tick);
         self.checkers.violation().is_none()
@@ -303,21 +313,23 @@ impl World {
     /// What the replica says why it does not start.
     pub fn start(&mut self, replica: ReplicaId) -> Result<(), String> {
         let signer = Arc::clone(&self.signers[replica.index()]);
+        let is_member = self.is_member(replica);
         let host = &mut self.hosts[replica.index()];
         assert!(!host.is_running(), "a replica is started that runs");
-        host.clock = host.clock.restarted(&mut self.clock_random);
+        let random = if is_member { &mut self.clock_random } else { &mut self.standbys.random };
+        host.clock = host.clock.restarted(random);
         let boot = host.boot(&self.configuration, signer)?;
         let now = host.clock.now(self.time);
         let executed = boot.checkpoint.as_ref().map_or(Sequence::ZERO, |checkpoint| checkpoint.sequence);
         let started = Observation::Started { replica, executed, records: &boot.records };
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.observe(moment, &started);
-        if !self.checkers.is_faulty(replica) {
+        if self.is_spotted(replica) {
             self.spotter.started(replica, executed, &boot.records);
         }
         self.note(|| format!("{replica} starts at {executed} with {} records", boot.records.len()));
         let records = boot.records.len();
-        self.trace_with(|trace, now| {
+        self.trace_of(replica, |trace, now| {
             let text = format!("starts: executed {executed}, {records} records in its log");
             trace.mark(replica, now, "start", None, text);
             trace.stand(replica, now, Stance::In(0));
@@ -333,18 +345,21 @@ impl World {
 
     /// Takes a replica's power: what is not on its disk is gone.
     pub fn crash(&mut self, replica: ReplicaId) {
-        if self.is_running(replica) && !self.checkers.is_faulty(replica) {
+        let is_member = self.is_member(replica);
+        if self.is_running(replica) && self.is_spotted(replica) {
             let host = &self.hosts[replica.index()];
-            let down = self.hosts.iter().filter(|host| !host.is_running()).count() + 1;
+            let members = &self.hosts[..self.configuration.size()];
+            let down = members.iter().filter(|host| !host.is_running()).count() + 1;
             self.spotter.crashed(replica, &host.disk, down);
             self.spotter.refused(host.refusals());
         }
         let host = &mut self.hosts[replica.index()];
         host.lose_memory();
-        host.disk.crash(&mut self.disk_random, &self.configuration);
-        self.counts.crashes += 1;
+        let random = if is_member { &mut self.disk_random } else { &mut self.standbys.random };
+        host.disk.crash(random, &self.configuration);
+        self.counts.crashes += u64::from(is_member);
         self.note(|| format!("{replica} crashes"));
-        self.trace_with(|trace, now| {
+        self.trace_of(replica, |trace, now| {
             trace.mark(replica, now, "crash", None, "crashes: what is not on its disk is gone".to_owned());
             trace.stand(replica, now, Stance::Down);
         });
@@ -450,6 +465,9 @@ impl World {
             Event::Synced { to, .. } => self.on_synced(to),
             Event::Stored { to, .. } => self.on_stored(to),
             Event::Worked { to, .. } => self.on_worked(to),
+            Event::Asked { from, to, frame } => self.on_asked(from, to, &frame),
+            Event::Told { from, to, frame } => self.on_told(from, to, &frame),
+            Event::Stumble { standby } => self.on_stumble(standby),
         }
     }
 
@@ -457,6 +475,11 @@ impl World {
         if !self.network.is_open(Endpoint::Replica(from), Endpoint::Replica(to)) {
             return;
         }
+        self.receive(from, to, frame);
+    }
+
+    /// A frame of a member's is read, checked and handled.
+    fn receive(&mut self, from: ReplicaId, to: ReplicaId, frame: &Bytes) {
         let message: Message = match from_frame(frame) {
             Ok(message) => message,
             Err(error) => return self.refuse(from, to, &Invalid::Codec(error)),
@@ -466,7 +489,7 @@ impl World {
         if self.options.drops_unwanted && !subject.is_some_and(|subject| subject.is_wanted(from, &message)) {
             return;
         }
-        if !self.checkers.is_faulty(from) && !self.checkers.is_faulty(to) {
+        if !self.checkers.is_faulty(from) && self.is_spotted(to) {
             self.spotter.arrived(to, &message);
         }
         let configuration = self.configuration_of(to);
@@ -491,7 +514,7 @@ impl World {
     /// A message counts for nothing: between correct replicas, that is a violation.
     fn refuse(&mut self, from: ReplicaId, to: ReplicaId, invalid: &Invalid) {
         self.counts.refused += 1;
-        if !self.checkers.is_faulty(to) {
+        if self.is_spotted(to) {
             self.spotter.invalid(invalid);
         }
         self.blame(from, to, &format!("sent something invalid: {invalid}"));
@@ -539,7 +562,7 @@ impl World {
             let Some(output) = self.hosts[to.index()].subject.as_mut().and_then(|subject| subject.poll_output()) else {
                 return self.schedule_wake(to);
             };
-            let is_correct = !self.checkers.is_faulty(to);
+            let is_correct = self.is_spotted(to);
             if self.traps.spring(to, &output) {
                 if is_correct {
                     self.spotter.trapped(&output);
@@ -574,6 +597,18 @@ impl World {
     pub(crate) fn report(&mut self, invariant: Invariant, message: String) {
         let moment = Moment { step: self.counts.steps, time: self.time };
         self.checkers.report(moment, invariant, message);
+    }
+
+    /// Whether what that replica comes into counts as a situation of the run: it is a member, and correct.
+    fn is_spotted(&self, id: ReplicaId) -> bool {
+        self.is_member(id) && !self.checkers.is_faulty(id)
+    }
+
+    /// Adds to the trace what a member does, if anybody wants one: standbys have no lane.
+    pub(crate) fn trace_of(&mut self, id: ReplicaId, add: impl FnOnce(&mut Trace, Time)) {
+        if self.is_member(id) {
+            self.trace_with(add);
+        }
     }
 
     /// Adds to the trace, if anybody wants one.

@@ -125,6 +125,9 @@ struct Row {
     account: Option<Account>,
     #[serde(skip)]
     taken: Instant,
+    /// Who was asked: a standby is in the place of the first member, and has the number of another.
+    #[serde(skip)]
+    asked: ReplicaId,
 }
 
 /// Since when requests are counted.
@@ -169,7 +172,7 @@ impl Picture {
     }
 
     fn row(&self, replica: ReplicaId) -> Option<&Row> {
-        self.replicas.iter().find(|row| row.id == replica.value())
+        self.replicas.iter().find(|row| row.asked == replica)
     }
 
     fn reached(&self) -> usize {
@@ -209,7 +212,7 @@ impl Row {
         };
         let of_itself = account.as_ref().filter(|account| account.role == STANDBY).and_then(|account| account.id);
         let id = of_itself.unwrap_or_else(|| replica.value());
-        Self { id, reachable: account.is_some(), error, requests_per_second: None, account, taken }
+        Self { id, reachable: account.is_some(), error, requests_per_second: None, account, taken, asked: replica }
     }
 
     /// `None` unless both pictures show it, and it did not start again between them.
@@ -310,12 +313,14 @@ mod tests {
             evidence: vec![2],
             ..Account::default()
         };
-        Row { id, reachable: true, error: None, requests_per_second: None, account: Some(account), taken }
+        let asked = ReplicaId::new(id);
+        Row { id, reachable: true, error: None, requests_per_second: None, account: Some(account), taken, asked }
     }
 
     fn unreachable(id: u8, taken: Instant) -> Row {
         let error = Some("timed out".to_owned());
-        Row { id, reachable: false, error, requests_per_second: None, account: None, taken }
+        let asked = ReplicaId::new(id);
+        Row { id, reachable: false, error, requests_per_second: None, account: None, taken, asked }
     }
 
     #[test]
@@ -343,6 +348,13 @@ replica  state        role    view  primary  executed  stable  log  requests/s  
         assert_eq!(row(0, 300, later).rate_since(&row(0, 100, now)), Some(100.0));
         assert_eq!(row(0, 50, later).rate_since(&row(0, 100, now)), None, "it was started again");
         assert_eq!(row(0, 300, later).rate_since(&unreachable(0, now)), None);
+    }
+
+    #[test]
+    fn a_standby_is_found_again_by_whom_was_asked() {
+        let standby = Row { asked: ReplicaId::new(0), ..row(3, 100, Instant::now()) };
+        let picture = Picture { replicas: vec![standby] };
+        assert!(picture.row(ReplicaId::new(0)).is_some() && picture.row(ReplicaId::new(3)).is_none());
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
     drawing.troubles(choice.duration);
     drawing.ending();
     drawing.fast_reads(seed, choice.fast_reads);
+    drawing.standbys();
     drawing.scenario
 }
 
@@ -488,6 +489,23 @@ impl Drawing {
         }
         let back = Span(down.0.max(until.0));
         self.step(back, Action::Restart(victim));
+    }
+
+    /// In one seed of four there is a standby, more often than not beside the victim, whose place it may take. Drawn apart: as long
+    /// as it does not, the members do the same with it and without.
+    fn standbys(&mut self) {
+        let mut random = Random::new(!self.scenario.seed, Stream::Standbys);
+        if random.below(4) > 0 {
+            return;
+        }
+        let any = u8::try_from(random.below(u64::from(self.replicas))).unwrap_or(0);
+        let member = if random.below(2) == 0 { self.victim } else { any };
+        self.scenario.standbys.push(member);
+        for step in &mut self.scenario.steps {
+            if step.action == Action::LoseDisk(member) && random.below(2) == 0 {
+                step.action = Action::Promote(member);
+            }
+        }
     }
 
     fn rule(&mut self, at: Span, until: Span, messages: Pattern, then: Fate) {

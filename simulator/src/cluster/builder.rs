@@ -134,6 +134,7 @@ impl ClusterBuilder {
             for id in world.replicas() {
                 world.start(id).expect("a replica starts on an empty disk");
             }
+            world.start_standbys();
         }
         Ok(Cluster { world, given_up: BTreeSet::new() })
     }

@@ -68,6 +68,9 @@ fn check(scenario: &Scenario) -> Result<(), ScenarioError> {
         return Err(ScenarioError::Clients);
     }
     let replica = |index: &u8| check_index("replica", *index, scenario.replicas);
+    for (index, member) in scenario.standbys.iter().enumerate() {
+        part("standbys", index, replica(member))?;
+    }
     for (index, rule) in scenario.rules.iter().enumerate() {
         let mut named = rule.messages.from.iter().chain(&rule.messages.to);
         part("rules", index, named.try_for_each(replica))?;
@@ -110,6 +113,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
         | Action::LoseDisk(index)
+        | Action::Promote(index)
         | Action::KeepDisk(index)
         | Action::RollBackDisk(index)
         | Action::SetClock(index, _) => replica(index),
@@ -147,6 +151,7 @@ fn world_options(scenario: &Scenario, watch: Watch) -> WorldOptions {
         drops_unwanted: machines.drops_unwanted,
         garbled: Chance::per_million(machines.garbled_ppm),
         clients: usize::from(scenario.clients),
+        standbys: scenario.standbys.iter().fold(0, |mask, member| mask | 1 << member),
         answer_bound: scenario.ending.bound.0,
         is_traced: watch.is_traced,
         history: watch.history,
@@ -207,6 +212,7 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
         Action::LoseDisk(_) => "lose-disk",
+        Action::Promote(_) => "promote",
         Action::KeepDisk(_) => "keep-disk",
         Action::RollBackDisk(_) => "roll-back-disk",
         Action::SetClock(..) => "set-clock",
@@ -262,6 +268,7 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
             cluster.disk(usize::from(*replica)).checkpoints.lose();
         }
         Action::LoseDisk(replica) if !is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).lose(),
+        Action::Promote(replica) if !is_running(cluster, *replica) => cluster.promote(usize::from(*replica)),
         Action::KeepDisk(replica) => cluster.disk(usize::from(*replica)).keep(),
         Action::RollBackDisk(replica) if !is_running(cluster, *replica) => cluster.roll_back(usize::from(*replica)),
         Action::Abuse(rogue) => cluster.world_mut().abuse(usize::from(*rogue)),
@@ -309,6 +316,7 @@ pub(super) fn mend(cluster: &mut Cluster, core: &[usize], links: &Links) -> Resu
             cluster.restart(replica)?;
         }
     }
+    cluster.world_mut().mend_standbys();
     cluster.declare_healed();
     Ok(())
 }

@@ -149,6 +149,9 @@ pub enum Action {
     LoseCheckpoint(u8),
     /// A replica that is down loses its whole disk: log, votes and checkpoints.
     LoseDisk(u8),
+    /// The disk of the standby beside a replica that is down takes the place of the replica's own, if there is one that took no
+    /// place yet.
+    Promote(u8),
     /// A copy is made of a replica's disk, with what is durable by then.
     KeepDisk(u8),
     /// A replica that is down gets the copy of its disk in the place of the disk. It may have said by then what the copy

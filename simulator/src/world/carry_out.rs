@@ -46,12 +46,14 @@ impl World {
             Output::StageBuckets(buckets) => self.hosts[id.index()].stage_buckets(buckets),
             Output::StageEnd { sequence, protocol } => self.work(id, Work::EndStaging { sequence, protocol }),
             Output::StageInstall => self.work(id, Work::Install),
+            // No client is connected to a standby.
+            Output::Reply(_) | Output::Busy { .. } if !self.is_member(id) => {}
             Output::Reply(reply) => self.answer(id, &reply.client.clone(), &ReplicaMessage::Reply(reply)),
             Output::Busy { client, number, retry_after_ms } => {
                 self.answer(id, &client, &ReplicaMessage::Busy { client, number, retry_after_ms });
             }
             Output::Evidence(evidence) => {
-                if !self.checkers.is_faulty(id) {
+                if self.is_member(id) && !self.checkers.is_faulty(id) {
                     self.proved_faulty.insert(evidence.accused());
                 }
                 if !self.checkers.may_be_accused(evidence.accused()) {
@@ -73,9 +75,11 @@ impl World {
     }
 
     fn sync(&mut self, id: ReplicaId) {
+        let is_member = self.is_member(id);
         let host = &mut self.hosts[id.index()];
         if host.disk.log.begin_sync() {
-            let when = self.time.after(host.disk.sync_delay(&mut self.disk_random));
+            let random = if is_member { &mut self.disk_random } else { &mut self.standbys.random };
+            let when = self.time.after(host.disk.sync_delay(random));
             let incarnation = host.incarnation;
             self.schedule(when, Event::Synced { to: id, incarnation });
         }
@@ -95,13 +99,16 @@ impl World {
     }
 
     fn send(&mut self, from: ReplicaId, receivers: impl Iterator<Item = ReplicaId>, message: &Message) {
+        if !self.is_member(from) {
+            return self.ask_at_doors(from, receivers, message);
+        }
         let frame = match to_frame(message) {
             Ok(frame) => frame,
             Err(error) => return self.report(Invariant::Contract, format!("replica {from} sends what is {error}")),
         };
         let frame = if self.checkers.is_faulty(from) { self.garble(frame) } else { frame };
         for to in receivers {
-            if from == to || to.index() >= self.hosts.len() {
+            if from == to || !self.is_member(to) {
                 return self.report(Invariant::Contract, format!("replica {from} sends something to {to}"));
             }
             let arrivals = self.network.send_message(&Passage { from, to, at: self.time, message });
@@ -176,7 +183,8 @@ impl World {
     }
 
     fn schedule_work(&mut self, id: ReplicaId) {
-        let when = self.time.after(self.work_random.delay(self.options.work));
+        let random = if self.is_member(id) { &mut self.work_random } else { &mut self.standbys.random };
+        let when = self.time.after(random.delay(self.options.work));
         let incarnation = self.hosts[id.index()].incarnation;
         self.schedule(when, Event::Worked { to: id, incarnation });
     }
@@ -191,10 +199,10 @@ impl World {
         match done {
             Done::Input(input) => {
                 if let Input::Executed { sequence, results } = &input {
-                    self.counts.executed += 1;
+                    self.counts.executed += u64::from(self.is_member(id));
                     self.observe(&Observation::Executed { replica: id, sequence: *sequence, results });
                     let (slot, requests) = (sequence.value(), results.len());
-                    self.trace_with(|trace, now| {
+                    self.trace_of(id, |trace, now| {
                         let text = format!("executes slot {slot}: {requests} requests");
                         trace.mark(id, now, "execute", Some(slot), text);
                     });
@@ -219,8 +227,9 @@ impl World {
     }
 
     fn store(&mut self, id: ReplicaId) {
+        let random = if self.is_member(id) { &mut self.disk_random } else { &mut self.standbys.random };
         let host = &self.hosts[id.index()];
-        let when = self.time.after(host.disk.store_delay(&mut self.disk_random));
+        let when = self.time.after(host.disk.store_delay(random));
         let incarnation = host.incarnation;
         self.schedule(when, Event::Stored { to: id, incarnation });
     }
@@ -237,8 +246,12 @@ impl World {
             Stored::Taken(sequence) => self.feed(id, Input::CheckpointDurable { sequence }),
             Stored::Installed(sequence) => {
                 self.hosts[id.index()].end_install();
-                self.counts.transfers += 1;
-                self.took_over_state.insert(id);
+                if self.is_member(id) {
+                    self.counts.transfers += 1;
+                    self.took_over_state.insert(id);
+                } else {
+                    self.spotter.reach(Mark::StandbyTookState);
+                }
                 let root = self.hosts[id.index()].disk.checkpoints.durable().map(|state| state.application_root);
                 if let Some(root) = root {
                     self.observe(&Observation::Installed { replica: id, sequence, root });
@@ -253,7 +266,7 @@ impl World {
 
     fn notice(&mut self, id: ReplicaId, notice: Notice) {
         self.note(|| format!("{id}: {notice:?}"));
-        self.trace_with(|trace, now| match notice {
+        self.trace_of(id, |trace, now| match notice {
             Notice::ViewEntered { view } => {
                 trace.mark(id, now, "enter", None, format!("enters view {view}"));
                 trace.stand(id, now, Stance::In(view.value()));
@@ -274,7 +287,7 @@ impl World {
             return;
         }
         match notice {
-            Notice::ViewEntered { view } => {
+            Notice::ViewEntered { view } if self.is_member(id) => {
                 self.counts.views_entered += 1;
                 self.counts.highest_view = self.counts.highest_view.max(view.value());
             }

@@ -18,6 +18,12 @@ pub(crate) enum Event {
     Wake { to: ReplicaId, incarnation: u64 },
     /// A client's deadline.
     WakeClient { client: usize },
+    /// A standby's question arrives at a member's door.
+    Asked { from: ReplicaId, to: ReplicaId, frame: Bytes },
+    /// A member's answer arrives at a standby.
+    Told { from: ReplicaId, to: ReplicaId, frame: Bytes },
+    /// A standby loses its power, or gets it back.
+    Stumble { standby: ReplicaId },
     /// A sync of the log ends.
     Synced { to: ReplicaId, incarnation: u64 },
     /// A checkpoint is written.
@@ -38,6 +44,9 @@ impl Event {
             Self::Synced { to, .. } => (6, u64::from(to.value())),
             Self::Stored { to, .. } => (7, u64::from(to.value())),
             Self::Worked { to, .. } => (8, u64::from(to.value())),
+            Self::Asked { to, .. } => (9, u64::from(to.value())),
+            Self::Told { to, .. } => (10, u64::from(to.value())),
+            Self::Stumble { standby } => (11, u64::from(standby.value())),
         };
         fingerprint.fold(kind << 32 | who);
         if let Some(frame) = self.frame() {
@@ -45,7 +54,18 @@ impl Event {
         }
     }
 
-    /// The message that arrives, if one does.
+    /// Whether it concerns a standby alone, in a world of so many members.
+    pub(super) const fn is_of_standby(&self, members: usize) -> bool {
+        match self {
+            Self::Asked { .. } | Self::Told { .. } | Self::Stumble { .. } => true,
+            Self::Wake { to, .. } | Self::Synced { to, .. } | Self::Stored { to, .. } | Self::Worked { to, .. } => {
+                to.index() >= members
+            }
+            Self::Arrival { .. } | Self::Call { .. } | Self::Answer { .. } | Self::WakeClient { .. } => false,
+        }
+    }
+
+    /// The message between members, or of clients and to them, that arrives, if one does.
     pub(super) const fn frame(&self) -> Option<&Bytes> {
         match self {
             Self::Arrival { frame, .. } | Self::Call { frame, .. } | Self::Answer { frame, .. } => Some(frame),
@@ -56,12 +76,14 @@ impl Event {
     /// The replica that the event happens to, and in which of its lives: any, for what comes from outside.
     pub(super) const fn replica(&self) -> Option<(ReplicaId, Option<u64>)> {
         match self {
-            Self::Arrival { to, .. } | Self::Call { to, .. } => Some((*to, None)),
+            Self::Arrival { to, .. } | Self::Call { to, .. } | Self::Asked { to, .. } | Self::Told { to, .. } => {
+                Some((*to, None))
+            }
             Self::Wake { to, incarnation }
             | Self::Synced { to, incarnation }
             | Self::Stored { to, incarnation }
             | Self::Worked { to, incarnation } => Some((*to, Some(*incarnation))),
-            Self::Answer { .. } | Self::WakeClient { .. } => None,
+            Self::Answer { .. } | Self::WakeClient { .. } | Self::Stumble { .. } => None,
         }
     }
 }

@@ -26,6 +26,8 @@ pub struct WorldOptions {
     pub garbled: Chance,
     /// Clients, each with a key of its own.
     pub clients: usize,
+    /// Bit i: there is a standby beside member i.
+    pub standbys: u32,
     /// How long a call may take at most once nothing goes wrong any more.
     pub answer_bound: Duration,
     /// Whether all that happens is kept, to draw a page from.
@@ -45,6 +47,7 @@ impl Default for WorldOptions {
             drops_unwanted: false,
             garbled: Chance::NEVER,
             clients: 4,
+            standbys: 0,
             answer_bound: Duration::from_mins(1),
             is_traced: false,
             history: 0,

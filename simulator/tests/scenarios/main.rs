@@ -3,6 +3,7 @@
 mod crash;
 mod network;
 mod ordering;
+mod standby;
 mod transfer;
 mod view_change;
 
