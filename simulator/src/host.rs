@@ -245,7 +245,8 @@ impl fmt::Debug for Host {
     }
 }
 
-fn leaves_of(application: &Replicated) -> Vec<Digest> {
+/// The leaves of an application's tree.
+pub(crate) fn leaves_of(application: &Replicated) -> Vec<Digest> {
     application.index().row(application.index().depth())
 }
 

@@ -33,6 +33,8 @@ pub enum Stream {
     Reads,
     /// All that concerns standbys.
     Standbys,
+    /// What clusters begin with.
+    Founding,
 }
 
 /// A seeded source of numbers.

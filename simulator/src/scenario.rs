@@ -44,6 +44,9 @@ pub struct Scenario {
     pub standbys: Vec<u8>,
     /// What is replicated.
     pub application: ApplicationKind,
+    /// Entries of the state that the cluster begins with, as if it were founded from a backup: none, if absent.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub founded: u32,
     /// Which signatures are used.
     pub signatures: Scheme,
     /// Parameters of the configuration that differ from those of a small cluster, by their names in a genesis file.
@@ -200,6 +203,7 @@ impl Default for Scenario {
             replicas: 4,
             clients: 4,
             standbys: Vec::new(),
+            founded: 0,
             application: ApplicationKind::default(),
             signatures: Scheme::default(),
             parameters: BTreeMap::new(),
@@ -334,6 +338,11 @@ impl Scenario {
         }
         Ok(parameters)
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is the signature that serde calls")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The parameters that a scenario may set.

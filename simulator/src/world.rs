@@ -7,6 +7,7 @@ mod carry_out;
 mod clients;
 mod event;
 mod forensics;
+mod founding;
 mod options;
 mod queue;
 mod rogues;
@@ -32,7 +33,7 @@ use quorate_protocol::verify::{Invalid, verify};
 use crate::checker::{Checkers, Invariant, Moment, Observation, Violation};
 use crate::client::Client;
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{CheckpointStore, Disk};
 use crate::fingerprint::Fingerprint;
 use crate::host::{ApplicationMaker, Builder, Host, Standing};
 use crate::marks::{Mark, Marks};
@@ -112,6 +113,7 @@ impl World {
         builder: Builder,
         make_application: ApplicationMaker,
     ) -> Self {
+        let (configuration, initial) = founding::found(configuration, options.founded, make_application);
         let configuration = Arc::new(configuration);
         let spotter = Spotter::new(&configuration);
         let replicas = configuration.size();
@@ -120,7 +122,9 @@ impl World {
             configuration.replicas().map(|id| notary.key(Holder::Replica(u64::from(id.value()))).1).collect();
         let hosts = configuration.replicas().map(|id| {
             let clock = Clock::draw(options.clock, &mut clock_random);
-            Host::new(id, clock, Disk::new(options.disk), make_application, options.part_entries_max)
+            let mut disk = Disk::new(options.disk);
+            disk.checkpoints = CheckpointStore::holding(initial.clone());
+            Host::new(id, clock, disk, make_application, options.part_entries_max)
         });
         let mut hosts = hosts.collect();
         let standbys = Standbys::new(seed, &options, make_application, (&mut hosts, &mut signers), &mut notary);

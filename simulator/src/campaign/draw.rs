@@ -45,6 +45,7 @@ pub fn draw(seed: u64, choice: &Choice) -> Scenario {
     drawing.ending();
     drawing.fast_reads(seed, choice.fast_reads);
     drawing.standbys();
+    drawing.scenario.founded = founded(seed);
     drawing.scenario
 }
 
@@ -571,6 +572,12 @@ impl Drawing {
             _ => ending,
         };
     }
+}
+
+/// In one seed of eight the cluster begins with a state.
+fn founded(seed: u64) -> u32 {
+    let mut random = Random::new(!seed, Stream::Founding);
+    if random.below(8) > 0 { 0 } else { u32::try_from(random.between(1, 60)).unwrap_or(1) }
 }
 
 fn span_pair(min: u64, mean: u64) -> [Span; 2] {

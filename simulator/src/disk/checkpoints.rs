@@ -72,6 +72,11 @@ impl State {
 }
 
 impl CheckpointStore {
+    /// One on which a state is durable, if there is one.
+    pub(crate) fn holding(state: Option<Arc<State>>) -> Self {
+        Self { durable: state, writes: VecDeque::new() }
+    }
+
     /// The durable state; none on a new disk.
     pub const fn durable(&self) -> Option<&Arc<State>> {
         self.durable.as_ref()

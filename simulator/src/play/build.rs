@@ -151,6 +151,7 @@ fn world_options(scenario: &Scenario, watch: Watch) -> WorldOptions {
         drops_unwanted: machines.drops_unwanted,
         garbled: Chance::per_million(machines.garbled_ppm),
         clients: usize::from(scenario.clients),
+        founded: scenario.founded,
         standbys: scenario.standbys.iter().fold(0, |mask, member| mask | 1 << member),
         answer_bound: scenario.ending.bound.0,
         is_traced: watch.is_traced,

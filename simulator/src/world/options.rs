@@ -28,6 +28,8 @@ pub struct WorldOptions {
     pub clients: usize,
     /// Bit i: there is a standby beside member i.
     pub standbys: u32,
+    /// Entries of the state that the cluster begins with; none, for the empty one.
+    pub founded: u32,
     /// How long a call may take at most once nothing goes wrong any more.
     pub answer_bound: Duration,
     /// Whether all that happens is kept, to draw a page from.
@@ -48,6 +50,7 @@ impl Default for WorldOptions {
             garbled: Chance::NEVER,
             clients: 4,
             standbys: 0,
+            founded: 0,
             answer_bound: Duration::from_mins(1),
             is_traced: false,
             history: 0,

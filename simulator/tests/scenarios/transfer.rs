@@ -134,3 +134,18 @@ fn a_replica_whose_state_rots_finds_out_and_mends_it() -> Result<(), Failure> {
     cluster.run_until(|cluster| cluster.counts().transfers > 0, MINUTE)?;
     expect_recovery(&mut cluster)
 }
+
+#[test]
+fn a_replica_that_lost_what_the_cluster_began_with_has_it_from_the_others() -> Result<(), Failure> {
+    let mut cluster = Cluster::builder(4, 5).options(|options| options.founded = 40).build();
+    let ticket = cluster.client(0).get("founded/7");
+    cluster.run_until_answered(MINUTE)?;
+    assert_eq!(cluster.value_of(ticket), Some(b"with 7".to_vec()));
+    cluster.crash(3);
+    cluster.disk(3).lose();
+    cluster.restart(3)?;
+    submit(&mut cluster, 60);
+    cluster.run_until_converged(MINUTE)?;
+    assert!(cluster.took_over_state(3), "nothing executes on nothing");
+    cluster.assert_converged()
+}
