@@ -208,8 +208,17 @@ impl Scratch {
     }
 
     fn build(&self) -> Fallible<()> {
+        self.build_in(&self.root)
+    }
+
+    /// The same from the sources as they are, where whoever builds them otherwise finds them built.
+    fn build_clean(&self) -> Fallible<()> {
+        self.build_in(&workspace())
+    }
+
+    fn build_in(&self, sources: &Path) -> Fallible<()> {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        command.current_dir(sources).env("CARGO_TARGET_DIR", &self.target);
         command.args(["build", "--quiet", "--offline", "--profile", "plants", "-p", "quorate-simulator"]);
         command.args(["--bin", self.program.name()]);
         let model = cfg!(feature = "model") || self.program == Program::Model;
@@ -293,7 +302,7 @@ fn hunt(scratch: &Scratch, plant: &Plant, seeds: Range<u64>) -> Fallible<Option<
 
 /// The sources as they are raise no alarm, however they are hunted.
 fn check_clean(scratch: &Scratch, plants: &[Plant], seeds: Range<u64>) -> Fallible<bool> {
-    scratch.build()?;
+    scratch.build_clean()?;
     let mut hunts: Vec<&Vec<String>> = plants.iter().map(|plant| &plant.hunt).collect();
     hunts.sort();
     hunts.dedup();
@@ -321,7 +330,7 @@ fn scenarios() -> Fallible<Vec<String>> {
 
 /// Every scenario that a plant names fails with it in an expected way, and none fails without.
 fn play_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
-    scratch.build()?;
+    scratch.build_clean()?;
     let alarms = scratch.play_scenarios(&scenarios()?)?;
     for (name, by) in &alarms {
         say(&format!("FALSE ALARM without any bug: {by} in {name}"));
@@ -343,7 +352,7 @@ fn play_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
 /// The program finds every bug that names it, and nothing without.
 fn seek_all(scratch: &Scratch, plants: &[Plant]) -> Fallible<bool> {
     let named = || plants.iter().filter_map(|plant| Some((plant, plant.others.get(&scratch.program)?)));
-    scratch.build()?;
+    scratch.build_clean()?;
     let mut is_good = true;
     for words in named().map(|(_, words)| words).collect::<BTreeSet<_>>() {
         if let Some((_, by)) = scratch.seek(words)? {
