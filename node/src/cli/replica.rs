@@ -17,9 +17,7 @@ use tokio::time::timeout;
 
 use super::Output;
 use super::signals::StopSignals;
-use crate::configuration::ReplicaConfiguration;
-#[cfg(feature = "lab")]
-use crate::configuration::Role;
+use crate::configuration::{ReplicaConfiguration, Role};
 use crate::error::{Exit, Problem, Report};
 use crate::host::{self, ReplicaOptions};
 #[cfg(feature = "lab")]
