@@ -230,8 +230,12 @@ struct Suspecting {
     of_primary: Option<Suspicion>,
     /// View changes in a row that brought no progress.
     attempts: u32,
-    /// When the primary last proposed something.
+    /// When the primary last proposed something, or could again.
     last_proposal: Time,
+    /// Since when all of the window is executed: nothing can be proposed before it moves.
+    done_since: Option<Time>,
+    /// When it was so last: until it moved.
+    done: Option<(Time, Time)>,
     /// When the time-out for the new view began: a quorum asks for it.
     new_view_since: Option<Time>,
     /// When peers in a higher view were last asked for its new view.

@@ -136,6 +136,7 @@ impl Replica {
         if !self.is_log_full() {
             self.outbox.append(Record::Stable(certificate.clone()));
         }
+        self.note_window_moves();
         self.log.advance(certificate, self.execution.executed);
         for votes in &mut self.checkpoints.votes {
             votes.retain(|vote| vote.statement.sequence > sequence);

@@ -92,6 +92,7 @@ impl Replica {
         }
         assert!(results.next().is_none(), "as many results as requests");
         self.execution.executed = sequence;
+        self.note_window_done();
         self.proposer.in_flight.remove(&sequence);
         if self.configuration.is_checkpoint(sequence) {
             self.take_checkpoint(sequence);

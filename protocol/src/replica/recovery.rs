@@ -218,6 +218,8 @@ impl Replica {
                 of_primary: None,
                 attempts: 0,
                 last_proposal: now.monotonic,
+                done_since: None,
+                done: None,
                 new_view_since: None,
                 new_view_asked: None,
                 latency: Duration::ZERO,

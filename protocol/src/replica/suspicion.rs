@@ -132,18 +132,47 @@ impl Replica {
     }
 
     /// The oldest request that is expected waits too long, counted from its arrival or the entry into the view. Progress
-    /// on others does not restart it.
+    /// on others does not restart it. While all of the window is executed nothing can be ordered, and that is not counted, nor
+    /// is the last time that it was so.
     fn deadline_due(&mut self) -> Option<Time> {
-        let arrived = self.expected_since()?;
-        Some(arrived.max(self.suspicion.since).after(self.ordering_deadline()).max(self.start_due()))
+        let begun = self.expected_since()?.max(self.suspicion.since);
+        let due = begun.after(self.ordering_deadline()).max(self.start_due());
+        if let Some(since) = self.suspicion.done_since {
+            return Some(due).filter(|due| *due <= since);
+        }
+        let done = self.suspicion.done.map_or(Duration::ZERO, |(from, until)| until.since(from.max(begun)));
+        Some(due.after(done))
     }
 
     /// Work is pending and nothing is proposed. A full window is not silence.
     fn silence_due(&mut self) -> Option<Time> {
         let arrived = self.expected_since()?;
-        let is_window_full = self.log.slot(self.log.high()).is_some_and(|slot| slot.cast.is_some());
         let since = self.suspicion.last_proposal.max(self.suspicion.since).max(arrived);
-        (!is_window_full).then(|| since.after(self.silence_bound()).max(self.start_due()))
+        (!self.is_window_full()).then(|| since.after(self.silence_bound()).max(self.start_due()))
+    }
+
+    /// Whether the primary has proposed all that it can before the next checkpoint is stable.
+    fn is_window_full(&self) -> bool {
+        self.log.slot(self.log.high()).is_some_and(|slot| slot.cast.is_some() || slot.committed.is_some())
+    }
+
+    /// A slot was executed: maybe the last of the window.
+    pub(super) fn note_window_done(&mut self) {
+        if self.execution.executed >= self.log.high() {
+            self.suspicion.done_since = Some(self.now.monotonic);
+        }
+    }
+
+    /// The window moves: what the primary could not do before is not held against it.
+    pub(super) fn note_window_moves(&mut self) {
+        let now = self.now.monotonic;
+        if self.is_window_full() {
+            self.suspicion.last_proposal = now;
+        }
+        if let Some(since) = self.suspicion.done_since.take() {
+            self.suspicion.done = Some((since, now));
+            self.queue.forget_copies();
+        }
     }
 
     /// Another member left this view, and nobody followed. What made it leave is gone, as with a crash, or was its own loss;
@@ -209,6 +238,9 @@ impl Replica {
         self.suspicion.pace.note_end_of(from, self.now.monotonic);
         self.suspicion.since = self.now.monotonic;
         self.suspicion.last_proposal = self.now.monotonic;
+        self.suspicion.done = None;
+        self.suspicion.done_since = None;
+        self.note_window_done();
         self.suspicion.new_view_since = None;
         self.suspicion.of_primary = None;
         if self.queue.len() == 0 {

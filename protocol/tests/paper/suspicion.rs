@@ -186,8 +186,8 @@ fn a_primary_that_proposes_nothing_while_requests_wait_is_suspected() {
 /// "*deadline*: the oldest request it expects has waited too long ... Progress on others does not restart it." (§6)
 #[test]
 fn progress_on_other_requests_does_not_restart_the_deadline() {
-    let mut backup = Subject::of_four(1);
-    let group = backup.group.clone();
+    let group = Group::new(4, Parameters { window: 16, ..small() });
+    let mut backup = Subject::new(&group, 1);
     backup.ask(group.opening(client(50), 1));
     for sequence in 1..=9 {
         assert_eq!(suspected(&backup.pass_with_primary_alive(100)), []);
@@ -279,6 +279,65 @@ fn a_full_window_is_not_silence() {
     backup.ask(group.opening(client(90), 1));
     let outputs = backup.pass_with_primary_alive(1);
     assert_eq!(suspected(&outputs), [(0, Suspicion::Deadline)], "the deadline holds, silence does not");
+}
+
+/// A backup that has executed all of its window, at 8 of which checkpoints are taken every 4; nothing is stable. A request of
+/// client 50 waits since `before` milliseconds before that.
+fn with_all_of_the_window_executed(before: u64) -> Subject {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(50), 1));
+    assert_eq!(suspected(&backup.pass_with_primary_alive(before)), []);
+    for sequence in 1..=8 {
+        backup.decide(0, sequence, &group.batch(u8::try_from(sequence).expect("small")));
+        backup.settle();
+    }
+    backup
+}
+
+/// The window of a backup moves: the checkpoint at slot 4 is stable.
+fn move_window(backup: &mut Subject) -> Vec<Output> {
+    let root = backup.replica.state_root_at(slot(4)).expect("taken");
+    let certificate = backup.group.stable(4, root, &[0, 2, 3]);
+    backup.hear(2, Message::Stable(certificate))
+}
+
+/// "when it moves the primary has the whole bound again" (§6)
+#[test]
+fn a_window_that_moves_gives_the_primary_the_whole_bound_of_silence() {
+    let mut backup = with_all_of_the_window_executed(100);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(600)), []);
+    assert_eq!(suspected(&move_window(&mut backup)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(499)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Silence)]);
+}
+
+/// "While all of the window is executed nothing more can be ordered: the deadline does not count that" (§6)
+#[test]
+fn the_deadline_does_not_count_what_all_of_the_window_was_executed_for() {
+    let mut backup = with_all_of_the_window_executed(300);
+    let group = backup.group.clone();
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1_100)), [], "the deadline is one second");
+    assert_eq!(suspected(&move_window(&mut backup)), []);
+    // Something is proposed now and then, so there is no silence.
+    for (sequence, milliseconds) in [(9, 400), (10, 299)] {
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence).expect("small"))));
+        assert_eq!(suspected(&backup.pass_with_primary_alive(milliseconds)), []);
+    }
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)], "it waited 300 ms before");
+}
+
+/// The same: who proposes all of a window and has none of it decided has its deadline.
+#[test]
+fn a_window_of_proposals_that_are_not_executed_does_not_stop_the_deadline() {
+    let mut backup = Subject::of_four(1);
+    let group = backup.group.clone();
+    backup.ask(group.opening(client(50), 1));
+    for sequence in 1..=8 {
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(u8::try_from(sequence).expect("small"))));
+    }
+    assert_eq!(suspected(&backup.pass_with_primary_alive(999)), []);
+    assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)]);
 }
 
 /// "It is eight times the latency achieved, at least twice its parameter" (§6)
