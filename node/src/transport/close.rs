@@ -152,32 +152,11 @@ pub enum LinkError {
 impl LinkError {
     /// Whether the other side sent what nobody sends by mistake, or for being slow or cut off.
     pub(crate) fn is_offence(&self) -> bool {
-        match self {
-            Self::ClosedHere(_) => true,
-            Self::Violation(violation) => match violation {
-                Violation::NoHello
-                | Violation::WrongLane { .. }
-                | Violation::FrameTooLarge { .. }
-                | Violation::FrameEmpty => true,
-                Violation::WrongVersion { .. }
-                | Violation::WrongCluster
-                | Violation::HelloDeadline
-                | Violation::FrameTruncated
-                | Violation::FrameDeadline
-                | Violation::StreamEnded
-                | Violation::WrongDirection
-                | Violation::SlowReader { .. } => false,
-            },
-            Self::ClosedByPeer { .. }
-            | Self::RefusedByPeer { .. }
-            | Self::Failed { .. }
-            | Self::LookUp { .. }
-            | Self::TimedOut
-            | Self::Reset
-            | Self::Replaced
-            | Self::GaveWay
-            | Self::Shutdown => false,
-        }
+        use Violation::{FrameEmpty, FrameTooLarge, NoHello, WrongLane};
+        matches!(
+            self,
+            Self::ClosedHere(_) | Self::Violation(NoHello | WrongLane { .. } | FrameTooLarge { .. } | FrameEmpty)
+        )
     }
 
     /// What the other side is told: code and text.
