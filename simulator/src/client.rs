@@ -84,7 +84,7 @@ pub(crate) struct Client {
     /// When each call was made.
     made: Vec<Time>,
     /// The earliest wake-up under way.
-    wake_at: Option<Time>,
+    pub(crate) wake_at: Option<Time>,
 }
 
 impl Client {
@@ -220,7 +220,7 @@ impl Client {
 
     fn take_wake(&mut self, now: Time) -> Option<Time> {
         let deadline = self.machine.next_deadline()?.max(now);
-        if self.wake_at.is_some_and(|at| at > now && at <= deadline) {
+        if self.wake_at.is_some_and(|at| at <= deadline) {
             return None;
         }
         self.wake_at = Some(deadline);

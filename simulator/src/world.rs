@@ -21,7 +21,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quorate_crypto::{PublicKey, hash};
 use quorate_protocol::application::{Executable, Execution};
-use quorate_protocol::client::ClientInput;
 use quorate_protocol::codec::{Blob, List};
 use quorate_protocol::configuration::Configuration;
 use quorate_protocol::input::Input;
@@ -464,8 +463,8 @@ impl World {
             Event::Arrival { from, to, frame } => self.on_arrival(from, to, &frame),
             Event::Call { from, to, frame } => self.on_call(from, to, &frame),
             Event::Answer { from, to, frame } => self.on_answer(from, to, &frame),
-            Event::Wake { to, .. } => self.on_wake(to),
-            Event::WakeClient { client } => self.feed_client(client, ClientInput::Wake),
+            Event::Wake { to, at, .. } => self.on_wake(to, at),
+            Event::WakeClient { client, at } => self.on_wake_client(client, at),
             Event::Synced { to, .. } => self.on_synced(to),
             Event::Stored { to, .. } => self.on_stored(to),
             Event::Worked { to, .. } => self.on_worked(to),
@@ -530,9 +529,11 @@ impl World {
         }
     }
 
-    fn on_wake(&mut self, to: ReplicaId) {
+    fn on_wake(&mut self, to: ReplicaId, at: Time) {
         let host = &mut self.hosts[to.index()];
-        host.wake_at = None;
+        if host.wake_at.take_if(|wake_at| *wake_at == at).is_none() {
+            return;
+        }
         let now = host.clock.now(self.time).monotonic;
         let was_due = host.subject.as_ref().and_then(|subject| subject.next_deadline()).is_some_and(|due| due <= now);
         self.feed(to, Input::Wake);
@@ -589,7 +590,7 @@ impl World {
         let host = &mut self.hosts[to.index()];
         if let Some(when) = host.next_wake(now) {
             let incarnation = host.incarnation;
-            self.schedule(when, Event::Wake { to, incarnation });
+            self.schedule(when, Event::Wake { to, incarnation, at: when });
         }
     }
 

@@ -66,6 +66,40 @@ impl Machine for Insomniac {
 
 impl Subject for Insomniac {}
 
+/// A talker that hurries when it hears something, and counts how often it was woken too early.
+struct Hasty {
+    talker: Talker,
+    early: u64,
+}
+
+impl Machine for Hasty {
+    fn handle(&mut self, now: Now, input: Input) {
+        if now.monotonic < self.talker.speak_at {
+            match input {
+                Input::Message { .. } => {
+                    self.talker.speak_at = self.talker.speak_at.min(now.monotonic.after(INTERVAL / 10))
+                }
+                _ => self.early += 1,
+            }
+        }
+        self.talker.handle(now, input);
+    }
+
+    fn poll_output(&mut self) -> Option<Output> {
+        self.talker.poll_output()
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.talker.next_deadline()
+    }
+}
+
+impl Subject for Hasty {
+    fn standing(&self) -> Option<Standing> {
+        self.talker.standing().map(|standing| Standing { stable: Sequence::new(self.early), ..standing })
+    }
+}
+
 fn talkers() -> Builder {
     Box::new(|_, now| Ok(Box::new(Talker { heard: 0, speak_at: now.monotonic.after(INTERVAL), has_something: false })))
 }
@@ -153,4 +187,20 @@ fn a_machine_whose_deadline_stays_in_the_past_is_found() {
     let mut cluster = Cluster::builder(4, 1).subjects(insomniacs).build();
     let failure = cluster.run_for(SECOND).expect_err("it wants to be woken again and again");
     assert!(matches!(failure.trouble, Trouble::Violated(_)));
+}
+
+#[test]
+fn a_wake_up_that_an_earlier_one_took_the_place_of_wakes_nobody() -> Result<(), Failure> {
+    let hasty: Builder = Box::new(|_, now| {
+        let talker = Talker { heard: 0, speak_at: now.monotonic.after(INTERVAL), has_something: false };
+        Ok(Box::new(Hasty { talker, early: 0 }))
+    });
+    let mut cluster = Cluster::builder(4, 1).subjects(hasty).build();
+    cluster.run_for(SECOND)?;
+    for replica in 0..4 {
+        let standing = cluster.standing(replica).expect("it runs");
+        assert!(standing.executed > Sequence::new(1_000), "it hurries: {standing:?}");
+        assert!(standing.stable < Sequence::new(100), "woken too early: {standing:?}");
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use quorate_protocol::codec::{Blob, decode};
 use quorate_protocol::input::Input;
 use quorate_protocol::message::{ClientMessage, ReadAnswer, ReplicaMessage, from_frame, to_frame};
 use quorate_protocol::number::{ReplicaId, RequestNumber};
+use quorate_protocol::time::Time;
 use quorate_protocol::verify::verify_requests;
 
 use super::{Event, World};
@@ -56,6 +57,12 @@ impl World {
         }
     }
 
+    pub(super) fn on_wake_client(&mut self, client: usize, at: Time) {
+        if self.clients[client].wake_at.take_if(|wake_at| *wake_at == at).is_some() {
+            self.feed_client(client, ClientInput::Wake);
+        }
+    }
+
     pub(super) fn feed_client(&mut self, client: usize, input: ClientInput) {
         let done = self.clients[client].handle(self.time, input);
         self.carry_out_client(client, done);
@@ -79,7 +86,7 @@ impl World {
             self.ask(client, number, operation);
         }
         if let Some(when) = wake_at {
-            self.schedule(when, Event::WakeClient { client });
+            self.schedule(when, Event::WakeClient { client, at: when });
         }
     }
 

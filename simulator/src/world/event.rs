@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_protocol::number::ReplicaId;
+use quorate_protocol::time::Time;
 
 use crate::fingerprint::Fingerprint;
 
@@ -14,10 +15,10 @@ pub(crate) enum Event {
     Call { from: usize, to: ReplicaId, frame: Bytes },
     /// A replica's frame arrives at a client.
     Answer { from: ReplicaId, to: usize, frame: Bytes },
-    /// A replica's deadline.
-    Wake { to: ReplicaId, incarnation: u64 },
-    /// A client's deadline.
-    WakeClient { client: usize },
+    /// A replica's deadline; nothing, if an earlier one came to stand in its place.
+    Wake { to: ReplicaId, incarnation: u64, at: Time },
+    /// A client's deadline, likewise.
+    WakeClient { client: usize, at: Time },
     /// A standby's question arrives at a member's door.
     Asked { from: ReplicaId, to: ReplicaId, frame: Bytes },
     /// A member's answer arrives at a standby.
@@ -40,7 +41,7 @@ impl Event {
             Self::Call { to, .. } => (2, u64::from(to.value())),
             Self::Answer { to, .. } => (3, *to as u64),
             Self::Wake { to, .. } => (4, u64::from(to.value())),
-            Self::WakeClient { client } => (5, *client as u64),
+            Self::WakeClient { client, .. } => (5, *client as u64),
             Self::Synced { to, .. } => (6, u64::from(to.value())),
             Self::Stored { to, .. } => (7, u64::from(to.value())),
             Self::Worked { to, .. } => (8, u64::from(to.value())),
@@ -79,7 +80,7 @@ impl Event {
             Self::Arrival { to, .. } | Self::Call { to, .. } | Self::Asked { to, .. } | Self::Told { to, .. } => {
                 Some((*to, None))
             }
-            Self::Wake { to, incarnation }
+            Self::Wake { to, incarnation, .. }
             | Self::Synced { to, incarnation }
             | Self::Stored { to, incarnation }
             | Self::Worked { to, incarnation } => Some((*to, Some(*incarnation))),
