@@ -5,9 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry as MapEntry;
 use alloc::sync::Arc;
 use alloc::vec::{self, Vec};
-use core::fmt;
 use core::hash::{Hash, Hasher as StdHasher};
 use core::ops::Bound;
+use core::{fmt, iter};
 
 use bytes::Bytes;
 
@@ -22,7 +22,7 @@ use crate::message::Entry;
 #[derive(Clone)]
 pub struct Entries {
     /// All entries. The owner bounds their number and bytes.
-    all: BTreeMap<Key, Held>,
+    all: BTreeMap<Key, Value>,
     /// The bytes of all keys and values.
     raw_bytes: u64,
     /// The keys written since the changes were last taken, in the order in which they first were, with what they hold now.
@@ -30,21 +30,43 @@ pub struct Entries {
     touched: Vec<Touched>,
     /// Keys in `touched` that are no entries now, with their places there.
     removed: BTreeMap<Key, u32>,
-    /// How often changes were taken, before it begins anew: places of another time mean nothing.
-    era: u32,
 }
 
-/// A value, shared with whoever goes through the changes.
-type Value = Arc<[u8]>;
-
-/// What is known of an entry, so that a write searches for it once.
+/// A value, shared with whoever goes through the changes; and before it the place of its key in `touched`, so that a write
+/// searches for it once. That means something only if the key stands there: it may be of an earlier time.
+///
+/// In one allocation, and no wider than its pointer: there are millions of them.
 #[derive(Debug, Clone)]
-struct Held {
-    value: Value,
-    /// When it was last written.
-    era: u32,
-    /// Its place in `touched`, if that was since the changes were last taken.
-    place: u32,
+struct Value(Arc<[u8]>);
+
+/// Bytes of the place before a value.
+const PLACE_BYTES: usize = size_of::<u32>();
+
+/// The place of what was not written since the changes were last taken: no interval writes so many keys.
+const NOWHERE: u32 = u32::MAX;
+
+impl Value {
+    fn new(place: u32, value: &[u8]) -> Self {
+        let mut all: Arc<[u8]> = iter::repeat_n(0, PLACE_BYTES + value.len()).collect();
+        if let Some((before, after)) = Arc::get_mut(&mut all).and_then(|all| all.split_first_chunk_mut()) {
+            *before = place.to_ne_bytes();
+            after.copy_from_slice(value);
+        }
+        Self(all)
+    }
+
+    fn place(&self) -> u32 {
+        self.0.first_chunk().map_or(NOWHERE, |place| u32::from_ne_bytes(*place))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.get(PLACE_BYTES..).unwrap_or_default()
+    }
+
+    /// The same bytes, not copied.
+    fn shared(&self) -> Bytes {
+        Bytes::from_owner(Arc::clone(&self.0)).slice(PLACE_BYTES..)
+    }
 }
 
 /// A key that was written, and what it holds now.
@@ -61,14 +83,14 @@ impl Iterator for Taken {
 
     fn next(&mut self) -> Option<Change> {
         let (key, value) = self.touched.next()?;
-        Some((Bytes::copy_from_slice(key.as_slice()), value.map(|value| shared(&value))))
+        Some((Bytes::copy_from_slice(key.as_slice()), value.map(|value| value.shared())))
     }
 }
 
 impl Entries {
     /// None yet.
     pub const fn new() -> Self {
-        Self { all: BTreeMap::new(), raw_bytes: 0, touched: Vec::new(), removed: BTreeMap::new(), era: 0 }
+        Self { all: BTreeMap::new(), raw_bytes: 0, touched: Vec::new(), removed: BTreeMap::new() }
     }
 
     /// How many entries there are.
@@ -88,34 +110,28 @@ impl Entries {
 
     /// The value of `key`, shared.
     pub fn get(&self, key: &[u8]) -> Option<Bytes> {
-        self.all.get(key).map(|held| shared(&held.value))
+        self.all.get(key).map(Value::shared)
     }
 
     /// The bytes of the value of `key`.
     pub fn get_slice(&self, key: &[u8]) -> Option<&[u8]> {
-        self.all.get(key).map(|held| &held.value[..])
+        self.all.get(key).map(Value::bytes)
     }
 
     /// Sets the value of `key`, and says whether there was one. Both are copied: a slice of a batch would keep the whole
     /// batch in memory for as long as the entry lives.
     pub fn insert(&mut self, key: &[u8], value: &[u8]) -> bool {
         self.raw_bytes = self.raw_bytes.saturating_add(raw_bytes(key, value));
-        let value = Value::from(value);
-        let era = self.era;
         match self.all.entry(Key::from(key)) {
             MapEntry::Occupied(mut entry) => {
                 let held = entry.get_mut();
-                let before = core::mem::replace(&mut held.value, Value::clone(&value));
-                self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
-                let place = Some(held.place).filter(|_| held.era == era);
-                held.place = touch(&mut self.touched, place, key, Some(value));
-                held.era = era;
+                self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, held.bytes()));
+                *held = write(&mut self.touched, held.place(), key, value);
                 true
             }
             MapEntry::Vacant(entry) => {
-                let place = self.removed.remove(key);
-                let place = touch(&mut self.touched, place, key, Some(Value::clone(&value)));
-                entry.insert(Held { value, era, place });
+                let place = self.removed.remove(key).unwrap_or(NOWHERE);
+                entry.insert(write(&mut self.touched, place, key, value));
                 false
             }
         }
@@ -123,16 +139,17 @@ impl Entries {
 
     /// Removes `key` and its value, and says whether there was one.
     pub fn remove(&mut self, key: &[u8]) -> bool {
-        let Some(Held { value: before, era, place }) = self.all.remove(key) else { return false };
-        self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, &before));
-        let place = touch(&mut self.touched, Some(place).filter(|_| era == self.era), key, None);
+        let Some(before) = self.all.remove(key) else { return false };
+        self.raw_bytes = self.raw_bytes.saturating_sub(raw_bytes(key, before.bytes()));
+        let place = place_of(&mut self.touched, before.place(), key);
+        set(&mut self.touched, place, None);
         self.removed.insert(Key::from(key), place);
         true
     }
 
     /// All entries in ascending order of their keys.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.all.iter().map(|(key, held)| (key.as_slice(), &held.value[..]))
+        self.all.iter().map(|(key, value)| (key.as_slice(), value.bytes()))
     }
 
     /// The entries whose keys begin with `prefix` and lie after `after`, in ascending order.
@@ -142,13 +159,12 @@ impl Entries {
             Some(_) | None => Bound::Included(prefix),
         };
         let candidates = self.all.range::<[u8], _>((start, Bound::Unbounded));
-        let pairs = candidates.map(|(key, held)| (key.as_slice(), &held.value[..]));
+        let pairs = candidates.map(|(key, value)| (key.as_slice(), value.bytes()));
         pairs.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// What was written since this was last asked, each key once. Costs nothing yet.
     pub fn changes(&mut self) -> Changes {
-        self.era = self.era.wrapping_add(1);
         let touched = core::mem::take(&mut self.touched).into_iter();
         Box::new(Taken { touched, _removed: core::mem::take(&mut self.removed) })
     }
@@ -176,8 +192,7 @@ impl Entries {
             check(&entry).map_err(|reason| NotAState { index: count, reason })?;
             count += 1;
             raw = raw.saturating_add(raw_bytes(&entry.key, &entry.value));
-            let held = Held { value: Value::from(&entry.value[..]), era: 0, place: 0 };
-            Ok((Key::from(&entry.key[..]), held))
+            Ok((Key::from(&entry.key[..]), Value::new(NOWHERE, &entry.value)))
         });
         // Sorted once and built from the bottom, which is faster than an insertion for each.
         let all = entries.collect::<Result<BTreeMap<_, _>, NotAState>>()?;
@@ -186,27 +201,33 @@ impl Entries {
         }
         self.all = all;
         self.raw_bytes = raw;
-        self.era = 1;
         Ok(())
     }
 }
 
-/// Remembers what a write to `key` left there. Gives its place, which is a new one if it has none yet.
-fn touch(touched: &mut Vec<Touched>, place: Option<u32>, key: &[u8], now: Option<Value>) -> u32 {
-    if let Some(place) = place
-        && let Some((_, known)) = touched.get_mut(place as usize).filter(|(known, _)| known.as_slice() == key)
-    {
-        *known = now;
-        return place;
+/// The place of `key` in `touched`: `known`, if it stands there, or a new one.
+fn place_of(touched: &mut Vec<Touched>, known: u32, key: &[u8]) -> u32 {
+    if touched.get(known as usize).is_some_and(|(there, _)| there.as_slice() == key) {
+        return known;
     }
     let place = u32::try_from(touched.len()).expect("an interval writes fewer keys");
-    touched.push((Key::from(key), now));
+    touched.push((Key::from(key), None));
     place
 }
 
-/// The same bytes, not copied.
-fn shared(value: &Value) -> Bytes {
-    Bytes::from_owner(Value::clone(value))
+/// Notes what the key at that place holds now.
+fn set(touched: &mut [Touched], place: u32, now: Option<Value>) {
+    if let Some((_, value)) = touched.get_mut(place as usize) {
+        *value = now;
+    }
+}
+
+/// Makes a value that is written to `key` and notes it; its place may be known.
+fn write(touched: &mut Vec<Touched>, known: u32, key: &[u8], value: &[u8]) -> Value {
+    let place = place_of(touched, known, key);
+    let value = Value::new(place, value);
+    set(touched, place, Some(value.clone()));
+    value
 }
 
 const fn raw_bytes(key: &[u8], value: &[u8]) -> u64 {

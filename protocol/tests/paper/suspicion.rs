@@ -1,5 +1,7 @@
 //! §6: suspecting the primary.
 
+use core::time::Duration;
+
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Message, Status};
 use quorate_protocol::number::{Sequence, Session};
@@ -325,6 +327,32 @@ fn the_deadline_does_not_count_what_all_of_the_window_was_executed_for() {
         assert_eq!(suspected(&backup.pass_with_primary_alive(milliseconds)), []);
     }
     assert_eq!(suspected(&backup.pass_with_primary_alive(1)), [(0, Suspicion::Deadline)], "it waited 300 ms before");
+}
+
+/// "and copies that waited meanwhile tell of no slowness" (§6)
+#[test]
+fn copies_that_waited_for_a_window_to_move_do_not_make_the_primary_slow() {
+    let shown_wait = |is_full: bool| {
+        let mut backup = with_all_of_the_window_executed(0);
+        let group = backup.group.clone();
+        if !is_full {
+            move_window(&mut backup);
+        }
+        for index in 9..=12 {
+            backup.show(group.opening(client(index), 1));
+        }
+        backup.pass_with_primary_alive(400);
+        if is_full {
+            move_window(&mut backup);
+        }
+        for sequence in 9..=12 {
+            let index = u8::try_from(sequence).expect("small");
+            backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(index)));
+        }
+        backup.replica.pace().0
+    };
+    assert_eq!(shown_wait(true), None);
+    assert!(shown_wait(false) > Some(Duration::from_millis(100)), "a primary that could have proposed them is slow");
 }
 
 /// The same: who proposes all of a window and has none of it decided has its deadline.

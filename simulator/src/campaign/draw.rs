@@ -569,7 +569,7 @@ impl Drawing {
         let slow = |min, mean| Links { delay: span_pair(min, mean), ..Links::default() };
         self.scenario.ending = match self.random.below(16) {
             0 => Ending { links: slow(20_000, 120_000), ..ending },
-            1 => Ending { links: slow(600_000, 900_000), bound: Span::milliseconds(120_000), ..ending },
+            1 => Ending { links: slow(600_000, 900_000), bound: Span::milliseconds(240_000), ..ending },
             _ => ending,
         };
     }
