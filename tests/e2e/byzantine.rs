@@ -185,6 +185,45 @@ fn what_a_replica_keeps_back_lies_about_or_forges_holds_nobody_up() {
     cluster.assert_nothing_lost_among(load, &CORRECT);
 }
 
+/// Plays an attack against a replica that records; gives how many of the first messages that it took in from a member are of a
+/// kind.
+fn heard_under(strategy: &str) -> impl Fn(u8, &str) -> usize {
+    const LISTENER: u8 = 1;
+    let mut cluster = Cluster::builder(4).malicious(ATTACKER, strategy).found();
+    cluster.set(LISTENER, "on", "true");
+    cluster.start_all();
+    let load = Load::start(&cluster, 3);
+    load.wait_for(200);
+    assert!(!is_replaced(&cluster), "{strategy}: it holds nobody up");
+    cluster.assert_nothing_lost_among(load, &CORRECT);
+    cluster.stop(LISTENER);
+    let folder = cluster.replica_folder(LISTENER).display().to_string();
+    let said = quorate(["replay", &folder, "--show", "0..5000", "--until", "5000", "--json"]);
+    assert_eq!(said.status, Some(0), "{said:?}");
+    let steps = said.json()["steps"].as_array().expect("inputs").clone();
+    let inputs: Vec<String> = steps.iter().filter_map(|step| step["what"].as_str()).map(str::to_owned).collect();
+    move |member, kind| {
+        let begin = format!("Message {{ from: ReplicaId({member}), message: Verified {{ content: {kind}(");
+        inputs.iter().filter(|input| input.starts_with(&begin)).count()
+    }
+}
+
+#[test]
+fn votes_that_are_withheld_from_most_reach_the_others_seldom_and_hold_nobody_up() {
+    let heard = heard_under("withhold-votes");
+    let [withheld, given] = [ATTACKER, 2].map(|member| heard(member, "Commit"));
+    say(&format!("replica 1 took in {withheld} commits of the attacker, and {given} of a correct one"));
+    assert!(withheld > 0 && 2 * withheld < given, "one of three: {withheld} of {given}");
+}
+
+#[test]
+fn hundreds_of_views_that_one_asks_for_hold_nobody_up() {
+    let heard = heard_under("flood-views");
+    let (asked, begun) = (heard(ATTACKER, "ViewChange"), heard(ATTACKER, "NewView"));
+    say(&format!("replica 1 took in {asked} view changes of the attacker, and {begun} views that it began"));
+    assert!(asked > 100 && begun > 20, "{asked}, {begun}");
+}
+
 #[test]
 fn a_replica_that_is_handed_lies_for_a_state_takes_it_from_another() {
     let mut cluster = cluster();
