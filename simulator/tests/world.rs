@@ -77,7 +77,7 @@ impl Machine for Hasty {
         if now.monotonic < self.talker.speak_at {
             match input {
                 Input::Message { .. } => {
-                    self.talker.speak_at = self.talker.speak_at.min(now.monotonic.after(INTERVAL / 10))
+                    self.talker.speak_at = self.talker.speak_at.min(now.monotonic.after(INTERVAL / 10));
                 }
                 _ => self.early += 1,
             }
