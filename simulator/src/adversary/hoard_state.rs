@@ -52,8 +52,8 @@ impl Strategy for HoardState {
                 Payload::Fetch(Fetch::Part { sequence, .. }) => {
                     self.fetched.insert(*from, *sequence);
                 }
-                // Who is asked is who was heard of.
-                Payload::Status(theirs) if theirs.executed < body.stable() => {
+                // Who is asked is who was heard of. Two that hoard would answer each other for ever.
+                Payload::Status(theirs) if theirs.executed < body.stable() && !body.accomplices().contains(from) => {
                     if let Some(status) = self.said.clone() {
                         body.send(*from, self.pretending(*from, status));
                     }
