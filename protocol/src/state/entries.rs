@@ -35,7 +35,7 @@ pub struct Entries {
 /// A value, shared with whoever goes through the changes; and before it the place of its key in `touched`, so that a write
 /// searches for it once. That means something only if the key stands there: it may be of an earlier time.
 ///
-/// In one allocation, and no wider than its pointer: there are millions of them.
+/// In one allocation, so that the map holds no more than a pointer and a length: there are millions of them.
 #[derive(Debug, Clone)]
 struct Value(Arc<[u8]>);
 
