@@ -33,6 +33,7 @@ mod hoard_state;
 mod impersonate;
 mod jump_sequence;
 mod jump_view;
+mod late_slot;
 mod late_to_some;
 mod lie_in_transfer;
 mod lie_to_clients;

@@ -227,6 +227,8 @@ pub(crate) struct Host {
     stable: Option<Arc<State>>,
     /// The state that a peer read last, and when.
     read: Option<(Arc<State>, Time)>,
+    /// The same for standbys, so that they change nothing for peers.
+    lent: Option<(Arc<State>, Time)>,
     whole: Option<Whole>,
     /// Whether its disk has no room, but for records that were handed over already.
     pub(crate) is_disk_full: bool,
@@ -277,6 +279,7 @@ impl Host {
             taken: BTreeMap::new(),
             stable: None,
             read: None,
+            lent: None,
             whole: None,
             is_disk_full: false,
             rot: Rot::None,
@@ -321,7 +324,7 @@ impl Host {
         self.work.clear();
         self.taken.clear();
         self.stable = None;
-        self.read = None;
+        (self.read, self.lent) = (None, None);
         self.whole = None;
     }
 
@@ -418,19 +421,24 @@ impl Host {
     /// A part of the state at `sequence`, if that state is the stable or the durable one, or the one that a peer read last, and
     /// lately: no other can be read.
     pub(crate) fn part(&mut self, now: Time, sequence: Sequence, want: &Want) -> Option<Part> {
-        let read = self.read.as_ref().filter(|(_, at)| now.since(*at) < READ_LATELY).map(|(state, _)| state);
-        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable(), read];
-        let state = Arc::clone(readable.into_iter().flatten().find(|state| state.sequence == sequence)?);
+        let state = self.readable(sequence, self.read.as_ref(), now)?;
         let part = part_of(&state, want, self.part_entries_max);
         self.read = Some((state, now));
         part
     }
 
-    /// The same for a standby, for which no state is kept readable.
-    pub(crate) fn lent_part(&self, sequence: Sequence, want: &Want) -> Option<Part> {
-        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable()];
-        let state = readable.into_iter().flatten().find(|state| state.sequence == sequence)?;
-        part_of(state, want, self.part_entries_max)
+    /// The same for a standby.
+    pub(crate) fn lent_part(&mut self, now: Time, sequence: Sequence, want: &Want) -> Option<Part> {
+        let state = self.readable(sequence, self.lent.as_ref(), now)?;
+        let part = part_of(&state, want, self.part_entries_max);
+        self.lent = Some((state, now));
+        part
+    }
+
+    fn readable(&self, sequence: Sequence, read: Option<&(Arc<State>, Time)>, now: Time) -> Option<Arc<State>> {
+        let read = read.filter(|(_, at)| now.since(*at) < READ_LATELY).map(|(state, _)| state);
+        let readable = [self.stable.as_ref(), self.disk.checkpoints.durable(), read];
+        readable.into_iter().flatten().find(|state| state.sequence == sequence).map(Arc::clone)
     }
 
     fn staged_entries(&self) -> BTreeMap<Bytes, Bytes> {
@@ -507,5 +515,53 @@ impl Host {
         }
         self.wake_at = Some(when);
         Some(when)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ClockOptions;
+    use crate::disk::DiskOptions;
+    use crate::ledger::Ledger;
+    use crate::random::{Random, Stream};
+
+    fn state(sequence: u64) -> Arc<State> {
+        let application_root = Digest::ZERO;
+        let (application, protocol) = (BTreeMap::new(), BTreeMap::new());
+        let sequence = Sequence::new(sequence);
+        Arc::new(State { sequence, application_root, leaves: vec![Digest::ZERO], application, protocol })
+    }
+
+    /// A host whose last durable state is that of a slot.
+    fn host_at(sequence: u64) -> Host {
+        let clock = Clock::draw(ClockOptions::default(), &mut Random::new(0, Stream::Clock));
+        let mut host = Host::new(ReplicaId::new(0), clock, Disk::new(DiskOptions::default()), Ledger::replicated, 1);
+        go_on(&mut host, sequence);
+        host
+    }
+
+    fn go_on(host: &mut Host, sequence: u64) {
+        assert!(host.disk.checkpoints.write(state(sequence)), "nothing else is being written");
+        host.disk.checkpoints.end_write();
+    }
+
+    type Read = fn(&mut Host, Time, Sequence) -> bool;
+
+    #[test]
+    fn what_a_peer_or_a_standby_reads_stays_readable_for_it_while_later_states_become_durable() {
+        let by_peer: Read = |host, now, sequence| host.part(now, sequence, &Want::Crown).is_some();
+        let by_standby: Read = |host, now, sequence| host.lent_part(now, sequence, &Want::Crown).is_some();
+        let (begin, soon) = (Time::ZERO, Time::ZERO.after(READ_LATELY / 2));
+        for (reads, other) in [(by_peer, by_standby), (by_standby, by_peer)] {
+            let mut host = host_at(2);
+            assert!(reads(&mut host, begin, Sequence::new(2)));
+            go_on(&mut host, 4);
+            go_on(&mut host, 6);
+            assert!(!other(&mut host, soon, Sequence::new(2)), "nobody else began to read it");
+            assert!(!reads(&mut host, soon, Sequence::new(4)), "nobody read it in its time");
+            assert!(reads(&mut host, soon, Sequence::new(2)));
+            assert!(!reads(&mut host, soon.after(READ_LATELY), Sequence::new(2)), "nobody went on reading");
+        }
     }
 }

@@ -85,7 +85,7 @@ impl Replica {
         let (expected, effects) =
             self.execution.in_execution.pop_front().expect("results come only for what was issued");
         assert!(sequence == expected, "slots execute in order");
-        self.suspicion.pace.note_executed(sequence, self.now.monotonic);
+        self.note_pace_of_execution(sequence);
         let mut results = results.into_iter();
         for effect in effects {
             self.apply(sequence, effect, &mut results);
@@ -100,6 +100,7 @@ impl Replica {
         self.log.prune(sequence);
         self.try_execute();
         self.continue_catching_up();
+        self.suspect_if_slow();
     }
 
     fn apply(&mut self, sequence: Sequence, effect: Effect, results: &mut impl Iterator<Item = Results>) {

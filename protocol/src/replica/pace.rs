@@ -45,11 +45,13 @@ const ORDERING_SMOOTHING: u32 = 8;
 /// What is measured of the way of requests.
 #[derive(Debug, Clone, Hash)]
 pub(super) struct Pace {
-    /// From the acceptance of a proposal to its execution, smoothed.
+    /// From the acceptance of a proposal, and of all before it, to its execution, smoothed.
     ordering: Duration,
-    /// When the proposals of slots in flight were accepted. Bound: two windows.
-    accepted: BTreeMap<Sequence, Time>,
-    /// From the arrival of a copy to the proposal with its request, under this primary, smoothed.
+    /// The proposals of slots in flight. Bound: two windows.
+    accepted: BTreeMap<Sequence, Accepted>,
+    /// When the last of the proposals of executed slots was accepted.
+    accepted_all: Time,
+    /// From the arrival of a copy to the proposal with its request, and to all before it, under this primary, smoothed.
     wait: Duration,
     /// Slots that it was measured in.
     slots: u32,
@@ -59,11 +61,20 @@ pub(super) struct Pace {
     of_members: Vec<Option<(Duration, Time)>>,
 }
 
+/// A proposal that was accepted.
+#[derive(Debug, Clone, Copy, Hash)]
+struct Accepted {
+    at: Time,
+    /// How long its requests of which there are copies had waited by then, on average; none without such.
+    wait: Option<Duration>,
+}
+
 impl Pace {
     pub(super) fn new(members: usize) -> Self {
         Self {
             ordering: Duration::ZERO,
             accepted: BTreeMap::new(),
+            accepted_all: Time::ZERO,
             wait: Duration::ZERO,
             slots: 0,
             slow_since: None,
@@ -71,14 +82,20 @@ impl Pace {
         }
     }
 
-    /// A slot executed.
-    pub(super) fn note_executed(&mut self, sequence: Sequence, now: Time) {
-        if let Some(accepted) = self.accepted.remove(&sequence) {
-            self.ordering = smoothed(self.ordering, now.since(accepted), ORDERING_SMOOTHING);
-        }
-        while self.accepted.first_key_value().is_some_and(|(first, _)| *first < sequence) {
-            self.accepted.pop_first();
-        }
+    /// A slot executed: gives how long its requests waited for their proposal, if that was measured. A slot does not execute
+    /// before those below it, so that its proposal is worth nothing before theirs: what it waits for them is not the time that
+    /// ordering takes, but one more that the primary let it wait.
+    fn take_executed(&mut self, sequence: Sequence, now: Time) -> Option<Duration> {
+        let proposal = self.accepted.remove(&sequence);
+        self.accepted = self.accepted.split_off(&sequence);
+        let Some(Accepted { at, wait }) = proposal else {
+            // Others had it, and not from this view's primary.
+            self.accepted_all = now;
+            return None;
+        };
+        self.accepted_all = self.accepted_all.max(at);
+        self.ordering = smoothed(self.ordering, now.since(self.accepted_all), ORDERING_SMOOTHING);
+        Some(wait?.saturating_add(self.accepted_all.since(at)))
     }
 
     /// A view with this primary ended.
@@ -116,9 +133,14 @@ impl Replica {
     fn tolerated_wait(&self) -> Duration {
         let pace = &self.suspicion.pace;
         let floor = self.parameters().ordering_deadline() / WAIT_FLOOR_PART;
-        let by_ordering = pace.ordering.saturating_mul(WAIT_FACTOR).max(floor);
+        let by_ordering = self.ordering().saturating_mul(WAIT_FACTOR).max(floor);
         let others = pace.wait_under_others(self.primary(), self.configuration.weak_quorum(), self.now.monotonic);
         others.map_or(by_ordering, |others| by_ordering.max(others.saturating_mul(OTHERS_FACTOR)))
+    }
+
+    /// How long slots take from their proposal to their execution.
+    pub(super) const fn ordering(&self) -> Duration {
+        self.suspicion.pace.ordering
     }
 
     /// How long a copy is kept quiet about: the primary is given its request after that, should it lack it.
@@ -128,7 +150,7 @@ impl Replica {
 
     /// The longest latency by which the ordering deadline adapts.
     pub(super) fn latency_max(&self) -> Duration {
-        self.tolerated_wait().saturating_add(self.suspicion.pace.ordering)
+        self.tolerated_wait().saturating_add(self.ordering())
     }
 
     /// Whether the primary has let requests wait for longer than is tolerated for some time.
@@ -139,28 +161,31 @@ impl Replica {
 
     /// This replica accepts the primary's proposal of a slot.
     pub(super) fn note_pace_of_proposal(&mut self, sequence: Sequence, batch: &Batch) {
-        let now = self.now.monotonic;
-        self.suspicion.pace.accepted.insert(sequence, now);
-        if self.queue.len() == 0 {
-            return;
-        }
         let (mut total, mut count) = (Duration::ZERO, 0);
-        for request in batch.requests() {
+        let requests = if self.queue.len() == 0 { &[] } else { batch.requests() };
+        for request in requests {
             if let Some(copy) = self.queue.take_copy(&request.request.id()) {
                 total = total.saturating_add(self.wait_of(copy));
                 count += 1;
             }
         }
-        let Some(mean) = total.checked_div(count) else { return };
+        let proposal = Accepted { at: self.now.monotonic, wait: total.checked_div(count) };
+        self.suspicion.pace.accepted.insert(sequence, proposal);
+    }
+
+    /// A slot executed.
+    pub(super) fn note_pace_of_execution(&mut self, sequence: Sequence) {
+        let now = self.now.monotonic;
+        let Some(waited) = self.suspicion.pace.take_executed(sequence, now) else { return };
         let pace = &mut self.suspicion.pace;
-        pace.wait = if pace.slots == 0 { mean } else { smoothed(pace.wait, mean, WAIT_SMOOTHING) };
+        pace.wait = if pace.slots == 0 { waited } else { smoothed(pace.wait, waited, WAIT_SMOOTHING) };
         pace.slots = pace.slots.saturating_add(1);
         let is_slow = pace.wait_under_primary().is_some_and(|wait| wait > self.tolerated_wait());
         let since = self.suspicion.pace.slow_since.filter(|_| is_slow);
         self.suspicion.pace.slow_since = since.or_else(|| is_slow.then_some(now));
     }
 
-    /// After a proposal: what it showed of the primary may be reason enough.
+    /// After an execution: what it showed of the primary may be reason enough.
     pub(super) fn suspect_if_slow(&mut self) {
         if self.mode == Mode::Normal && self.is_primary_slow() {
             self.suspect(Suspicion::Slowness);
@@ -179,6 +204,6 @@ impl Replica {
 
     /// How long requests wait for their proposal under this primary, and how long slots take then: as far as is known.
     pub fn pace(&self) -> (Option<Duration>, Duration) {
-        (self.suspicion.pace.wait_under_primary(), self.suspicion.pace.ordering)
+        (self.suspicion.pace.wait_under_primary(), self.ordering())
     }
 }

@@ -40,7 +40,6 @@ impl Replica {
         if is_first && self.mode == Mode::Normal {
             self.note_pace_of_proposal(sequence, &batch);
             self.accept(vote.statement, batch);
-            self.suspect_if_slow();
         }
         // The slot may have been decided before its batch came.
         self.try_execute();

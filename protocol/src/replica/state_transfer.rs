@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use quorate_crypto::Digest;
 
-use self::fetching::{Fetching, Taken, TaskPatience};
+use self::fetching::{Fetching, Patience, Taken};
 use super::protocol_state::{self, ProtocolState};
 use super::{Executing, OwnCheckpoint, Replica, state_root};
 use crate::application::Change;
@@ -63,7 +63,7 @@ impl Transfer {
     }
 
     /// When to look after it again.
-    pub(super) fn due(&self, patience: Duration) -> Option<Time> {
+    pub(super) fn due(&self, patience: Patience) -> Option<Time> {
         match &self.stage {
             Stage::Fetching(fetching) => fetching.due(patience),
             Stage::Preparing | Stage::Staging(_) | Stage::Installing(_) => None,
@@ -199,7 +199,7 @@ impl Replica {
     /// Asks each source that has nothing to do for something: those that were late only where there is nobody else.
     fn ask_sources(&mut self) {
         let now = self.now.monotonic;
-        let patience = TaskPatience { first: self.part_patience(), most: self.transfer_bound() };
+        let patience = self.part_patience();
         let Some(target) = self.catching_up.transfer.as_ref().map(|transfer| transfer.target) else { return };
         let holders = self.holders(&target);
         let Some(Transfer { stage: Stage::Fetching(fetching), .. }) = &mut self.catching_up.transfer else { return };
@@ -229,10 +229,11 @@ impl Replica {
     /// How long a part may take before another source is asked for it: longer after each transfer that came to nothing. On
     /// links slower than expected all sources would be replaced in turns, and with a liar among them the whole, of which each
     /// handed out a piece, would be wrong for ever and nobody known to lie.
-    pub(super) fn part_patience(&self) -> Duration {
+    pub(super) fn part_patience(&self) -> Patience {
         let factor = 1 << self.catching_up.failed_transfers.min(FAILED_TRANSFERS_MAX);
         let most = self.parameters().deadline_cap().max(self.fetch_patience());
-        self.fetch_patience().saturating_mul(factor).min(most)
+        let first = self.fetch_patience().saturating_mul(factor).min(most);
+        Patience { first, most: self.transfer_bound() }
     }
 
     /// How long a transfer may take: twice as long after each in a row that took too long.

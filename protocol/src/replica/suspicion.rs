@@ -18,6 +18,10 @@ const DEADLINE_FACTOR: u32 = 8;
 /// they had not to repeat.
 const DEADLINE_FLOOR_FACTOR: u32 = 2;
 
+/// A primary that is asked, and a new one that is told of a view change, may take this many times as long to answer as slots take
+/// from their proposal to their execution, if that is more than the bounds: each is two messages on their way.
+const ORDERING_FACTOR: u32 = 2;
+
 /// A primary that was never heard of counts as crashed only after this many times the bound.
 const START_FACTOR: u32 = 8;
 
@@ -92,8 +96,9 @@ impl Replica {
         (now.since(self.suspicion.since) >= half).then(|| now.before(half))
     }
 
+    /// How long an answer of the primary may take: its parameter, or longer where the links are that slow.
     fn silence_bound(&self) -> Duration {
-        self.backed_off(self.parameters().ordering_deadline())
+        self.backed_off(self.parameters().ordering_deadline().max(self.ordering().saturating_mul(ORDERING_FACTOR)))
     }
 
     fn crash_bound(&self) -> Duration {
@@ -224,7 +229,7 @@ impl Replica {
             return None;
         }
         let since = self.suspicion.new_view_since?;
-        Some(since.after(self.backed_off(self.parameters().ordering_deadline())))
+        Some(since.after(self.silence_bound()))
     }
 
     pub(super) fn suspect_if_new_view_is_late(&mut self) {

@@ -1,5 +1,7 @@
 //! §6: a primary that is slow, and none that is not.
 
+use core::time::Duration;
+
 use quorate_protocol::Output;
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::Message;
@@ -48,8 +50,8 @@ fn passed_on(outputs: &[Output]) -> usize {
     said(outputs).iter().filter(|message| matches!(message, Message::Request(_))).count()
 }
 
-/// "requests of which it has copies wait for their proposal, on average and for four times the parameter of the ordering
-/// deadline, for longer than is tolerated" (§6)
+/// "requests of which it has copies wait for their proposal and for those of all slots before, on average and for four times the
+/// parameter of the ordering deadline, for longer than is tolerated" (§6)
 #[test]
 fn a_primary_that_lets_requests_wait_for_long_is_suspected() {
     let mut backup = backup(1);
@@ -78,13 +80,42 @@ fn a_primary_that_was_slow_for_a_while_is_not_suspected() {
     }
 }
 
-/// "Tolerated is eight times as long as slots then take from the proposal to the execution" (§6)
+/// "Tolerated is eight times as long as slots then take from the proposal, and those of all before, to the execution" (§6)
 #[test]
 fn where_ordering_takes_long_requests_may_wait_for_long() {
     let mut backup = backup(1);
     // The measure of ordering is smoothed: the first slots bring it up.
     order_all(&mut backup, 1, 8, Pace { wait: 10, ordering: 60 });
     assert_eq!(suspected(&order_all(&mut backup, 9, 30, Pace { wait: 300, ordering: 60 })), []);
+}
+
+/// "for their proposal and for those of all slots before" (§6): the requests of a slot that is proposed at once wait for the one
+/// before it, and what they wait is not the time that ordering takes.
+#[test]
+fn a_primary_that_holds_one_slot_of_each_pipeline_back_is_suspected() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    let mut outputs = Vec::new();
+    for late in (1..=41).step_by(8) {
+        let propose = |sequence: u64| {
+            let batch = group.batch(u8::try_from(sequence).expect("few slots"));
+            (group.pre_prepare(0, 0, sequence, &batch), batch)
+        };
+        for sequence in late..late + 8 {
+            outputs.extend(backup.show(group.opening(client(u8::try_from(sequence).expect("few slots")), 1)));
+        }
+        for sequence in late + 1..late + 8 {
+            outputs.extend(backup.hear(0, propose(sequence).0));
+        }
+        outputs.extend(backup.pass_with_primary_alive(400));
+        outputs.extend(backup.hear(0, propose(late).0));
+        for sequence in late..late + 8 {
+            outputs.extend(backup.decide(0, sequence, &propose(sequence).1));
+            outputs.extend(backup.settle());
+        }
+    }
+    assert_eq!(suspected(&outputs), [(0, Suspicion::Slowness)]);
+    assert_eq!(backup.replica.pace().1, Duration::ZERO);
 }
 
 /// "A copy that was passed on waits from then on, or clients could blame a primary for what they never gave it." (§6)

@@ -348,11 +348,38 @@ fn copies_that_waited_for_a_window_to_move_do_not_make_the_primary_slow() {
         for sequence in 9..=12 {
             let index = u8::try_from(sequence).expect("small");
             backup.hear(0, group.pre_prepare(0, 0, sequence, &group.batch(index)));
+            backup.decide(0, sequence, &group.batch(index));
+            backup.settle();
         }
         backup.replica.pace().0
     };
     assert_eq!(shown_wait(true), None);
     assert!(shown_wait(false) > Some(Duration::from_millis(100)), "a primary that could have proposed them is slow");
+}
+
+/// "or twice the time of ordering if that is more" (§6): over slow links no answer can come sooner.
+#[test]
+fn where_ordering_takes_long_silence_is_longer() {
+    let silent_after = |ordering: u64| {
+        let group =
+            Group::new(4, Parameters { checkpoint_interval: 128, window: 512, clock_bound_ms: 600_000, ..small() });
+        let mut backup = Subject::new(&group, 1);
+        for sequence in 1..=100 {
+            let index = u8::try_from(sequence).expect("few");
+            let batch = group.batch(index);
+            backup.show(group.opening(client(index), 1));
+            backup.hear(0, group.pre_prepare(0, 0, sequence, &batch));
+            backup.pass_with_primary_alive(ordering);
+            backup.decide(0, sequence, &batch);
+            backup.settle();
+        }
+        backup.show(group.opening(client(101), 1));
+        let waits = (10..10_000).step_by(10);
+        waits.into_iter().find(|_| !suspected(&backup.pass_with_primary_alive(10)).is_empty())
+    };
+    assert_eq!(silent_after(0), Some(500));
+    assert_eq!(silent_after(200), Some(500));
+    assert_eq!(silent_after(1_000), Some(2_000));
 }
 
 /// The same: who proposes all of a window and has none of it decided has its deadline.

@@ -411,7 +411,7 @@ fn where_nobody_answers_in_time_all_have_more_time() {
     assert!((cap..=cap + 150).contains(waits.last().expect("some")), "{waits:?}");
 }
 
-/// "for what was handed over to it, each has twice as much time as the one before" (§9): where one source is silent, what takes
+/// "for what was handed over to it, for an answer after others and for the whole" (§9): where one source is silent, what takes
 /// the others longer than a source has for it at first would be begun anew for ever, though each of their answers comes in time.
 #[test]
 fn what_takes_long_though_each_answer_comes_is_fetched_in_the_end() {
@@ -436,6 +436,33 @@ fn what_takes_long_though_each_answer_comes_is_fetched_in_the_end() {
         ended = outputs.iter().any(|output| matches!(output, Output::StageEnd { .. }));
         under_way.extend(due(behind.now_ms, &outputs));
     }
+}
+
+/// "for an answer after others and for the whole" (§9): where one answer in a few is late, what takes many would be begun anew for ever.
+#[test]
+fn an_answer_that_comes_late_after_others_makes_the_next_source_have_more_time() {
+    let (mut behind, mut asked, protocol) = in_groups(&[2]);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        // The first answers come at once, those after them never.
+        while let Some(first) = asked.iter().position(|(_, _, want)| matches!(want, Want::Leaves { .. })) {
+            let (from, sequence, want) = asked.remove(first);
+            let truth = content(slot(sequence), &protocol, &want);
+            behind.pass(1);
+            asked.extend(wants(&hand_out(&mut behind, from, slot(sequence), want, truth)));
+        }
+        let since = behind.now_ms;
+        asked = loop {
+            let mut outputs = behind.hear_all([(2, status_at(4, 4))]);
+            outputs.extend(behind.pass_with_primary_alive(20));
+            if replaced(&outputs, 2, false) {
+                break wants(&outputs);
+            }
+        };
+        waits.push(behind.now_ms - since);
+    }
+    assert!((280..=320).contains(&waits[0]), "{waits:?}");
+    assert!(waits.windows(2).all(|pair| pair[1] + 40 >= 2 * pair[0]), "{waits:?}");
 }
 
 /// "and then as soon as one can be read" (§9): a checkpoint that nobody has any more is not waited for, and nor is the bound.

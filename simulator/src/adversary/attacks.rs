@@ -29,6 +29,7 @@ use super::hoard_state::HoardState;
 use super::impersonate::Impersonate;
 use super::jump_sequence::JumpSequence;
 use super::jump_view::JumpView;
+use super::late_slot::LateSlot;
 use super::late_to_some::LateToSome;
 use super::lie_in_transfer::LieInTransfer;
 use super::lie_to_clients::LieToClients;
@@ -108,6 +109,7 @@ const KNOWN: &[Known] = &[
     Known { name: "impersonate", make: || Box::new(Impersonate), file: include_str!("impersonate.rs") },
     Known { name: "jump-sequence", make: || Box::new(JumpSequence), file: include_str!("jump_sequence.rs") },
     Known { name: "jump-view", make: || Box::new(JumpView::default()), file: include_str!("jump_view.rs") },
+    Known { name: "late-slot", make: || Box::new(LateSlot), file: include_str!("late_slot.rs") },
     Known { name: "late-to-some", make: || Box::new(LateToSome), file: include_str!("late_to_some.rs") },
     Known {
         name: "lie-in-transfer",

@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::checker::Violation;
+use crate::host::{Host, Standing, Subject};
 use crate::world::World;
 
 /// What went wrong.
@@ -41,26 +42,38 @@ impl Failure {
 fn account(world: &World) -> String {
     let mut lines: Vec<String> = world.history().map(String::from).collect();
     for id in world.replicas() {
+        let standing = match world.standing(id) {
+            Some(standing) => tell(&standing, world.hosts[id.index()].subject.as_deref()),
+            None if world.is_exempt(id) => "an attacker".to_owned(),
+            None => "down".to_owned(),
+        };
+        lines.push(format!("replica {id}: {standing}; {}", keeps(&world.hosts[id.index()])));
+    }
+    for id in world.standbys() {
         let host = &world.hosts[id.index()];
-        let log = format!("log {}..{}", host.disk.log.first(), host.disk.log.end());
-        let stored = host.disk.checkpoints.durable_sequence();
-        lines.push(match world.standing(id) {
-            Some(standing) => format!(
-                "replica {id}: view {}{}, executed {}, stable {}, {}; durable state at {stored}, {log}",
-                standing.view,
-                if standing.is_in_view { "" } else { " wanted" },
-                standing.executed,
-                standing.stable,
-                host.subject.as_ref().map_or(String::new(), |subject| subject.occupation())
-            ),
-            None if world.is_exempt(id) => format!("replica {id}: an attacker; durable state at {stored}, {log}"),
-            None => format!("replica {id}: down; durable state at {stored}, {log}"),
-        });
+        let standing =
+            world.standing(id).map_or_else(|| "down".to_owned(), |standing| tell(&standing, host.subject.as_deref()));
+        let member = host.stands_by().map_or(String::new(), |member| format!(" beside replica {member}"));
+        lines.push(format!("standby {id}{member}: {standing}; {}", keeps(host)));
     }
     let unanswered = world.unanswered();
     lines.push(format!("unanswered: {} calls {:?}", unanswered.len(), unanswered.iter().take(4).collect::<Vec<_>>()));
     lines.push(format!("{:?}; {:?}", world.counts(), world.network.counts()));
     lines.join("\n")
+}
+
+/// How far one that runs says that it came, and what it is about.
+fn tell(standing: &Standing, subject: Option<&dyn Subject>) -> String {
+    let Standing { view, is_in_view, executed, stable } = standing;
+    let wanted = if *is_in_view { "" } else { " wanted" };
+    let occupation = subject.map_or(String::new(), Subject::occupation);
+    format!("view {view}{wanted}, executed {executed}, stable {stable}, {occupation}")
+}
+
+/// What a disk holds.
+fn keeps(host: &Host) -> String {
+    let (stored, log) = (host.disk.checkpoints.durable_sequence(), &host.disk.log);
+    format!("durable state at {stored}, log {}..{}", log.first(), log.end())
 }
 
 impl fmt::Display for Trouble {

@@ -77,7 +77,7 @@ impl World {
     }
 
     /// Those that took nobody's place.
-    fn standbys(&self) -> Vec<ReplicaId> {
+    pub(crate) fn standbys(&self) -> Vec<ReplicaId> {
         let all = self.hosts[self.configuration.size()..].iter().map(|host| host.id);
         all.filter(|standby| !self.standbys.promoted.contains(standby)).collect()
     }
@@ -193,13 +193,14 @@ impl World {
 
     /// A member answers a standby. One in the adversary's hands may say anything.
     pub(super) fn on_asked(&mut self, from: ReplicaId, to: ReplicaId, frame: &Bytes) {
-        let host = &self.hosts[to.index()];
+        let now = self.time;
+        let host = &mut self.hosts[to.index()];
         let Some(subject) = &host.subject else { return };
         let answers = match from_frame::<Message>(frame) {
             Ok(Message::Status(said)) => subject.tell_standby(&said),
             Ok(Message::Fetch(Fetch::Decided { after })) => subject.decided_for_standby(after, ANSWER_BYTES),
             Ok(Message::Fetch(Fetch::Part { sequence, want })) => {
-                host.lent_part(sequence, &want).map(Message::Part).into_iter().collect()
+                host.lent_part(now, sequence, &want).map(Message::Part).into_iter().collect()
             }
             Ok(_) | Err(_) => return,
         };

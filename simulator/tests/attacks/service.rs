@@ -122,6 +122,20 @@ fn a_slow_primary_is_replaced_under_load() -> Result<(), Failure> {
     expect_survival(&mut cluster)
 }
 
+/// As long as it is primary, all calls wait for the one slot of eight that is late.
+#[test]
+fn a_primary_that_holds_back_one_slot_of_each_pipeline_is_replaced_under_load() -> Result<(), Failure> {
+    let mut cluster = besieged(4, &[0], "late-slot");
+    for _ in 0..300 {
+        submit(&mut cluster, 4);
+        cluster.run_for(Duration::from_millis(20))?;
+    }
+    assert!(cluster.world().marks().count(Mark::SuspectedBySlowness) > 0);
+    assert_eq!(cluster.highest_view().value(), 1);
+    cluster.run_until_answered(SECOND / 5)?;
+    expect_survival(&mut cluster)
+}
+
 #[test]
 fn batches_that_only_some_were_shown_reach_all() -> Result<(), Failure> {
     for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {

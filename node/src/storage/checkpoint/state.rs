@@ -16,7 +16,7 @@ use super::journal;
 use super::{Change, Error, Latest, Map, store_error};
 
 /// Blocks kept in memory, in bytes.
-const CACHE_BYTES: u64 = 32 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 
 /// Changes of a map kept in memory before they are written to a table, in bytes.
 const MEMTABLE_BYTES: u64 = LARGE_BYTES as u64;

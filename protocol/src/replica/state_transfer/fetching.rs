@@ -41,8 +41,8 @@ pub(super) struct Fetching {
     depth: u8,
     limits: TransferLimits,
     goal: Option<Goal>,
-    /// How often a task was taken from its source because it took too long, by its group, or the head: links are as slow for
-    /// the next checkpoint. Bound: the groups.
+    /// How often a task was taken from its source because that, or an answer, took too long, by its group, or the head: links
+    /// are as slow for the next checkpoint. Bound: the groups.
     handed_over: BTreeMap<Option<u16>, u32>,
     /// One a member.
     sources: Vec<Source>,
@@ -66,15 +66,16 @@ struct Goal {
     entries: Vec<Entry>,
 }
 
-/// How long a source may be at a task, as long as it answers: at first, and twice as long each time that the task was handed
-/// over. On links on which a task takes longer than any answer may take, it would be begun anew for ever otherwise.
+/// How long a source may take for an answer, and for a task, as long as it answers: at first, and twice as long each time that
+/// the task was handed over. On links on which a task takes longer than any answer may take, or one answer in a few is late, it
+/// would be begun anew for ever otherwise.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TaskPatience {
+pub(in crate::replica) struct Patience {
     pub(super) first: Duration,
     pub(super) most: Duration,
 }
 
-impl TaskPatience {
+impl Patience {
     fn after(self, handed_over: u32) -> Duration {
         let factor = 1_u32.checked_shl(handed_over).unwrap_or(u32::MAX);
         self.first.saturating_mul(factor).min(self.most.max(self.first))
@@ -107,6 +108,13 @@ struct Lane {
     taken: Duration,
     /// What it was asked, and when, as long as it did not answer.
     asked: Option<(Want, Time)>,
+}
+
+impl Lane {
+    /// Whether parts of the task are here.
+    const fn has_begun(&self) -> bool {
+        !self.taken.is_zero()
+    }
 }
 
 /// What a part led to.
@@ -179,15 +187,18 @@ impl Fetching {
         self.goal.is_some()
     }
 
-    /// Takes away what was asked longer than `patience` ago, and says of whom.
-    pub(super) fn give_up_late(&mut self, now: Time, patience: Duration) -> Vec<ReplicaId> {
-        let is_late = |lane: &Lane| lane.asked.as_ref().is_some_and(|(_, at)| now.since(*at) >= patience);
+    /// Takes away what was asked too long ago, and says of whom.
+    pub(super) fn give_up_late(&mut self, now: Time, patience: Patience) -> Vec<ReplicaId> {
         let mut late = Vec::new();
         for index in 0..self.lanes.len() {
-            if !is_late(&self.lanes[index]) {
+            if self.overdue(&self.lanes[index], patience).is_none_or(|at| now < at) {
                 continue;
             }
+            let has_begun = self.lanes[index].has_begun();
             let group = self.take_task(index).and_then(|task| task.group());
+            if has_begun {
+                self.note_handed_over(group);
+            }
             self.reopen(group);
             let id = of_lane(index);
             if late.last() != Some(&id) {
@@ -199,9 +210,25 @@ impl Fetching {
         late
     }
 
+    /// When what a source was asked is late. Where it answered before, another would have to begin anew.
+    fn overdue(&self, lane: &Lane, patience: Patience) -> Option<Time> {
+        let (task, (_, at)) = lane.task.as_ref().zip(lane.asked.as_ref())?;
+        let handed_over = if lane.has_begun() { self.times_handed_over(task) } else { 0 };
+        Some(at.after(patience.after(handed_over)))
+    }
+
+    fn times_handed_over(&self, task: &Task) -> u32 {
+        self.handed_over.get(&task.group()).copied().unwrap_or(0)
+    }
+
+    fn note_handed_over(&mut self, group: Option<u16>) {
+        let times = self.handed_over.entry(group).or_default();
+        *times = times.saturating_add(1);
+    }
+
     /// When the next source is late, or may be asked more.
-    pub(super) fn due(&self, patience: Duration) -> Option<Time> {
-        let late = self.lanes.iter().filter_map(|lane| lane.asked.as_ref()).map(|(_, at)| at.after(patience));
+    pub(super) fn due(&self, patience: Patience) -> Option<Time> {
+        let late = self.lanes.iter().filter_map(|lane| self.overdue(lane, patience));
         late.chain(self.has_work().then_some(self.paced)).min()
     }
 
@@ -213,12 +240,7 @@ impl Fetching {
 
     /// What to ask `id` now, if anything; and whose task that is, if somebody else was at it for too long. Who was late is not
     /// asked.
-    pub(super) fn ask(
-        &mut self,
-        id: ReplicaId,
-        now: Time,
-        patience: TaskPatience,
-    ) -> Option<(Want, Option<ReplicaId>)> {
+    pub(super) fn ask(&mut self, id: ReplicaId, now: Time, patience: Patience) -> Option<(Want, Option<ReplicaId>)> {
         if self.sources[id.index()].conduct != Conduct::Good || now < self.paced {
             return None;
         }
@@ -253,10 +275,10 @@ impl Fetching {
 
     /// What another source than `id` has been too long at, by most: there is nothing else to do, and it may hand out an entry
     /// now and then for ever.
-    fn overdue_task(&mut self, id: ReplicaId, now: Time, patience: TaskPatience) -> Option<(ReplicaId, Task)> {
+    fn overdue_task(&mut self, id: ReplicaId, now: Time, patience: Patience) -> Option<(ReplicaId, Task)> {
         let over = |lane: &Lane| {
             let waited = lane.asked.as_ref().map_or(Duration::ZERO, |(_, at)| now.since(*at));
-            let handed_over = self.handed_over.get(&lane.task.as_ref()?.group()).copied().unwrap_or(0);
+            let handed_over = self.times_handed_over(lane.task.as_ref()?);
             lane.taken.saturating_add(waited).checked_sub(patience.after(handed_over))
         };
         let others = self.lanes.iter().enumerate().filter(|(index, _)| of_lane(*index) != id);
@@ -265,8 +287,7 @@ impl Fetching {
         let from = of_lane(index);
         self.sources[from.index()].conduct = Conduct::Late;
         let task = self.take_task(index)?;
-        let handed_over = self.handed_over.entry(task.group()).or_default();
-        *handed_over = handed_over.saturating_add(1);
+        self.note_handed_over(task.group());
         Some((from, task.again()))
     }
 

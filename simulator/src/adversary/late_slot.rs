@@ -1,0 +1,39 @@
+//! As a primary, holds back one slot of each pipeline, and proposes those after it at once: they cannot execute before it.
+//! (Clement et al., Aardvark, NSDI 2009, section 5.3: a primary that is as slow as it may be; PROTOCOL §6, slowness)
+//!
+//! It breaks who asks only how soon each request is proposed: most are at once, none executes for as long, and it looks as if
+//! ordering took that time. Correct backups count a request as proposed when all slots up to its own are, and replace the primary
+//! as they do a slow one.
+
+use core::time::Duration;
+
+use quorate_protocol::message::Message;
+use quorate_protocol::number::ReplicaId;
+
+use super::{Body, Strategy};
+
+/// One slot in so many is late.
+const LATE_IN: u64 = 8;
+
+/// Everybody is shown that slot late.
+#[derive(Debug)]
+pub(super) struct LateSlot;
+
+impl LateSlot {
+    /// Nine tenths of what nobody complains about.
+    fn delay(body: &Body) -> Duration {
+        body.configuration().parameters().ordering_deadline() / 10 * 9
+    }
+}
+
+impl Strategy for LateSlot {
+    fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
+        let is_late = matches!(&message, Message::PrePrepare(proposal) if proposal.vote.voter == body.id()
+            && proposal.vote.statement.sequence.value() % LATE_IN == 1);
+        if !is_late {
+            return Some(message);
+        }
+        body.send_later(Self::delay(body), to, message);
+        None
+    }
+}
