@@ -49,8 +49,9 @@ pub(super) struct Pace {
     ordering: Duration,
     /// The proposals of slots in flight. Bound: two windows.
     accepted: BTreeMap<Sequence, Accepted>,
-    /// When the last of the proposals of executed slots was accepted.
+    /// When the last of the proposals of executed slots was accepted, and when a slot was executed that others handed out.
     accepted_all: Time,
+    handed_out: Time,
     /// From the arrival of a copy to the proposal with its request, and to all before it, under this primary, smoothed.
     wait: Duration,
     /// Slots that it was measured in.
@@ -75,6 +76,7 @@ impl Pace {
             ordering: Duration::ZERO,
             accepted: BTreeMap::new(),
             accepted_all: Time::ZERO,
+            handed_out: Time::ZERO,
             wait: Duration::ZERO,
             slots: 0,
             slow_since: None,
@@ -89,12 +91,13 @@ impl Pace {
         let proposal = self.accepted.remove(&sequence);
         self.accepted = self.accepted.split_off(&sequence);
         let Some(Accepted { at, wait }) = proposal else {
-            // Others had it, and not from this view's primary.
-            self.accepted_all = now;
+            // Whoever was away fetches what it missed: nobody is blamed for that, and ordering took no longer.
+            self.handed_out = now;
             return None;
         };
         self.accepted_all = self.accepted_all.max(at);
-        self.ordering = smoothed(self.ordering, now.since(self.accepted_all), ORDERING_SMOOTHING);
+        let since = self.accepted_all.max(self.handed_out);
+        self.ordering = smoothed(self.ordering, now.since(since), ORDERING_SMOOTHING);
         Some(wait?.saturating_add(self.accepted_all.since(at)))
     }
 

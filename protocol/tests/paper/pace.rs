@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use quorate_protocol::Output;
 use quorate_protocol::configuration::Parameters;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Decided, Message};
 use quorate_protocol::output::Suspicion;
 
 use crate::support::subject::{Subject, said, suspected};
@@ -116,6 +116,37 @@ fn a_primary_that_holds_one_slot_of_each_pipeline_back_is_suspected() {
     }
     assert_eq!(suspected(&outputs), [(0, Suspicion::Slowness)]);
     assert_eq!(backup.replica.pace().1, Duration::ZERO);
+}
+
+/// "Slots that others handed out count for neither" (§6): what a replica was away for, and fetches, puts no blame on the primary
+/// for what it proposes meanwhile.
+#[test]
+fn who_catches_up_blames_nobody_for_what_it_missed() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    order_all(&mut backup, 1, 5, Pace { wait: 10, ordering: 10 });
+    let before = backup.replica.pace();
+    let of = |sequence: u64| group.batch(u8::try_from(sequence).expect("few slots"));
+    for sequence in 10..14 {
+        backup.show(group.opening(client(u8::try_from(sequence).expect("few slots")), 1));
+        backup.pass_with_primary_alive(10);
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &of(sequence)));
+    }
+    backup.pass_with_primary_alive(400);
+    for sequence in 6..10 {
+        let (batch, voters) = (of(sequence), [0, 2, 3]);
+        let certificate = group.committed(0, sequence, batch.digest(), &voters);
+        let batch = batch.body().clone().into();
+        backup.hear(2, Message::Decided(Decided { certificate, batch }));
+        backup.settle();
+    }
+    for sequence in 10..14 {
+        backup.decide(0, sequence, &of(sequence));
+        backup.settle();
+    }
+    assert_eq!(backup.replica.executed().value(), 13);
+    let (wait, ordering) = backup.replica.pace();
+    assert!(wait <= before.0 && ordering <= before.1, "{wait:?} and {ordering:?}, before: {before:?}");
 }
 
 /// "A copy that was passed on waits from then on, or clients could blame a primary for what they never gave it." (§6)
