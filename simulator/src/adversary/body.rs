@@ -250,6 +250,11 @@ impl Body {
         self.do_later(delay, Output::Send { to, message });
     }
 
+    /// Nine tenths of what nobody complains about.
+    pub fn just_tolerated(&self) -> Duration {
+        self.configuration().parameters().ordering_deadline() / 10 * 9
+    }
+
     /// Asks its host for something, so much later.
     pub fn do_later(&mut self, delay: Duration, output: Output) {
         self.later_made += 1;

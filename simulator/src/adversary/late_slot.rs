@@ -5,8 +5,6 @@
 //! ordering took that time. Correct backups count a request as proposed when all slots up to its own are, and replace the primary
 //! as they do a slow one.
 
-use core::time::Duration;
-
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
 
@@ -19,13 +17,6 @@ const LATE_IN: u64 = 8;
 #[derive(Debug)]
 pub(super) struct LateSlot;
 
-impl LateSlot {
-    /// Nine tenths of what nobody complains about.
-    fn delay(body: &Body) -> Duration {
-        body.configuration().parameters().ordering_deadline() / 10 * 9
-    }
-}
-
 impl Strategy for LateSlot {
     fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
         let is_late = matches!(&message, Message::PrePrepare(proposal) if proposal.vote.voter == body.id()
@@ -33,7 +24,7 @@ impl Strategy for LateSlot {
         if !is_late {
             return Some(message);
         }
-        body.send_later(Self::delay(body), to, message);
+        body.send_later(body.just_tolerated(), to, message);
         None
     }
 }

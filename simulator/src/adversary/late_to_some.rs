@@ -5,8 +5,6 @@
 //! everybody, replace primaries that serve. Correct replicas that are shown late what others vote for fetch it, and f of them that
 //! complain move nobody.
 
-use core::time::Duration;
-
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
 
@@ -23,11 +21,6 @@ impl LateToSome {
         let victims = body.configuration().replicas().rev().filter(|id| !accomplices.contains(id));
         victims.take(body.configuration().faults_max()).any(|victim| victim == to)
     }
-
-    /// Nine tenths of what nobody complains about.
-    fn delay(body: &Body) -> Duration {
-        body.configuration().parameters().ordering_deadline() / 10 * 9
-    }
 }
 
 impl Strategy for LateToSome {
@@ -36,7 +29,7 @@ impl Strategy for LateToSome {
         if !is_own || !Self::is_kept_waiting(body, to) {
             return Some(message);
         }
-        body.send_later(Self::delay(body), to, message);
+        body.send_later(body.just_tolerated(), to, message);
         None
     }
 }

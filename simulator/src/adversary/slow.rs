@@ -4,8 +4,6 @@
 //! It breaks who suspects only a primary that does nothing: the cluster goes on at a hundredth of its speed. Correct backups see
 //! by copies of some requests how long those wait, and replace who lets them wait for longer than ordering explains.
 
-use core::time::Duration;
-
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;
 
@@ -15,19 +13,12 @@ use super::{Body, Strategy};
 #[derive(Debug)]
 pub(super) struct Slow;
 
-impl Slow {
-    /// Nine tenths of what nobody complains about.
-    fn delay(body: &Body) -> Duration {
-        body.configuration().parameters().ordering_deadline() / 10 * 9
-    }
-}
-
 impl Strategy for Slow {
     fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
         if !matches!(message, Message::PrePrepare(_) | Message::Prepare(_) | Message::Commit(_)) {
             return Some(message);
         }
-        body.send_later(Self::delay(body), to, message);
+        body.send_later(body.just_tolerated(), to, message);
         None
     }
 }
