@@ -372,7 +372,8 @@ impl Client {
             Phase::Closed | Phase::Open { .. } => None,
         };
         let reads = self.reads.values().map(|read| read.deadline);
-        self.outstanding.values().map(|outstanding| outstanding.sending.wake_at()).chain(reads).chain(opening).min()
+        let sent = self.outstanding.values().map(|outstanding| outstanding.sending.wake_at());
+        sent.chain(reads).chain(opening).chain(self.copy_due()).min()
     }
 
     /// The replica to which requests go first, as far as is known.

@@ -24,6 +24,7 @@ mod state_transfer;
 mod status;
 mod suspicion;
 mod turns;
+mod unshown;
 mod view_change;
 mod wanted;
 
@@ -279,6 +280,8 @@ struct CatchingUp {
     stuck: Option<(Sequence, Time)>,
     /// Whom a batch was asked of last.
     batches_asked: BTreeMap<Sequence, (Time, usize)>,
+    /// What others vote for and the primary did not show this replica.
+    unshown: unshown::Unshown,
     /// The state transfer under way.
     transfer: Option<state_transfer::Transfer>,
     /// The highest certificate of an epoch after this replica's.
@@ -476,7 +479,7 @@ impl Replica {
             Payload::NewView(new_view) => self.on_new_view(from, new_view),
             Payload::Status(status) => self.on_status(from, status),
             Payload::Fetch(fetch) => self.on_fetch(from, fetch),
-            Payload::Batch(sequence, batch) => self.on_batch(sequence, batch),
+            Payload::Batch(sequence, batch) => self.on_batch(from, sequence, batch),
             Payload::Decided(certificate, batch) => self.on_decided(certificate, batch),
             Payload::Part(part) => self.on_part(from, part),
             Payload::Statements(spoken) => self.on_statements(from, &spoken),

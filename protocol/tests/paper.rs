@@ -41,6 +41,8 @@ mod support;
 mod suspicion;
 #[path = "paper/transfer.rs"]
 mod transfer;
+#[path = "paper/unshown.rs"]
+mod unshown;
 #[path = "paper/verifying.rs"]
 mod verifying;
 #[path = "paper/view_change.rs"]

@@ -15,6 +15,11 @@ const IN_FLIGHT_MAX: u64 = 64;
 /// How far copies of requests lie apart, on average. Each costs every replica the check of a signature.
 const COPY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long a copy that is due waits for a request that is new. Where none is sent for so long all wait for answers, and the one
+/// that waits longest is copied: of clients that ask one thing after the other, it is the slow requests that most moments fall into,
+/// and none of them would ever be seen.
+pub(super) const COPY_PATIENCE: Duration = Duration::from_millis(20);
+
 /// The adaptive time-out with its jitter.
 #[derive(Debug, Clone)]
 pub(super) struct Patience {

@@ -2,13 +2,14 @@
 //!
 //! Each request that is on its way has been given to the *target*: the believed primary, or while the link to that one is
 //! down the next replica in order, which passes requests on and is the next primary. After a time-out it goes to all.
-//! About once a second one is copied to the others at once: nobody but the client knows which, so that a primary cannot be
-//! fast where it is watched and slow elsewhere. (PROTOCOL §6)
+//! About once a second one is copied to the others, the next one or, while all wait, the one that waits longest: nobody but the
+//! client knows which, so that a primary cannot be fast where it is watched and slow elsewhere. (PROTOCOL §6)
 
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use super::member_set::MemberSet;
+use super::patience::COPY_PATIENCE;
 use super::request::{Outstanding, Sending, Submission};
 use super::{Client, ClientError, ClientOutput, FIRST_NUMBER, Phase, WAITING_MAX};
 use crate::batch::{OPERATIONS_MAX, Request, SignedRequest};
@@ -78,6 +79,20 @@ impl Client {
         self.outstanding.insert(number, Outstanding { ticket, submitted_at, operations_count, sending });
     }
 
+    /// When a copy was due for so long that the next request is not waited for.
+    pub(super) fn copy_due(&self) -> Option<Time> {
+        let is_waiting = !self.outstanding.is_empty() && self.target().is_some();
+        is_waiting.then(|| self.copies_from.after(COPY_PATIENCE))
+    }
+
+    /// Copies the request that waits longest to the others.
+    fn copy_oldest(&mut self, now: Time) {
+        let Some(target) = self.target() else { return };
+        let Some((_, oldest)) = self.outstanding.first_key_value() else { return };
+        self.outputs.push_back(ClientOutput::Copy { except: target, request: oldest.sending.signed.clone() });
+        self.copies_from = now.after(self.patience.until_copy());
+    }
+
     fn sign(&self, session: Session, number: RequestNumber, operations: List<Blob, OPERATIONS_MAX>) -> SignedRequest {
         let request = Request { client: self.key, session, number, operations };
         let signed = request.sign(self.configuration.cluster(), &*self.signer);
@@ -140,6 +155,9 @@ impl Client {
     }
 
     pub(super) fn on_wake(&mut self, now: Time) {
+        if self.copy_due().is_some_and(|due| due <= now) {
+            self.copy_oldest(now);
+        }
         self.on_timeouts(now);
         self.on_late_reads(now);
         let Some(target) = self.target() else { return };

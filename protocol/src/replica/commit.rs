@@ -5,7 +5,7 @@ use super::participation::remember;
 use crate::batch::Batch;
 use crate::certificate::CommittedCertificate;
 use crate::evidence::Evidence;
-use crate::number::Sequence;
+use crate::number::{ReplicaId, Sequence};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::slot::Logged;
@@ -84,13 +84,14 @@ impl Replica {
         self.try_execute();
     }
 
-    /// A batch that was asked for: for a slot that is decided, or that a new view proposes.
-    pub(super) fn on_batch(&mut self, sequence: Sequence, batch: Batch) {
+    /// A batch that was asked for: for a slot that is decided, that a new view proposes, or that others vote for.
+    pub(super) fn on_batch(&mut self, from: ReplicaId, sequence: Sequence, batch: Batch) {
         let missing = self.log.slot(sequence).and_then(crate::slot::Slot::missing_batch);
         if missing != Some(batch.digest()) {
             return self.refuse(Refusal::Unasked);
         }
         self.catching_up.batches_asked.remove(&sequence);
+        self.catching_up.unshown.note_source(from);
         self.take_batch(sequence, batch);
     }
 
@@ -101,7 +102,7 @@ impl Replica {
         let is_awaited = slot.awaited == Some(batch.digest());
         slot.add_batch(batch.clone(), Logged::No);
         if is_awaited {
-            self.vote_for_awaited(sequence);
+            self.take_awaited(sequence, &batch);
         }
         if let Some(certificate) = decided {
             self.decide(certificate, Some(batch));

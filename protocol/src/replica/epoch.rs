@@ -6,7 +6,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{Mode, Proposer, Replica, ViewChanges};
+use super::{Mode, Proposer, Replica, ViewChanges, unshown};
 use crate::certificate::StableCertificate;
 use crate::number::{Sequence, View};
 use crate::output::{Notice, Output};
@@ -80,6 +80,7 @@ impl Replica {
         self.checkpoints.votes.iter_mut().for_each(Vec::clear);
         self.catching_up.ahead = self.catching_up.ahead.take().filter(|ahead| ahead.statement.sequence > low);
         self.catching_up.batches_asked.clear();
+        self.catching_up.unshown = unshown::Unshown::default();
         for peer in &mut self.peers {
             peer.outside_since = None;
             peer.last_prepare = None;

@@ -245,6 +245,7 @@ impl Replica {
     /// above their low watermark, executed or not. Who lacks a batch fetches it and votes after that. (PROTOCOL §7.4)
     pub(super) fn take_up_proposals(&mut self, proposals: &[Proposal]) {
         let low = self.log.low();
+        self.forget_awaited();
         self.proposer.new_view_max = proposals.last().map_or(low, |last| last.sequence).max(low);
         self.proposer.next = self.proposer.new_view_max.saturating_add(1);
         self.proposer.in_flight.clear();
@@ -267,7 +268,7 @@ impl Replica {
         self.fetch_batches();
     }
 
-    /// Votes for what the new view proposes for a slot, once its batch is here.
+    /// Votes for what the new view proposes for a slot, or enough others vote for, once its batch is here.
     pub(super) fn vote_for_awaited(&mut self, sequence: Sequence) {
         let Some(slot) = self.log.slot(sequence) else { return };
         let Some(digest) = slot.awaited else { return };
@@ -280,12 +281,6 @@ impl Replica {
         }
         let epoch = self.configuration.epoch();
         self.accept(Prepare { epoch, view: self.view, sequence, digest }, batch);
-    }
-
-    /// Slots whose batch the current view's new view proposed and that still wait for it.
-    pub(super) fn awaiting_slots(&self) -> Vec<Sequence> {
-        let awaiting = self.log.slots_after(self.log.low()).filter(|(_, slot)| slot.awaited.is_some());
-        awaiting.map(|(sequence, _)| sequence).collect()
     }
 }
 

@@ -39,7 +39,7 @@ const PERSISTENCE_FACTOR: u32 = 4;
 const REMEMBERED: Duration = Duration::from_mins(1);
 
 /// The latest slot counts for one part in this many.
-const WAIT_SMOOTHING: u32 = 4;
+const WAIT_SMOOTHING: u32 = 16;
 const ORDERING_SMOOTHING: u32 = 8;
 
 /// What is measured of the way of requests.

@@ -24,6 +24,9 @@ impl Replica {
             } else if matches!(refusal, Refusal::Conflict | Refusal::ProposedByNewView) {
                 // Two votes that are signed catch the primary. (PROTOCOL §4.3)
                 self.count_prepare(vote);
+            } else if refusal == Refusal::Duplicate && !self.is_counted(&vote) {
+                // Its batch was here before it.
+                self.count_prepare(vote);
             } else if matches!(refusal, Refusal::LogFull | Refusal::NotVoting) {
                 self.note_proposal(vote, batch);
             }
@@ -38,6 +41,9 @@ impl Replica {
         let counted = self.log.slot(sequence).and_then(|slot| slot.prepares.of(vote.voter));
         let is_first = counted.is_some_and(|counted| counted.statement == vote.statement);
         if is_first && self.mode == Mode::Normal {
+            if self.log.slot(sequence).is_some_and(|slot| slot.awaited.is_some()) {
+                self.catching_up.unshown.note_in_time();
+            }
             self.note_pace_of_proposal(sequence, &batch);
             self.accept(vote.statement, batch);
         }
@@ -102,6 +108,7 @@ impl Replica {
         }
         slot.cast = Some(vote);
         slot.awaited = None;
+        self.catching_up.unshown.note_cast(sequence);
         let to_log = (!slot.is_logged(&digest)).then(|| slot.batch(&digest).cloned()).flatten();
         if let Some(batch) = &to_log {
             slot.add_batch(batch.clone(), Logged::Yes);

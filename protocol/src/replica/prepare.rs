@@ -19,6 +19,7 @@ impl Replica {
         }
         assert!(vote.voter != self.id);
         self.count_prepare(vote);
+        self.note_unshown(&vote.statement);
     }
 
     fn refuse_prepare(&self, vote: &Vote<Prepare>) -> Option<Refusal> {
@@ -44,6 +45,12 @@ impl Replica {
         }
         self.show_conflicts(&vote);
         self.try_prepare(sequence);
+    }
+
+    /// Whether this vote is held.
+    pub(super) fn is_counted(&self, vote: &Vote<Prepare>) -> bool {
+        let held = self.log.slot(vote.statement.sequence).and_then(|slot| slot.prepares.of(vote.voter));
+        held.is_some_and(|held| held.statement == vote.statement)
     }
 
     /// A member votes for another batch than this replica did. This replica voted only for what the primary of the view had

@@ -228,7 +228,9 @@ impl Replica {
         let transfer = self.catching_up.transfer.as_ref();
         let parted = transfer.and_then(|transfer| transfer.due(self.part_patience()));
         // What is overdue already is looked at with every status, not at once again.
-        asked.into_iter().chain(parted).filter(|at| *at > self.now.monotonic).min()
+        let batches = self.catching_up.batches_asked.values().map(|(at, _)| at.after(self.batch_patience()));
+        let due = asked.into_iter().chain(parted).chain(batches).chain(self.unshown_due());
+        due.filter(|at| *at > self.now.monotonic).min()
     }
 
     /// How long an answer may take before somebody else is asked.
@@ -236,9 +238,15 @@ impl Replica {
         self.parameters().heartbeat() * 3
     }
 
+    /// The same for a batch.
+    fn batch_patience(&self) -> Duration {
+        self.parameters().heartbeat()
+    }
+
     /// Asks for whatever this replica lacks and has not asked for lately.
     pub(super) fn try_catch_up(&mut self) {
         self.fetch_view_changes();
+        self.await_unshown();
         self.fetch_batches();
         self.fetch_new_view();
         if self.catching_up.transfer.is_some() {
@@ -309,11 +317,11 @@ impl Replica {
         }
     }
 
-    /// Asks for batches of slots that are decided, or proposed by the new view, without being here: first the primary,
-    /// then the others in turn.
+    /// Asks for batches of slots that are decided, proposed by the new view, or voted for by enough, without being here: first
+    /// who voted for it, then the others in turn.
     pub(super) fn fetch_batches(&mut self) {
         let now = self.now.monotonic;
-        let patience = self.parameters().heartbeat();
+        let patience = self.batch_patience();
         let from = self.log.low().min(self.execution.issued);
         let missing: Vec<_> = self
             .log
@@ -321,18 +329,22 @@ impl Replica {
             .filter_map(|(sequence, slot)| slot.missing_batch().map(|digest| (sequence, digest)))
             .take(SLOTS_MAX)
             .collect();
-        let (others, primary) = (self.others(), self.primary());
+        let others = self.others();
+        let missing: Vec<_> = missing
+            .into_iter()
+            .map(|(sequence, digest)| (sequence, digest, self.source_of(sequence, &digest)))
+            .collect();
         let asked = &mut self.catching_up.batches_asked;
-        asked.retain(|sequence, _| missing.iter().any(|(missing, _)| missing == sequence));
+        asked.retain(|sequence, _| missing.iter().any(|(missing, _, _)| missing == sequence));
         let mut requests = Vec::new();
-        for (sequence, digest) in missing {
+        for (sequence, digest, source) in missing {
             let times = match asked.get(&sequence) {
                 Some((at, _)) if now.since(*at) < patience => continue,
                 Some((_, times)) => *times,
                 None => 0,
             };
             asked.insert(sequence, (now, times.wrapping_add(1)));
-            requests.push((others.turn(primary, times), Message::Fetch(Fetch::Batch { sequence, digest })));
+            requests.push((others.turn(source, times), Message::Fetch(Fetch::Batch { sequence, digest })));
         }
         for (to, message) in requests {
             self.send(to, message);

@@ -30,9 +30,7 @@ impl Replica {
         self.suspicion.new_view_since = None;
         self.suspicion.of_primary = None;
         self.view_changes.own = None;
-        for slot in self.awaiting_slots() {
-            self.log.entry(slot).awaited = None;
-        }
+        self.forget_awaited();
         let view_change = Arc::new(self.build_view_change(to));
         let signed = view_change.signed.clone();
         self.view_changes.own = Some(Arc::clone(&view_change));

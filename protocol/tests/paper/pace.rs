@@ -75,8 +75,8 @@ fn a_primary_that_was_slow_for_a_while_is_not_suspected() {
     let mut backup = backup(1);
     let (slow, fast) = (Pace { wait: 300, ordering: 0 }, Pace { wait: 10, ordering: 0 });
     for round in 0..3 {
-        assert_eq!(suspected(&order_all(&mut backup, 16 * round + 1, 9, slow)), []);
-        assert_eq!(suspected(&order_all(&mut backup, 16 * round + 10, 7, fast)), []);
+        assert_eq!(suspected(&order_all(&mut backup, 32 * round + 1, 9, slow)), []);
+        assert_eq!(suspected(&order_all(&mut backup, 32 * round + 10, 23, fast)), []);
     }
 }
 

@@ -105,6 +105,26 @@ fn who_is_shown_late_what_the_others_vote_for_stays_with_them_and_moves_nobody()
     Ok(())
 }
 
+/// Nothing can be decided without those that are kept waiting: each call would take as long as they do.
+#[test]
+fn who_shows_proposals_late_and_keeps_its_votes_back_slows_nobody_down() -> Result<(), Failure> {
+    for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
+        let mut cluster = besieged(size, attackers, "late-to-some,withhold-votes");
+        let began = cluster.time();
+        let mut slow = 0;
+        for _ in 0..200 {
+            submit(&mut cluster, 2);
+            let asked = cluster.time();
+            cluster.run_until_answered(SECOND / 2)?;
+            slow += u32::from(cluster.time().since(asked) >= SECOND / 20);
+        }
+        let took = cluster.time().since(began);
+        assert!(took < 4 * SECOND && slow < 10, "{took:?}, {slow} slow ones");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
 /// As long as it is primary, each call takes most of a second.
 #[test]
 fn a_slow_primary_is_replaced_under_load() -> Result<(), Failure> {

@@ -35,6 +35,16 @@ fn a_number_is_sent_only_when_the_one_a_window_below_is_settled() {
     assert_eq!(sent(&bench.settle(5)), to(0, 9..=10));
 }
 
+/// Wakes the client until it does something else than to copy a request.
+fn wake_without_copies(bench: &mut Bench) -> Vec<ClientOutput> {
+    loop {
+        let outputs = bench.wake();
+        if !outputs.iter().all(|output| matches!(output, ClientOutput::Copy { .. })) {
+            return outputs;
+        }
+    }
+}
+
 #[test]
 fn after_the_time_out_the_same_bytes_go_to_all() {
     let mut bench = Bench::open(4);
@@ -43,7 +53,7 @@ fn after_the_time_out_the_same_bytes_go_to_all() {
     let mut last = bench.now;
     for retry in 1..=9 {
         assert_eq!(bench.step(ClientInput::Wake), [], "a wake-up too early does no harm");
-        assert_eq!(bench.wake(), [ClientOutput::SendAll(request.clone())]);
+        assert_eq!(wake_without_copies(&mut bench), [ClientOutput::SendAll(request.clone())]);
         let waited = bench.now.since(last);
         let expected = (TIMEOUT * 2_u32.pow(retry - 1)).min(Duration::from_secs(8));
         assert!(waited <= expected && waited > expected * 3 / 4, "retry {retry}: {waited:?} of {expected:?}");
@@ -76,6 +86,33 @@ fn about_once_a_second_a_request_is_copied_to_those_that_do_not_get_it() {
     let gaps: Vec<u64> = copied.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps.iter().all(|gap| (5..=16).contains(gap)), "{gaps:?}");
     assert!((6..=15).all(|gap| gaps.contains(&gap)), "they can be foreseen: {gaps:?}");
+}
+
+/// Of requests that follow one another it is the slow ones that most moments fall into.
+#[test]
+fn while_all_wait_the_one_that_waits_longest_is_copied() {
+    let mut bench = Bench::open(4);
+    let opened = bench.now;
+    bench.submit(1);
+    bench.submit(2);
+    let mut copied = Vec::new();
+    while bench.next_deadline().expect("none is answered") <= opened.after(Duration::from_secs(5)) {
+        let copies = bench.wake().into_iter().filter_map(|output| match output {
+            ClientOutput::Copy { except, request } => Some((except, parsed(&request).number.value())),
+            _ => None,
+        });
+        copied.extend(copies.map(|copy| (copy, bench.now)));
+    }
+    assert!((3..=10).contains(&copied.len()), "{} copies", copied.len());
+    assert!(copied.iter().all(|(copy, _)| *copy == (replica(0), 1)), "{copied:?}");
+    assert!(copied[0].1.since(opened) >= Duration::from_millis(520), "it was due before a request was sent");
+    bench.settle(1);
+    bench.settle(2);
+    assert_eq!(bench.next_deadline(), None, "nothing to copy");
+    bench.submit(3);
+    (0..4).for_each(|id| drop(bench.step(ClientInput::LinkDown(replica(id)))));
+    let due = bench.next_deadline().expect("it is sent again, somehow");
+    assert!(due.since(bench.now) >= Duration::from_millis(100), "nobody to copy it to");
 }
 
 #[test]
@@ -120,7 +157,7 @@ fn slow_answers_make_the_client_wait_longer_also_when_it_had_to_retry() {
     bench.submit(51);
     bench.pass(Duration::from_millis(440));
     assert_eq!(bench.step(ClientInput::Wake), []);
-    assert!(retries < 20, "{retries} retries");
+    assert!(retries < 30, "{retries} retries");
 }
 
 #[test]

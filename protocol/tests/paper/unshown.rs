@@ -1,0 +1,239 @@
+//! §4.3: a proposal that others vote for and the primary does not show.
+
+use core::time::Duration;
+
+use quorate_protocol::batch::Batch;
+use quorate_protocol::configuration::Parameters;
+use quorate_protocol::message::{Fetch, FetchedBatch, Message};
+use quorate_protocol::number::{Incarnation, RecordNumber};
+use quorate_protocol::record::{Record, Recovered};
+use quorate_protocol::refusal::Refusal;
+use quorate_protocol::{Input, Output};
+
+use crate::support::subject::{Subject, appended, said, suspected};
+use crate::support::{Group, client, prepare, slot, small};
+
+/// Replica 3, to which a fetch is the only thing that it says to one peer.
+fn kept_waiting() -> Subject {
+    Subject::of_four(3)
+}
+
+/// Whom it asks for the batch of which slot.
+fn asked(outputs: &[Output]) -> Vec<(u8, u64)> {
+    let asked = outputs.iter().filter_map(|output| match output {
+        Output::Send { to, message: Message::Fetch(Fetch::Batch { sequence, .. }) } => {
+            Some((to.value(), sequence.value()))
+        }
+        _ => None,
+    });
+    asked.collect()
+}
+
+/// `voters` vote for `batch` in view 0.
+fn vote(backup: &mut Subject, voters: &[u8], sequence: u64, batch: &Batch) -> Vec<Output> {
+    let group = backup.group.clone();
+    backup.hear_all(voters.iter().map(|id| (*id, group.prepare(*id, 0, sequence, batch.digest()))))
+}
+
+fn answer(backup: &mut Subject, from: u8, sequence: u64, batch: &Batch) -> Vec<Output> {
+    backup.hear(from, Message::Batch(FetchedBatch { sequence: slot(sequence), batch: batch.body().clone().into() }))
+}
+
+/// "Whoever holds `w` votes of its view for a batch that it was not shown for a quarter of a heartbeat asks one of the voters
+/// for it, another one after a heartbeat, and accepts it, whatever its stamp" (§4.3)
+#[test]
+fn what_others_vote_for_is_fetched_of_one_of_them_and_voted_for() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch_at(-500_000, vec![group.opening(client(0), 1)]);
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 1, &batch)), []);
+    assert_eq!(asked(&backup.pass(24)), []);
+    assert_eq!(asked(&backup.pass(1)), [(1, 1)], "the first of them");
+    assert_eq!(asked(&backup.pass_with_primary_alive(99)), []);
+    assert_eq!(asked(&backup.pass_with_primary_alive(1)), [(2, 1)]);
+    let outputs = answer(&mut backup, 2, 1, &batch);
+    let own = group.vote(3, prepare(0, 1, batch.digest()));
+    assert_eq!(appended(&outputs), [Record::Accepted(own, Some(batch.clone()))]);
+    let outputs = backup.sync();
+    assert!(said(&outputs).contains(&Message::Prepare(own)));
+    assert!(
+        matches!(appended(&outputs)[..], [Record::Prepared(..)]),
+        "three have voted, and the primary is none of them"
+    );
+    let outputs = answer(&mut backup, 1, 1, &batch);
+    assert_eq!((outputs, backup.replica.refusals()[&Refusal::Unasked]), (vec![], 1), "once is enough");
+}
+
+/// "Whoever holds `w` votes of its view for a batch" (§4.3): one of fewer may be a liar's, and votes for two are for neither.
+#[test]
+fn fewer_votes_or_those_for_another_batch_fetch_nothing() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    vote(&mut backup, &[1], 1, &group.batch(1));
+    vote(&mut backup, &[2], 1, &group.batch(2));
+    backup.hear_all([1, 2].map(|id| (id, group.prepare(id, 4, 2, group.batch(3).digest()))));
+    assert_eq!(asked(&backup.pass_with_primary_alive(300)), []);
+}
+
+/// The same: what the replica voted for it holds, and so does the primary what it proposed.
+#[test]
+fn who_was_shown_it_fetches_nothing() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    vote(&mut backup, &[1, 2], 1, &batch);
+    vote(&mut backup, &[1, 2], 2, &batch);
+    backup.pass_with_primary_alive(20);
+    backup.hear(0, group.pre_prepare(0, 0, 2, &batch));
+    assert_eq!(asked(&backup.pass_with_primary_alive(200)), []);
+    let mut primary = Subject::of_four(0);
+    vote(&mut primary, &[1, 2], 1, &batch);
+    assert_eq!(asked(&primary.pass(200)), []);
+}
+
+/// The same: who may not vote fetches nothing in order to.
+#[test]
+fn who_does_not_vote_fetches_nothing() {
+    let group = Group::of_four();
+    let first = (RecordNumber::ZERO, Recovered::Whole(Record::Incarnation(Incarnation::ZERO)));
+    let mut learner = Subject::start_damaged(&group, 3, vec![first]);
+    assert!(!learner.replica.is_voter());
+    vote(&mut learner, &[1, 2], 1, &group.batch(1));
+    assert_eq!(asked(&learner.pass(90)), []);
+}
+
+/// "Where voters were faster than the primary with the last one, it asks at once." (§4.3): and whom it had an answer of.
+#[test]
+fn while_voters_are_faster_than_the_primary_they_are_asked_at_once() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
+    vote(&mut backup, &[1, 2], 1, &batch(1));
+    assert_eq!(asked(&backup.pass(25)), [(1, 1)]);
+    answer(&mut backup, 2, 1, &batch(1));
+    assert_eq!(asked(&vote(&mut backup, &[1], 2, &batch(2))), []);
+    assert_eq!(asked(&vote(&mut backup, &[2], 2, &batch(2))), [(2, 2)]);
+    // What it is shown meanwhile it need not be given, and the next time it waits again.
+    let own = group.vote(3, prepare(0, 2, batch(2).digest()));
+    let outputs = backup.hear(0, group.pre_prepare(0, 0, 2, &batch(2)));
+    assert!(appended(&outputs).contains(&Record::Accepted(own, Some(batch(2)))));
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 3, &batch(3))), []);
+    assert_eq!(asked(&backup.pass(25)), [(2, 3)]);
+}
+
+/// A proposal that is shown later all the same carries the primary's vote, and that counts.
+#[test]
+fn the_vote_of_a_primary_that_shows_it_later_counts() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    vote(&mut backup, &[1, 2], 1, &batch);
+    backup.pass(25);
+    answer(&mut backup, 1, 1, &batch);
+    assert!(!backup.replica.refusals().contains_key(&Refusal::Duplicate));
+    // Its own vote is not durable: this is the third.
+    let outputs = backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    assert!(matches!(appended(&outputs)[..], [Record::Prepared(..)]), "{outputs:?}");
+    backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    assert_eq!(backup.replica.refusals()[&Refusal::Duplicate], 2);
+}
+
+/// "Leaving the view ends it." (§4.3): what was proposed there may not be voted for in another, by whichever way it is entered.
+#[test]
+fn what_a_view_awaited_is_not_voted_for_in_the_next() {
+    for leaves in [true, false] {
+        let mut backup = kept_waiting();
+        let group = backup.group.clone();
+        let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
+        vote(&mut backup, &[1, 2], 1, &batch(1));
+        assert_eq!(asked(&backup.pass(25)), [(1, 1)]);
+        vote(&mut backup, &[1, 2], 2, &batch(2));
+        if leaves {
+            backup.leave();
+            assert_eq!(answer(&mut backup, 1, 1, &batch(1)), []);
+        }
+        backup.enter(1);
+        assert_eq!(asked(&backup.pass_with_primary_alive(200)), []);
+        let outputs = answer(&mut backup, 1, 1, &batch(1));
+        assert_eq!(appended(&outputs), [], "{leaves}");
+        assert!(backup.replica.refusals()[&Refusal::Unasked] > 0);
+    }
+}
+
+/// "Without room for a vote a replica gives none" (§9): "With room again it does what it left undone." (§9)
+#[test]
+fn without_room_it_is_fetched_and_voted_for_later() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    backup.step(Input::LogFull);
+    vote(&mut backup, &[1, 2], 1, &batch);
+    assert_eq!(asked(&backup.pass(25)), [(1, 1)]);
+    assert_eq!(appended(&answer(&mut backup, 1, 1, &batch)), []);
+    let own = group.vote(3, prepare(0, 1, batch.digest()));
+    assert_eq!(appended(&backup.step(Input::LogHasRoom)), [Record::Accepted(own, Some(batch))]);
+}
+
+/// A proposal that was shown while there was no room is not fetched.
+#[test]
+fn what_is_here_already_is_voted_for_at_once() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch(1);
+    backup.step(Input::LogFull);
+    backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+    backup.step(Input::LogHasRoom);
+    vote(&mut backup, &[1, 2], 1, &batch);
+    let outputs = backup.pass(25);
+    let own = group.vote(3, prepare(0, 1, batch.digest()));
+    assert_eq!((asked(&outputs), appended(&outputs)), (vec![], vec![Record::Accepted(own, Some(batch))]));
+}
+
+/// The same: one that comes again is accepted once.
+#[test]
+fn a_proposal_that_comes_again_is_accepted_once() {
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let (first, second) = (group.batch(1), group.batch(2));
+    vote(&mut backup, &[1, 2], 1, &first);
+    backup.pass(25);
+    answer(&mut backup, 1, 1, &first);
+    backup.step(Input::LogFull);
+    backup.hear(0, group.pre_prepare(0, 0, 2, &second));
+    backup.step(Input::LogHasRoom);
+    let own = group.vote(3, prepare(0, 2, second.digest()));
+    let outputs = vote(&mut backup, &[1], 2, &second);
+    assert_eq!(
+        appended(&outputs),
+        [Record::Accepted(own, Some(second.clone()))],
+        "the primary's vote is the other one"
+    );
+    assert_eq!(appended(&backup.hear(0, group.pre_prepare(0, 0, 2, &second))), []);
+}
+
+/// "requests of which it has copies wait for their proposal" (§6): until the batch is here, from whomever it came. And what
+/// others were shown is no silence.
+#[test]
+fn requests_wait_until_the_batch_is_fetched() {
+    let parameters = Parameters { checkpoint_interval: 128, window: 512, ..small() };
+    let mut backup = Subject::new(&Group::new(4, parameters), 3);
+    let group = backup.group.clone();
+    for sequence in 1..=4_u8 {
+        backup.show(group.opening(client(sequence), 1));
+        let outputs = backup.pass_with_primary_alive(400);
+        assert_eq!(suspected(&outputs), [], "{sequence}");
+        let batch = group.batch(sequence);
+        let mut outputs = vote(&mut backup, &[1, 2], sequence.into(), &batch);
+        outputs.extend(backup.pass_with_primary_alive(25));
+        assert_eq!(asked(&outputs), [(1, sequence.into())]);
+        outputs.extend(backup.pass_with_primary_alive(90));
+        assert_eq!(suspected(&outputs), [], "no silence: the proposal is there");
+        answer(&mut backup, 1, sequence.into(), &batch);
+        backup.decide(0, sequence.into(), &batch);
+        backup.settle();
+    }
+    let (wait, ordering) = backup.replica.pace();
+    assert!(wait >= Some(Duration::from_millis(400)), "{wait:?}");
+    assert_eq!(ordering, Duration::ZERO);
+}
