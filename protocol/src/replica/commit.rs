@@ -90,8 +90,7 @@ impl Replica {
         if missing != Some(batch.digest()) {
             return self.refuse(Refusal::Unasked);
         }
-        self.catching_up.batches_asked.remove(&sequence);
-        self.catching_up.unshown.note_source(from);
+        self.note_batch_of(from, sequence);
         self.take_batch(sequence, batch);
     }
 

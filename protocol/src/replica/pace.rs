@@ -66,8 +66,9 @@ pub(super) struct Pace {
 #[derive(Debug, Clone, Copy, Hash)]
 struct Accepted {
     at: Time,
-    /// How long its requests of which there are copies had waited by then, on average; none without such.
-    wait: Option<Duration>,
+    /// How long its requests of which there were copies had waited by then, together, and how many there were.
+    waited: Duration,
+    copies: u32,
 }
 
 impl Pace {
@@ -84,13 +85,14 @@ impl Pace {
         }
     }
 
-    /// A slot executed: gives how long its requests waited for their proposal, if that was measured. A slot does not execute
-    /// before those below it, so that its proposal is worth nothing before theirs: what it waits for them is not the time that
-    /// ordering takes, but one more that the primary let it wait.
-    fn take_executed(&mut self, sequence: Sequence, now: Time) -> Option<Duration> {
+    /// A slot executed: gives how long its requests waited for their proposal, on average, if that was measured. A slot does not
+    /// execute before those below it, so that its proposal is worth nothing before theirs: what it waits for them is not the time
+    /// that ordering takes, but one more that the primary let it wait. So does a request of which a copy came after its proposal,
+    /// at one of the moments `late`, and before theirs.
+    fn take_executed(&mut self, sequence: Sequence, late: &[Time], now: Time) -> Option<Duration> {
         let proposal = self.accepted.remove(&sequence);
         self.accepted = self.accepted.split_off(&sequence);
-        let Some(Accepted { at, wait }) = proposal else {
+        let Some(Accepted { at, waited, copies }) = proposal else {
             // Whoever was away fetches what it missed: nobody is blamed for that, and ordering took no longer.
             self.handed_out = now;
             return None;
@@ -98,7 +100,11 @@ impl Pace {
         self.accepted_all = self.accepted_all.max(at);
         let since = self.accepted_all.max(self.handed_out);
         self.ordering = smoothed(self.ordering, now.since(since), ORDERING_SMOOTHING);
-        Some(wait?.saturating_add(self.accepted_all.since(at)))
+        let waited = waited.saturating_add(self.accepted_all.since(at).saturating_mul(copies));
+        let late = late.iter().map(|arrived| self.accepted_all.since(*arrived)).filter(|wait| !wait.is_zero());
+        let (waited, copies) =
+            late.fold((waited, copies), |(total, count), wait| (total.saturating_add(wait), count + 1));
+        waited.checked_div(copies)
     }
 
     /// A view with this primary ended.
@@ -164,22 +170,28 @@ impl Replica {
 
     /// This replica accepts the primary's proposal of a slot.
     pub(super) fn note_pace_of_proposal(&mut self, sequence: Sequence, batch: &Batch) {
-        let (mut total, mut count) = (Duration::ZERO, 0);
-        let requests = if self.queue.len() == 0 { &[] } else { batch.requests() };
-        for request in requests {
-            if let Some(copy) = self.queue.take_copy(&request.request.id()) {
-                total = total.saturating_add(self.wait_of(copy));
-                count += 1;
-            }
+        let (mut waited, mut copies) = (Duration::ZERO, 0);
+        for copy in self.take_copies(batch) {
+            waited = waited.saturating_add(self.wait_of(copy));
+            copies += 1;
         }
-        let proposal = Accepted { at: self.now.monotonic, wait: total.checked_div(count) };
+        let proposal = Accepted { at: self.now.monotonic, waited, copies };
         self.suspicion.pace.accepted.insert(sequence, proposal);
+    }
+
+    /// What is seen by the copies of what is in a batch.
+    fn take_copies(&mut self, batch: &Batch) -> Vec<Copied> {
+        let requests = if self.queue.len() == 0 { &[] } else { batch.requests() };
+        requests.iter().filter_map(|request| self.queue.take_copy(&request.request.id())).collect()
     }
 
     /// A slot executed.
     pub(super) fn note_pace_of_execution(&mut self, sequence: Sequence) {
         let now = self.now.monotonic;
-        let Some(waited) = self.suspicion.pace.take_executed(sequence, now) else { return };
+        let batch = self.log.decided(sequence).map(|(_, batch)| batch.clone());
+        let late = batch.map_or(Vec::new(), |batch| self.take_copies(&batch));
+        let late: Vec<Time> = late.into_iter().map(|copy| copy.arrived).collect();
+        let Some(waited) = self.suspicion.pace.take_executed(sequence, &late, now) else { return };
         let pace = &mut self.suspicion.pace;
         pace.wait = if pace.slots == 0 { waited } else { smoothed(pace.wait, waited, WAIT_SMOOTHING) };
         pace.slots = pace.slots.saturating_add(1);

@@ -28,7 +28,7 @@ pub(super) struct Unshown {
     since: BTreeMap<Sequence, Time>,
     /// Whether a voter was faster than the primary with the last one that it was asked for: then it is asked at once.
     is_expected: bool,
-    /// Who handed out a batch last.
+    /// Who is asked first for a batch, if it voted for it.
     source: Option<ReplicaId>,
 }
 
@@ -41,11 +41,6 @@ impl Unshown {
     /// The primary showed a proposal while a voter was asked for it.
     pub(super) const fn note_in_time(&mut self) {
         self.is_expected = false;
-    }
-
-    /// `from` handed out a batch.
-    pub(super) const fn note_source(&mut self, from: ReplicaId) {
-        self.source = Some(from);
     }
 }
 
@@ -115,7 +110,17 @@ impl Replica {
         self.vote_for_awaited(sequence);
     }
 
-    /// Whom to ask first for a batch: who voted for it, and of those who handed out the last one.
+    /// A batch came that was asked for. Who was quick is asked again; behind who was not the next one is, or an accomplice of the
+    /// primary could be as late with every answer as it may.
+    pub(super) fn note_batch_of(&mut self, from: ReplicaId, sequence: Sequence) {
+        let asked = self.catching_up.batches_asked.remove(&sequence);
+        let quick = self.parameters().heartbeat() / PATIENCE_PART;
+        let is_quick = asked.is_some_and(|(at, _)| self.now.monotonic.since(at) <= quick);
+        self.catching_up.unshown.source = if is_quick { Some(from) } else { self.others().after(from).next() };
+    }
+
+    /// Whom to ask first for a batch: who voted for it, and of those the source of the last one or who follows it. The primary is
+    /// asked where nobody else is known to have it.
     pub(super) fn source_of(&self, sequence: Sequence, digest: &Digest) -> ReplicaId {
         let primary = self.primary();
         let slot = self.log.slot(sequence);
@@ -123,8 +128,11 @@ impl Replica {
             let vote = slot.and_then(|slot| slot.prepares.of(*id));
             *id != primary && vote.is_some_and(|vote| vote.statement.digest == *digest)
         };
-        let source = self.catching_up.unshown.source.into_iter();
-        source.chain(self.others().after(primary)).find(has_voted).unwrap_or(primary)
+        let first = self.catching_up.unshown.source.unwrap_or(primary);
+        (0..self.configuration.size())
+            .map(|passed| self.others().turn(first, passed))
+            .find(has_voted)
+            .unwrap_or(primary)
     }
 
     /// The view in which something was awaited is over.

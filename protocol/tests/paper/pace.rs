@@ -118,6 +118,32 @@ fn a_primary_that_holds_one_slot_of_each_pipeline_back_is_suspected() {
     assert_eq!(backup.replica.pace().1, Duration::ZERO);
 }
 
+/// The same for one of which the copy comes after its proposal: it waits for the slot before from then on. Of what is executed once
+/// it may be, a copy that comes late tells nothing.
+#[test]
+fn a_request_that_is_copied_after_its_proposal_waits_for_those_before() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    let of = |sequence: u64| group.batch(u8::try_from(sequence).expect("few slots"));
+    let show = |backup: &mut Subject, sequence: u64| {
+        backup.show(group.opening(client(u8::try_from(sequence).expect("few slots")), 1));
+    };
+    for late in (1..=7).step_by(2) {
+        backup.hear(0, group.pre_prepare(0, 0, late + 1, &of(late + 1)));
+        show(&mut backup, late + 1);
+        backup.pass_with_primary_alive(300);
+        backup.hear(0, group.pre_prepare(0, 0, late, &of(late)));
+        show(&mut backup, late);
+        backup.pass_with_primary_alive(50);
+        for sequence in [late, late + 1] {
+            backup.decide(0, sequence, &of(sequence));
+            backup.settle();
+        }
+    }
+    assert_eq!(backup.replica.executed().value(), 8);
+    assert_eq!(backup.replica.pace().0, Some(Duration::from_millis(300)), "of four slots, and four tell nothing");
+}
+
 /// "Slots that others handed out count for neither" (§6): what a replica was away for, and fetches, puts no blame on the primary
 /// for what it proposes meanwhile.
 #[test]

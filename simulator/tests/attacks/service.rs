@@ -156,6 +156,25 @@ fn a_primary_that_holds_back_one_slot_of_each_pipeline_is_replaced_under_load() 
     expect_survival(&mut cluster)
 }
 
+/// The same where clients ask for one thing after the other: most of their requests are quick, and most of the time they wait.
+#[test]
+fn a_late_slot_is_seen_by_those_who_wait_for_it() -> Result<(), Failure> {
+    for clients in [1, 4] {
+        let mut cluster = besieged(4, &[0], "late-slot");
+        let began = cluster.time();
+        for _ in 0..400 {
+            submit(&mut cluster, clients);
+            cluster.run_until_answered(PATIENCE)?;
+            cluster.run_for(Duration::from_millis(10))?;
+        }
+        assert_eq!(cluster.highest_view().value(), 1, "{clients}");
+        let took = cluster.time().since(began);
+        assert!(took < 30 * SECOND, "{clients}: {took:?}");
+        expect_survival(&mut cluster)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn batches_that_only_some_were_shown_reach_all() -> Result<(), Failure> {
     for (size, attackers) in [(4, &[0][..]), (7, &[0, 1])] {
