@@ -15,6 +15,7 @@ mod liveness;
 mod memory;
 mod new_view;
 mod prefix;
+mod proposals;
 mod reads;
 mod time;
 mod validity;
@@ -52,6 +53,7 @@ pub use liveness::Liveness;
 pub use memory::{Held, Memory};
 pub use new_view::NewViews;
 pub use prefix::Prefix;
+pub use proposals::Proposals;
 pub use reads::Reads;
 pub use time::Times;
 pub use validity::Validity;
@@ -82,6 +84,8 @@ pub enum Invariant {
     NewView,
     /// A replica leaves its view because a correct one found something wrong. (PROTOCOL §6)
     Joins,
+    /// A vote is for what the primary of its view proposed. (PROTOCOL §4.3, §7.4)
+    Proposals,
     /// What operations see as the time never goes back, and is near the truth. (PROTOCOL §4.2)
     Time,
     /// What others say takes a bounded room. (PROTOCOL §3, §4)
@@ -291,6 +295,7 @@ impl Checkers {
                     Box::new(ViewChanges::new(window)),
                     Box::new(NewViews::new(quorums)),
                     Box::new(Joins::default()),
+                    Box::new(Proposals::default()),
                     Box::new(Times::default()),
                     Box::new(Authenticity::new(quorums)),
                     Box::new(Linearizability::default()),

@@ -7,7 +7,8 @@ use quorate_protocol::certificate::{Certificate, StableCertificate, VoteSignatur
 use quorate_protocol::codec::{Blob, List, encode};
 use quorate_protocol::configuration::{ClusterId, Configuration, Parameters};
 use quorate_protocol::message::{
-    Cast, Message, NamedViewChange, NewView, Proposal, SignedNewView, SignedViewChange, ViewChange, view_change_digest,
+    Cast, Message, NamedViewChange, NewView, PrePrepare, Proposal, SignedNewView, SignedViewChange, ViewChange,
+    view_change_digest,
 };
 use quorate_protocol::number::{Epoch, ReplicaId, RequestNumber, Sequence, Session, View};
 use quorate_protocol::record::{NewViewRecord, Record};
@@ -70,6 +71,13 @@ impl Fabricated {
     pub(crate) fn prepare(&self, voter: u8, slot: u64, batch: u64) -> Message {
         let statement = self.prepare_statement(slot, batch);
         Message::Prepare(Vote { statement, voter: ReplicaId::new(voter), signature: SIGNATURE })
+    }
+
+    /// The proposal of batch `slot` for slot `slot`.
+    pub(crate) fn pre_prepare(&self, primary: u8, slot: u64) -> Message {
+        let statement = self.prepare_statement(slot, slot);
+        let vote = Vote { statement, voter: ReplicaId::new(primary), signature: SIGNATURE };
+        Message::PrePrepare(PrePrepare { vote, batch: self.batch(slot).body().clone().into() })
     }
 
     pub(crate) fn commit(&self, voter: u8, slot: u64, batch: u64) -> Message {

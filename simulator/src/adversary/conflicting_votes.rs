@@ -1,14 +1,17 @@
 //! Votes for two batches at once, in every slot. (Castro and Liskov, OSDI 1999, section 4.2: two prepared certificates for one
 //! slot share a correct replica; PROTOCOL §4, one vote counts per member, slot and digest)
 //!
-//! It breaks who counts votes without comparing what they are for: each half of the replicas collects a quorum of its own.
-//! Correct replicas count the first vote only, and keep both as proof; a primary caught at it is replaced. (PROTOCOL §4.3)
+//! It breaks who counts votes without comparing what they are for, where each half of the replicas collects a quorum of its own, and
+//! who takes one's vote for what the primary proposed: it hands out the batch. Correct replicas count the first vote only, and keep
+//! both as proof; a primary caught at it is replaced. (PROTOCOL §4.3)
 
 use quorate_crypto::Digest;
+use quorate_protocol::Input;
 use quorate_protocol::batch::Batch;
-use quorate_protocol::message::Message;
+use quorate_protocol::message::{Fetch, FetchedBatch, Message};
 use quorate_protocol::number::{ReplicaId, Sequence};
 use quorate_protocol::statement::{Commit, Prepare};
+use quorate_protocol::verify::Payload;
 
 use super::{Body, Strategy};
 
@@ -25,6 +28,17 @@ fn other_digest(body: &Body, sequence: Sequence, digest: Digest) -> Digest {
 }
 
 impl Strategy for ConflictingVotes {
+    fn incoming(&mut self, body: &mut Body, input: Input) -> Option<Input> {
+        if let Input::Message { from, message } = &input
+            && let Payload::Fetch(Fetch::Batch { sequence, digest }) = &**message
+            && *digest == Batch::empty().digest()
+        {
+            let batch = Batch::empty().body().clone().into();
+            body.send(*from, Message::Batch(FetchedBatch { sequence: *sequence, batch }));
+        }
+        Some(input)
+    }
+
     fn outgoing(&mut self, body: &mut Body, to: ReplicaId, message: Message) -> Option<Message> {
         let second = match &message {
             Message::Prepare(vote) => {
