@@ -278,8 +278,8 @@ struct CatchingUp {
     asked: Option<(ReplicaId, Sequence, Time)>,
     /// The slot after which nothing came last time, and since when it stands still.
     stuck: Option<(Sequence, Time)>,
-    /// Whom a batch was asked of last.
-    batches_asked: BTreeMap<Sequence, (Time, usize)>,
+    /// Batches that were asked for. Bound: a window.
+    batches_asked: BTreeMap<Sequence, unshown::Asked>,
     /// What others vote for and the primary did not show this replica.
     unshown: unshown::Unshown,
     /// The state transfer under way.

@@ -18,16 +18,21 @@ impl Rotation {
 
     /// All others, each once, `last` as the last one.
     pub(crate) fn after(self, last: ReplicaId) -> impl Iterator<Item = ReplicaId> {
-        self.beginning_at(last.index() + 1)
+        self.from_index(last.index() + 1)
     }
 
     /// Whom to ask when so many turns have passed: in the first one `first` or, if that is no other, the one that follows.
     pub(crate) fn turn(self, first: ReplicaId, passed: usize) -> ReplicaId {
         let others = self.members - 1;
-        self.beginning_at(first.index()).nth(passed % others).expect("fewer turns than others")
+        self.beginning_at(first).nth(passed % others).expect("fewer turns than others")
     }
 
-    fn beginning_at(self, index: usize) -> impl Iterator<Item = ReplicaId> {
+    /// All others, each once, `first` as the first one or, if that is no other, the one that follows.
+    pub(crate) fn beginning_at(self, first: ReplicaId) -> impl Iterator<Item = ReplicaId> {
+        self.from_index(first.index())
+    }
+
+    fn from_index(self, index: usize) -> impl Iterator<Item = ReplicaId> {
         let in_turn = ReplicaId::all(self.members).cycle().skip(index).take(self.members);
         in_turn.filter(move |id| *id != self.own)
     }

@@ -194,7 +194,7 @@ pub fn verify(
         Message::Fetch(fetch) if !fetch.is_within_bounds() => return Err(LONG_KEY),
         Message::Fetch(fetch) => Payload::Fetch(fetch),
         Message::Batch(fetched) => {
-            // It counts only for a digest that a quorum accepted, so a correct member checked the clients' signatures.
+            // It counts only for a digest that a weak quorum accepted, so a correct member checked the clients' signatures.
             Payload::Batch(fetched.sequence, Batch::parse(fetched.batch.into_bytes(), configuration)?)
         }
         Message::Decided(decided) => check.decided(decided)?,

@@ -41,6 +41,8 @@ pub(super) struct Sending {
     pub(super) first_sent_at: Time,
     /// How often it was sent to all.
     pub(super) retries: u32,
+    /// Whether the others were given a copy.
+    pub(super) is_copied: bool,
     /// Those to whom it went by a link that has not broken since.
     pub(super) handed: MemberSet,
     /// When it is sent to all. Nothing that a replica says puts it off.
@@ -75,6 +77,7 @@ impl Sending {
             signed,
             first_sent_at: now,
             retries: 0,
+            is_copied: false,
             handed: MemberSet::EMPTY,
             deadline,
             resend_at: None,

@@ -73,6 +73,7 @@ impl Client {
         let mut sending = Sending::new(signed, now, now.after(self.patience.wait(0)));
         hand(&mut self.outputs, &mut sending, target);
         if self.copies_from <= now {
+            sending.is_copied = true;
             self.outputs.push_back(ClientOutput::Copy { except: target, request: sending.signed.clone() });
             self.copies_from = now.after(self.patience.until_copy());
         }
@@ -81,14 +82,17 @@ impl Client {
 
     /// When a copy was due for so long that the next request is not waited for.
     pub(super) fn copy_due(&self) -> Option<Time> {
-        let is_waiting = !self.outstanding.is_empty() && self.target().is_some();
-        is_waiting.then(|| self.copies_from.after(COPY_PATIENCE))
+        let can_copy = self.outstanding.values().any(is_seen_by_one) && self.target().is_some();
+        can_copy.then(|| self.copies_from.after(COPY_PATIENCE))
     }
 
-    /// Copies the request that waits longest to the others.
+    /// Copies the request that waits longest of those that the others have not seen.
     fn copy_oldest(&mut self, now: Time) {
         let Some(target) = self.target() else { return };
-        let Some((_, oldest)) = self.outstanding.first_key_value() else { return };
+        let Some(oldest) = self.outstanding.values_mut().find(|outstanding| is_seen_by_one(outstanding)) else {
+            return;
+        };
+        oldest.sending.is_copied = true;
         self.outputs.push_back(ClientOutput::Copy { except: target, request: oldest.sending.signed.clone() });
         self.copies_from = now.after(self.patience.until_copy());
     }
@@ -194,6 +198,11 @@ impl Client {
             statistics.redirected += 1;
         }
     }
+}
+
+/// Whether only who orders it was given a request.
+const fn is_seen_by_one(outstanding: &Outstanding) -> bool {
+    !outstanding.sending.is_copied && outstanding.sending.retries == 0
 }
 
 /// All requests that are on their way, the opening included.

@@ -217,7 +217,7 @@ impl Replica {
         } else {
             self.view_changes.entered_record = self.outbox.append(record);
         }
-        let before = self.primary();
+        let (before, epoch) = (self.primary(), self.configuration.epoch());
         self.view = view;
         self.mode = Mode::Normal;
         self.view_changes.own = None;
@@ -230,6 +230,10 @@ impl Replica {
         self.outbox.push(Output::Notice(Notice::ViewEntered { view }));
         if let Some(stable) = conclusion.stable {
             self.take_stable(stable);
+            if self.configuration.epoch() != epoch {
+                // It ends the epoch: what was proposed above it is void. (PROTOCOL §11)
+                return;
+            }
         }
         self.take_up_proposals(&conclusion.proposals);
         self.pass_on_queue();
@@ -238,6 +242,7 @@ impl Replica {
         let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();
         for sequence in slots {
             self.try_prepare(sequence);
+            self.note_unshown(sequence);
         }
     }
 
@@ -275,6 +280,10 @@ impl Replica {
         let Some(batch) = slot.batch(&digest).cloned() else { return };
         if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || !self.may_vote() {
             return;
+        }
+        let is_proposed_by_new_view = sequence <= self.proposer.new_view_max;
+        if !is_proposed_by_new_view && !self.is_stamp_near(&batch) {
+            return self.refuse(Refusal::Clock);
         }
         for request in batch.requests() {
             self.queue.mark_proposed(&request.request.id());

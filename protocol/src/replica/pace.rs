@@ -38,7 +38,7 @@ const PERSISTENCE_FACTOR: u32 = 4;
 /// What somebody achieved as primary counts for so long.
 const REMEMBERED: Duration = Duration::from_mins(1);
 
-/// The latest slot counts for one part in this many.
+/// The latest slot counts for one part in this many, or as much as each before while they are fewer.
 const WAIT_SMOOTHING: u32 = 16;
 const ORDERING_SMOOTHING: u32 = 8;
 
@@ -54,6 +54,8 @@ pub(super) struct Pace {
     handed_out: Time,
     /// From the arrival of a copy to the proposal with its request, and to all before it, under this primary, smoothed.
     wait: Duration,
+    /// What was tolerated meanwhile, smoothed alike: after a burst both fall together.
+    tolerated: Duration,
     /// Slots that it was measured in.
     slots: u32,
     /// Since when it has been longer than is tolerated.
@@ -79,6 +81,7 @@ impl Pace {
             accepted_all: Time::ZERO,
             handed_out: Time::ZERO,
             wait: Duration::ZERO,
+            tolerated: Duration::ZERO,
             slots: 0,
             slow_since: None,
             of_members: (0..members).map(|_| None).collect(),
@@ -113,6 +116,7 @@ impl Pace {
             self.of_members[primary.index()] = Some((wait, now));
         }
         self.wait = Duration::ZERO;
+        self.tolerated = Duration::ZERO;
         self.slots = 0;
         self.slow_since = None;
         self.accepted.clear();
@@ -188,14 +192,20 @@ impl Replica {
     /// A slot executed.
     pub(super) fn note_pace_of_execution(&mut self, sequence: Sequence) {
         let now = self.now.monotonic;
-        let batch = self.log.decided(sequence).map(|(_, batch)| batch.clone());
+        // A primary accepts nothing, and learns nothing of itself.
+        let is_measured = self.suspicion.pace.accepted.contains_key(&sequence);
+        let batch = self.log.decided(sequence).filter(|_| is_measured).map(|(_, batch)| batch.clone());
         let late = batch.map_or(Vec::new(), |batch| self.take_copies(&batch));
         let late: Vec<Time> = late.into_iter().map(|copy| copy.arrived).collect();
         let Some(waited) = self.suspicion.pace.take_executed(sequence, &late, now) else { return };
+        let tolerated = self.tolerated_wait();
         let pace = &mut self.suspicion.pace;
-        pace.wait = if pace.slots == 0 { waited } else { smoothed(pace.wait, waited, WAIT_SMOOTHING) };
         pace.slots = pace.slots.saturating_add(1);
-        let is_slow = pace.wait_under_primary().is_some_and(|wait| wait > self.tolerated_wait());
+        let smoothing = WAIT_SMOOTHING.min(pace.slots);
+        pace.wait = smoothed(pace.wait, waited, smoothing);
+        pace.tolerated = smoothed(pace.tolerated, tolerated, smoothing);
+        let tolerated = tolerated.max(pace.tolerated);
+        let is_slow = pace.wait_under_primary().is_some_and(|wait| wait > tolerated);
         let since = self.suspicion.pace.slow_since.filter(|_| is_slow);
         self.suspicion.pace.slow_since = since.or_else(|| is_slow.then_some(now));
     }

@@ -29,6 +29,9 @@ impl Replica {
                 self.count_prepare(vote);
             } else if matches!(refusal, Refusal::LogFull | Refusal::NotVoting) {
                 self.note_proposal(vote, batch);
+            } else if refusal == Refusal::Clock {
+                // Others may find it near, and then it need not be fetched.
+                self.log.entry(vote.statement.sequence).add_batch(batch, Logged::No);
             }
             return;
         }
@@ -72,14 +75,18 @@ impl Replica {
         if let Some(cast) = cast.filter(|cast| cast.statement.view == view) {
             return Some(if cast.statement.digest == digest { Refusal::Duplicate } else { Refusal::Conflict });
         }
-        let bound = self.parameters().clock_bound();
-        if !batch.is_empty() && batch.stamp().distance(self.now.wall) > bound {
+        if !self.is_stamp_near(batch) {
             return Some(Refusal::Clock);
         }
         if self.is_log_full() {
             return Some(Refusal::LogFull);
         }
         (!self.may_vote()).then_some(Refusal::NotVoting)
+    }
+
+    /// Whether a batch is stamped near enough to this replica's clock.
+    pub(super) fn is_stamp_near(&self, batch: &Batch) -> bool {
+        batch.is_empty() || batch.stamp().distance(self.now.wall) <= self.parameters().clock_bound()
     }
 
     /// The primary did its part, though this replica can't: the batch is here should the others decide it.

@@ -19,7 +19,7 @@ impl Replica {
         }
         assert!(vote.voter != self.id);
         self.count_prepare(vote);
-        self.note_unshown(&vote.statement);
+        self.note_unshown(vote.statement.sequence);
     }
 
     fn refuse_prepare(&self, vote: &Vote<Prepare>) -> Option<Refusal> {
@@ -54,7 +54,7 @@ impl Replica {
     }
 
     /// A member votes for another batch than this replica did. This replica voted only for what the primary of the view had
-    /// signed: if that is who it is, it contradicts itself, even if what it signed was lost in a crash and can't be shown.
+    /// signed, though it may have seen that by others' votes: if that is who it is, it contradicts itself, even if what it signed was lost in a crash and can't be shown.
     /// (PROTOCOL §4.3)
     fn note_vote_against_own(&mut self, voter: ReplicaId) {
         assert!(voter != self.id, "this replica never contradicts itself");

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::unshown::Asked;
 use super::{Mode, Replica};
 use crate::message::{Decided, Fetch, FetchedBatch, Message, PrePrepare, Progress, SignedNewView, Status, Want};
 use crate::number::{ReplicaId, Sequence, View};
@@ -228,7 +229,7 @@ impl Replica {
         let transfer = self.catching_up.transfer.as_ref();
         let parted = transfer.and_then(|transfer| transfer.due(self.part_patience()));
         // What is overdue already is looked at with every status, not at once again.
-        let batches = self.catching_up.batches_asked.values().map(|(at, _)| at.after(self.batch_patience()));
+        let batches = self.catching_up.batches_asked.values().map(|asked| asked.at.after(self.batch_patience()));
         let due = asked.into_iter().chain(parted).chain(batches).chain(self.unshown_due());
         due.filter(|at| *at > self.now.monotonic).min()
     }
@@ -318,7 +319,7 @@ impl Replica {
     }
 
     /// Asks for batches of slots that are decided, proposed by the new view, or voted for by enough, without being here: first
-    /// who voted for it, then the others in turn.
+    /// those who voted for it, then the primary and the others in turn.
     pub(super) fn fetch_batches(&mut self) {
         let now = self.now.monotonic;
         let patience = self.batch_patience();
@@ -329,25 +330,17 @@ impl Replica {
             .filter_map(|(sequence, slot)| slot.missing_batch().map(|digest| (sequence, digest)))
             .take(SLOTS_MAX)
             .collect();
-        let others = self.others();
-        let missing: Vec<_> = missing
-            .into_iter()
-            .map(|(sequence, digest)| (sequence, digest, self.source_of(sequence, &digest)))
-            .collect();
         let asked = &mut self.catching_up.batches_asked;
-        asked.retain(|sequence, _| missing.iter().any(|(missing, _, _)| missing == sequence));
-        let mut requests = Vec::new();
-        for (sequence, digest, source) in missing {
-            let times = match asked.get(&sequence) {
-                Some((at, _)) if now.since(*at) < patience => continue,
-                Some((_, times)) => *times,
+        asked.retain(|sequence, _| missing.iter().any(|(missing, _)| missing == sequence));
+        for (sequence, digest) in missing {
+            let times = match self.catching_up.batches_asked.get(&sequence) {
+                Some(asked) if now.since(asked.at) < patience => continue,
+                Some(asked) => asked.times,
                 None => 0,
             };
-            asked.insert(sequence, (now, times.wrapping_add(1)));
-            requests.push((others.turn(source, times), Message::Fetch(Fetch::Batch { sequence, digest })));
-        }
-        for (to, message) in requests {
-            self.send(to, message);
+            let of = self.source_of(sequence, &digest, times);
+            self.catching_up.batches_asked.insert(sequence, Asked { at: now, of, times: times.wrapping_add(1) });
+            self.send(of, Message::Fetch(Fetch::Batch { sequence, digest }));
         }
     }
 

@@ -86,6 +86,7 @@ impl Replica {
         for sequence in slots {
             self.vote_for_awaited(sequence);
             self.try_prepare(sequence);
+            self.note_unshown(sequence);
         }
     }
 }

@@ -2,8 +2,8 @@
 //! gets a proposal hands it on)
 //!
 //! A primary that shows f backups its proposals late, and keeps its own votes back, has all others wait for those f. So whoever
-//! holds the votes of a weak quorum for a batch asks one of them for it, and votes: one of them is correct, and found the
-//! proposal right.
+//! holds the votes of a weak quorum for a batch asks one of them for it, and votes: one of them is correct, and was shown the
+//! proposal by the primary, or holds such votes itself.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -15,21 +15,40 @@ use super::{Mode, Replica};
 use crate::batch::Batch;
 use crate::number::{ReplicaId, Sequence};
 use crate::slot::Slot;
-use crate::statement::Prepare;
 use crate::time::Time;
 
-/// A proposal may be later than others' votes for it by this part of a heartbeat: over links that differ it often is.
+/// A proposal may be later than others' votes for it by this part of a heartbeat: over links that differ it often is. And an answer
+/// is quick within that.
 const PATIENCE_PART: u32 = 4;
+
+/// So many are asked for at once after one that a voter handed out before the primary showed it. Then one is waited for again, or
+/// over links that differ each would come twice for ever.
+const AT_ONCE: u8 = 64;
+
+/// One that the primary shows before the answer comes counts for so many of them.
+const IN_TIME: u8 = 8;
 
 /// What others vote for and this replica was not shown.
 #[derive(Debug, Clone, Hash, Default)]
 pub(super) struct Unshown {
     /// The slots, and since when enough have voted. Bound: a window.
     since: BTreeMap<Sequence, Time>,
-    /// Whether a voter was faster than the primary with the last one that it was asked for: then it is asked at once.
-    is_expected: bool,
+    /// How many more are asked for at once.
+    at_once: u8,
+    /// The last slot in which the primary had its time and was later.
+    late: Option<Sequence>,
     /// Who is asked first for a batch, if it voted for it.
     source: Option<ReplicaId>,
+}
+
+/// A batch was asked for.
+#[derive(Debug, Clone, Copy, Hash)]
+pub(super) struct Asked {
+    /// When it was asked for last, and of whom.
+    pub(super) at: Time,
+    pub(super) of: ReplicaId,
+    /// How often it was.
+    pub(super) times: usize,
 }
 
 impl Unshown {
@@ -40,36 +59,42 @@ impl Unshown {
 
     /// The primary showed a proposal while a voter was asked for it.
     pub(super) const fn note_in_time(&mut self) {
-        self.is_expected = false;
+        self.at_once = self.at_once.saturating_sub(IN_TIME);
     }
 }
 
 impl Replica {
-    /// A vote was counted: maybe enough have voted now for what this replica was not shown.
-    pub(super) fn note_unshown(&mut self, statement: &Prepare) {
-        let sequence = statement.sequence;
-        if self.log.slot(sequence).and_then(|slot| self.voted_unshown(slot)) != Some(statement.digest) {
+    /// Notes a slot if enough have voted for what this replica was not shown.
+    pub(super) fn note_unshown(&mut self, sequence: Sequence) {
+        if self.log.slot(sequence).and_then(|slot| self.voted_unshown(slot)).is_none() {
             return;
         }
         self.catching_up.unshown.since.entry(sequence).or_insert(self.now.monotonic);
-        if self.catching_up.unshown.is_expected {
-            self.await_unshown();
-            self.fetch_batches();
+        if self.catching_up.unshown.at_once > 0 {
+            self.fetch_unshown();
         }
     }
 
     fn unshown_patience(&self) -> Duration {
-        if self.catching_up.unshown.is_expected {
-            Duration::ZERO
-        } else {
-            self.parameters().heartbeat() / PATIENCE_PART
+        match self.catching_up.unshown.at_once {
+            0 => self.quick_answer(),
+            _ => Duration::ZERO,
         }
+    }
+
+    fn quick_answer(&self) -> Duration {
+        self.parameters().heartbeat() / PATIENCE_PART
     }
 
     /// When a proposal is late.
     pub(super) fn unshown_due(&self) -> Option<Time> {
         let since = self.catching_up.unshown.since.values().min()?;
         Some(since.after(self.unshown_patience()))
+    }
+
+    fn fetch_unshown(&mut self) {
+        self.await_unshown();
+        self.fetch_batches();
     }
 
     /// Awaits the batches of proposals that are late: they are fetched.
@@ -84,6 +109,11 @@ impl Replica {
             }
             self.log.entry(sequence).awaited = Some(digest);
             self.suspicion.last_proposal = now;
+            let unshown = &mut self.catching_up.unshown;
+            match unshown.at_once.checked_sub(1) {
+                Some(left) => unshown.at_once = left,
+                None => unshown.late = Some(sequence),
+            }
             // It may be here: it came when this replica could not vote.
             self.vote_for_awaited(sequence);
         }
@@ -104,41 +134,51 @@ impl Replica {
     pub(super) fn take_awaited(&mut self, sequence: Sequence, batch: &Batch) {
         // What the new view itself proposes was chosen by nobody.
         if sequence > self.proposer.new_view_max {
-            self.catching_up.unshown.is_expected = true;
             self.note_pace_of_proposal(sequence, batch);
         }
         self.vote_for_awaited(sequence);
+        if self.catching_up.unshown.late == Some(sequence) {
+            self.catching_up.unshown.late = None;
+            self.catching_up.unshown.at_once = AT_ONCE;
+            self.fetch_unshown();
+        }
     }
 
-    /// A batch came that was asked for. Who was quick is asked again; behind who was not the next one is, or an accomplice of the
-    /// primary could be as late with every answer as it may.
+    /// A batch came that was asked for. Who is quick is asked first the next time; behind who is not the next one is, or an
+    /// accomplice of the primary could be as late with every answer as it may.
     pub(super) fn note_batch_of(&mut self, from: ReplicaId, sequence: Sequence) {
-        let asked = self.catching_up.batches_asked.remove(&sequence);
-        let quick = self.parameters().heartbeat() / PATIENCE_PART;
-        let is_quick = asked.is_some_and(|(at, _)| self.now.monotonic.since(at) <= quick);
-        self.catching_up.unshown.source = if is_quick { Some(from) } else { self.others().after(from).next() };
+        let Some(asked) = self.catching_up.batches_asked.remove(&sequence) else { return };
+        let is_quick = asked.of == from && self.now.monotonic.since(asked.at) <= self.quick_answer();
+        if is_quick {
+            self.catching_up.unshown.source = Some(from);
+        } else if asked.of == from || self.catching_up.unshown.source == Some(from) {
+            self.catching_up.unshown.source = self.others().after(from).next();
+        }
     }
 
-    /// Whom to ask first for a batch: who voted for it, and of those the source of the last one or who follows it. The primary is
-    /// asked where nobody else is known to have it.
-    pub(super) fn source_of(&self, sequence: Sequence, digest: &Digest) -> ReplicaId {
+    /// Whom to ask for a batch after so many others: who voted for it, the source of the last one first or who follows it; then
+    /// the primary, which may be who keeps it back, and who is not known to have it.
+    pub(super) fn source_of(&self, sequence: Sequence, digest: &Digest, times: usize) -> ReplicaId {
         let primary = self.primary();
-        let slot = self.log.slot(sequence);
+        let prepares = self.log.slot(sequence).map(|slot| &slot.prepares);
         let has_voted = |id: &ReplicaId| {
-            let vote = slot.and_then(|slot| slot.prepares.of(*id));
+            let vote = prepares.and_then(|prepares| prepares.of(*id));
             *id != primary && vote.is_some_and(|vote| vote.statement.digest == *digest)
         };
+        let others = self.configuration.size() - 1;
         let first = self.catching_up.unshown.source.unwrap_or(primary);
-        (0..self.configuration.size())
-            .map(|passed| self.others().turn(first, passed))
-            .find(has_voted)
-            .unwrap_or(primary)
+        let in_turn = || (0..others).map(|passed| self.others().turn(first, passed));
+        let voters = in_turn().filter(has_voted);
+        let rest = self.others().beginning_at(primary).filter(|id| !has_voted(id));
+        voters.chain(rest).nth(times % others).expect("each other member once")
     }
 
     /// The view in which something was awaited is over.
     pub(super) fn forget_awaited(&mut self) {
         self.catching_up.unshown.since.clear();
-        self.catching_up.unshown.is_expected = false;
+        self.catching_up.unshown.at_once = 0;
+        self.catching_up.unshown.late = None;
+        self.catching_up.batches_asked.clear();
         let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();
         for sequence in slots {
             self.log.entry(sequence).awaited = None;

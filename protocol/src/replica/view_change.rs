@@ -89,7 +89,11 @@ impl Replica {
 
     pub(super) fn on_view_change(&mut self, view_change: SharedViewChange) {
         // One that a new view names may be older than the latest of its sender.
+        let epoch = self.configuration.epoch();
         self.complete_new_views(&view_change);
+        if self.configuration.epoch() != epoch {
+            return self.refuse(Refusal::Epoch);
+        }
         match self.refuse_claimed_view_change(view_change.content.replica, view_change.content.view) {
             Some(refusal) => self.refuse(refusal),
             None => self.count_view_change(view_change),

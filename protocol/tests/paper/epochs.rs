@@ -1,7 +1,7 @@
 //! §11: where an epoch ends, and how the next begins.
 
 use quorate_protocol::batch::{Batch, SignedRequest};
-use quorate_protocol::message::{Message, Status};
+use quorate_protocol::message::{Fetch, Message, PrePrepare, Status};
 use quorate_protocol::number::{Epoch, Incarnation, RecordNumber};
 use quorate_protocol::output::{Loss, NotVoting, Notice};
 use quorate_protocol::record::{Record, Recovered};
@@ -98,11 +98,51 @@ fn the_next_epoch_begins_in_view_0_with_another_primary() {
     let batch = group.batch(9);
     let proposal = |id| {
         let vote = group.vote(id, Prepare { epoch: Epoch::new(1), ..prepare(0, 5, batch.digest()) });
-        Message::PrePrepare(quorate_protocol::message::PrePrepare { vote, batch: batch.body().clone().into() })
+        Message::PrePrepare(PrePrepare { vote, batch: batch.body().clone().into() })
     };
     assert!(verify(proposal(0), replica(0), &group.0, &mut StandInVerifier).is_err());
     let outputs = backup.hear(1, proposal(1));
     assert!(matches!(appended(&outputs)[..], [Record::Accepted(..)]), "{outputs:?}");
+}
+
+/// "Slots above C that were prepared or decided in the old epoch are void" (§11), and so is what a new view of it proposes there: who
+/// enters the next epoch by the checkpoint in a view change takes up none of that, by whichever of the two messages it comes.
+#[test]
+fn a_new_view_that_brings_the_end_of_its_epoch_proposes_nothing_in_the_next() {
+    for last_is_view_change in [false, true] {
+        let mut subject = at_the_end(2);
+        let group = subject.group.clone();
+        let end = group.stable(4, subject.replica.state_root_at(slot(4)).expect("taken"), &[0, 1, 3]);
+        let void = group.prepared(0, 6, group.batch(6).digest(), &[0, 1, 3]);
+        let view_changes = [
+            (0, group.empty_view_change(0, 1)),
+            (1, group.empty_view_change(1, 1)),
+            (3, group.view_change(3, 1, Some(end), vec![void])),
+        ];
+        let named: Vec<_> = view_changes.iter().map(|(id, signed)| (*id, signed)).collect();
+        let proposals = [(5, Batch::empty().digest()), (6, group.batch(6).digest())];
+        let mut messages = vec![(1, Message::NewView(group.new_view(1, 1, &named, &proposals)))];
+        let asked = view_changes.iter().map(|(id, signed)| (*id, Message::ViewChange(signed.clone())));
+        messages.splice(if last_is_view_change { 1..1 } else { 0..0 }, asked);
+        let mut outputs = subject.hear_all(messages);
+        assert_eq!(subject.replica.configuration().epoch(), Epoch::new(1));
+        assert_eq!((subject.replica.view(), subject.replica.mode()), (view(0), Mode::Normal));
+        outputs.extend(subject.sync());
+        let said = said(&outputs);
+        let fetches = |message: &Message| matches!(message, Message::Fetch(Fetch::Batch { .. }));
+        assert!(!said.iter().any(|message| matches!(message, Message::Prepare(_)) || fetches(message)), "{said:?}");
+        // The primary of the next epoch proposes what it likes.
+        subject.group = group.in_epoch(1, 4);
+        let batch = subject.group.batch(9);
+        let vote = subject.group.vote(1, Prepare { epoch: Epoch::new(1), ..prepare(0, 5, batch.digest()) });
+        let proposal = PrePrepare { vote, batch: batch.body().clone().into() };
+        let outputs = subject.hear(1, Message::PrePrepare(proposal));
+        assert_eq!((suspected(&outputs), appended(&outputs).len()), (vec![], 1), "{last_is_view_change}");
+        // Whoever asked for a view of the old epoch has left none of this one.
+        let suspects = Status { suspects: true, epoch: Epoch::new(1), ..idle_status(0) };
+        subject.hear(0, Message::Status(suspects));
+        assert_eq!(subject.replica.mode(), Mode::Normal, "{last_is_view_change}");
+    }
 }
 
 /// "Slots above C that were prepared or decided in the old epoch are void: they never execute. The requests in them are
@@ -204,8 +244,7 @@ fn a_rejoin_that_does_not_count_is_skipped() {
 fn in_epoch_one(subject: &mut Subject, sequence: u64, batch: &Batch) -> Vec<Output> {
     let group = subject.group.clone();
     let statement = Prepare { epoch: Epoch::new(1), ..prepare(0, sequence, batch.digest()) };
-    let proposal =
-        quorate_protocol::message::PrePrepare { vote: group.vote(1, statement), batch: batch.body().clone().into() };
+    let proposal = PrePrepare { vote: group.vote(1, statement), batch: batch.body().clone().into() };
     let mut outputs = Vec::new();
     let others: Vec<u8> = (0..4).filter(|id| *id != subject.id).collect();
     if subject.id != 1 {
@@ -313,7 +352,7 @@ fn after_a_crash_the_votes_of_the_epoch_are_taken_up_and_no_others() {
     let group = backup.group.clone();
     let batch = group.batch(9);
     let vote = group.vote(1, Prepare { epoch: Epoch::new(1), ..prepare(0, 5, batch.digest()) });
-    let proposal = quorate_protocol::message::PrePrepare { vote, batch: batch.body().clone().into() };
+    let proposal = PrePrepare { vote, batch: batch.body().clone().into() };
     backup.hear(1, Message::PrePrepare(proposal));
     backup.settle();
     backup.group = old;

@@ -144,7 +144,7 @@ fn a_request_that_is_copied_after_its_proposal_waits_for_those_before() {
     assert_eq!(backup.replica.pace().0, Some(Duration::from_millis(300)), "of four slots, and four tell nothing");
 }
 
-/// "Slots that others handed out count for neither" (§6): what a replica was away for, and fetches, puts no blame on the primary
+/// "Decided slots that others handed out count for neither" (§6): what a replica was away for, and fetches, puts no blame on the primary
 /// for what it proposes meanwhile.
 #[test]
 fn who_catches_up_blames_nobody_for_what_it_missed() {
@@ -173,6 +173,38 @@ fn who_catches_up_blames_nobody_for_what_it_missed() {
     assert_eq!(backup.replica.executed().value(), 13);
     let (wait, ordering) = backup.replica.pace();
     assert!(wait <= before.0 && ordering <= before.1, "{wait:?} and {ordering:?}, before: {before:?}");
+}
+
+/// "and after a burst both count for as long" (§6): where slots without copies are quick again, and those with some are rare, the
+/// primary is not blamed for what took long with much to do.
+#[test]
+fn after_a_burst_a_primary_is_judged_by_what_was_tolerated_in_it() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    assert_eq!(suspected(&order_all(&mut backup, 1, 30, Pace { wait: 300, ordering: 60 })), []);
+    for sequence in 31..=70 {
+        let batch = group.batch(u8::try_from(sequence).expect("few slots"));
+        backup.hear(0, group.pre_prepare(0, 0, sequence, &batch));
+        backup.pass_with_primary_alive(2);
+        backup.decide(0, sequence, &batch);
+        backup.settle();
+    }
+    for sequence in 71..=110 {
+        let outputs = order(&mut backup, sequence, Pace { wait: 1, ordering: 2 });
+        assert_eq!(suspected(&outputs), [], "{sequence}");
+        assert_eq!(suspected(&backup.pass_with_primary_alive(300)), [], "{sequence}");
+    }
+}
+
+/// "on average" (§6): the first slot of a view counts as much as those after it.
+#[test]
+fn one_slot_that_takes_long_at_the_start_is_no_reason() {
+    let mut backup = backup(1);
+    order(&mut backup, 1, Pace { wait: 300, ordering: 1 });
+    for sequence in 2..=20 {
+        assert_eq!(suspected(&order(&mut backup, sequence, Pace { wait: 1, ordering: 1 })), [], "{sequence}");
+        assert_eq!(suspected(&backup.pass_with_primary_alive(800)), [], "{sequence}");
+    }
 }
 
 /// "A copy that was passed on waits from then on, or clients could blame a primary for what they never gave it." (§6)

@@ -40,12 +40,12 @@ fn answer(backup: &mut Subject, from: u8, sequence: u64, batch: &Batch) -> Vec<O
 }
 
 /// "Whoever holds `w` votes of its view for a batch that it was not shown for a quarter of a heartbeat asks one of the voters
-/// for it, first who was quick the last time, another one after a heartbeat, and accepts it, whatever its stamp" (§4.3)
+/// for it, first who was quick the last time, another one after a heartbeat, and accepts it" (§4.3)
 #[test]
 fn what_others_vote_for_is_fetched_of_one_of_them_and_voted_for() {
     let mut backup = kept_waiting();
     let group = backup.group.clone();
-    let batch = group.batch_at(-500_000, vec![group.opening(client(0), 1)]);
+    let batch = group.batch(0);
     assert_eq!(asked(&vote(&mut backup, &[1, 2], 1, &batch)), []);
     assert_eq!(asked(&backup.pass(24)), []);
     assert_eq!(asked(&backup.pass(1)), [(1, 1)], "the first of them");
@@ -103,23 +103,78 @@ fn who_does_not_vote_fetches_nothing() {
     assert_eq!(asked(&learner.pass(90)), []);
 }
 
-/// "Where voters were faster than the primary with the last one, it asks at once." (§4.3): and whom it had an answer of.
+/// "if it is stamped near enough" (§4.3): one correct clock that is wrong does not suffice for a stamp. A proposal that was shown is
+/// not fetched for it.
 #[test]
-fn while_voters_are_faster_than_the_primary_they_are_asked_at_once() {
+fn what_is_stamped_too_far_from_the_clock_gets_no_vote_though_others_gave_it_theirs() {
+    for is_shown in [true, false] {
+        let mut backup = kept_waiting();
+        let group = backup.group.clone();
+        let batch = group.batch_at(3_600_000, vec![group.opening(client(0), 1)]);
+        if is_shown {
+            backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+        }
+        vote(&mut backup, &[1, 2], 1, &batch);
+        let outputs = backup.pass(25);
+        assert_eq!(asked(&outputs).len(), usize::from(!is_shown));
+        assert_eq!(appended(&answer(&mut backup, 1, 1, &batch)), []);
+        assert!(backup.replica.refusals()[&Refusal::Clock] > 0);
+        // It is here should the others decide it.
+        let outputs = backup.decide(0, 1, &batch);
+        assert!(matches!(appended(&outputs)[..], [Record::Learned(..)]), "{outputs:?}");
+    }
+}
+
+/// "After one that voters were faster with than the primary it asks at once, for 64 slots, fewer if the primary is faster." (§4.3)
+#[test]
+fn after_one_that_a_voter_was_faster_with_voters_are_asked_at_once() {
+    let parameters = Parameters { checkpoint_interval: 128, window: 512, ..small() };
+    for (in_time, at_once) in [(0, 64), (1, 56), (7, 8)] {
+        let mut backup = Subject::new(&Group::new(4, parameters.clone()), 3);
+        let group = backup.group.clone();
+        let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
+        vote(&mut backup, &[1, 2], 1, &batch(1));
+        assert_eq!(asked(&backup.pass(25)), [(1, 1)]);
+        answer(&mut backup, 1, 1, &batch(1));
+        let mut asked_at_once = 0;
+        for sequence in 2..=100 {
+            assert_eq!(asked(&vote(&mut backup, &[1], sequence, &batch(sequence))), []);
+            if asked(&vote(&mut backup, &[2], sequence, &batch(sequence))).is_empty() {
+                break;
+            }
+            asked_at_once += 1;
+            if sequence < 2 + in_time {
+                backup.hear(0, group.pre_prepare(0, 0, sequence, &batch(sequence)));
+            } else {
+                answer(&mut backup, 1, sequence, &batch(sequence));
+            }
+        }
+        assert_eq!(asked_at_once, at_once, "{in_time}");
+        // Then one is waited for, and if voters are faster still it begins again.
+        let last = 2 + at_once;
+        assert_eq!(asked(&backup.pass(25)), [(1, last)]);
+        answer(&mut backup, 1, last, &batch(last));
+        assert_eq!(asked(&vote(&mut backup, &[1, 2], last + 1, &batch(last + 1))), [(1, last + 1)]);
+    }
+}
+
+/// The same for those that wait already, and to those that others voted for before this replica was in the view.
+#[test]
+fn what_waits_is_asked_for_with_the_others_and_what_was_voted_for_before_the_view_was_entered_too() {
     let mut backup = kept_waiting();
     let group = backup.group.clone();
-    let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
-    vote(&mut backup, &[1, 2], 1, &batch(1));
-    assert_eq!(asked(&backup.pass(25)), [(1, 1)]);
-    answer(&mut backup, 2, 1, &batch(1));
-    assert_eq!(asked(&vote(&mut backup, &[1], 2, &batch(2))), []);
-    assert_eq!(asked(&vote(&mut backup, &[2], 2, &batch(2))), [(2, 2)]);
-    // What it is shown meanwhile it need not be given, and the next time it waits again.
-    let own = group.vote(3, prepare(0, 2, batch(2).digest()));
-    let outputs = backup.hear(0, group.pre_prepare(0, 0, 2, &batch(2)));
-    assert!(appended(&outputs).contains(&Record::Accepted(own, Some(batch(2)))));
-    assert_eq!(asked(&vote(&mut backup, &[1, 2], 3, &batch(3))), []);
-    assert_eq!(asked(&backup.pass(25)), [(2, 3)]);
+    let (first, second) = (group.batch(1), group.batch(2));
+    vote(&mut backup, &[1, 2], 1, &first);
+    backup.pass(20);
+    vote(&mut backup, &[1, 2], 2, &second);
+    assert_eq!(asked(&backup.pass(5)), [(1, 1)]);
+    backup.pass(1);
+    assert_eq!(asked(&answer(&mut backup, 1, 1, &first)), [(1, 2)]);
+    let third = group.batch(3);
+    backup.hear_all([0, 2].map(|id| (id, group.prepare(id, 1, 3, third.digest()))));
+    backup.enter(1);
+    assert_eq!(asked(&backup.pass_with_primary_alive(24)), []);
+    assert_eq!(asked(&backup.pass_with_primary_alive(1)), [(2, 3)]);
 }
 
 /// The same: an accomplice of the primary that is as late as it may be is late once.
@@ -138,8 +193,34 @@ fn who_was_slow_to_answer_is_asked_last_the_next_time() {
     assert_eq!(asked(&vote(&mut backup, &[1, 2], 3, &batch(3))), [(2, 3)]);
     backup.pass_with_primary_alive(26);
     answer(&mut backup, 2, 3, &batch(3));
-    // The next one is this replica itself, and the primary is asked only where nobody else voted.
+    // The next one is this replica itself, and the primary is asked only where nobody else is left.
     assert_eq!(asked(&vote(&mut backup, &[2, 1], 4, &batch(4))), [(1, 4)]);
+    // Nor is it quick whose answer comes after another one was asked.
+    assert_eq!(asked(&backup.pass_with_primary_alive(100)), [(2, 4)]);
+    backup.pass_with_primary_alive(1);
+    answer(&mut backup, 1, 4, &batch(4));
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 5, &batch(5))), [(1, 5)]);
+    answer(&mut backup, 1, 5, &batch(5));
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 6, &batch(6))), [(1, 6)]);
+    backup.pass_with_primary_alive(100);
+    answer(&mut backup, 1, 6, &batch(6));
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 7, &batch(7))), [(2, 7)], "the source was late");
+    // Nor who was not asked at all.
+    answer(&mut backup, 1, 7, &batch(7));
+    assert_eq!(asked(&vote(&mut backup, &[1, 2], 8, &batch(8))), [(2, 8)]);
+}
+
+/// "one of the voters ..., another one after a heartbeat" (§4.3)
+#[test]
+fn voters_are_asked_before_the_primary_and_those_who_did_not_vote() {
+    let mut backup = Subject::new(&Group::new(7, small()), 3);
+    let batch = backup.group.batch(1);
+    vote(&mut backup, &[1, 5, 6], 1, &batch);
+    let mut all = asked(&backup.pass_with_primary_alive(25));
+    for _ in 0..6 {
+        all.extend(asked(&backup.pass_with_primary_alive(100)));
+    }
+    assert_eq!(all.iter().map(|(of, _)| *of).collect::<Vec<_>>(), [1, 5, 6, 0, 2, 4, 1]);
 }
 
 /// A proposal that is shown later all the same carries the primary's vote, and that counts.
