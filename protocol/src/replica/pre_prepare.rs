@@ -32,6 +32,7 @@ impl Replica {
             } else if refusal == Refusal::Clock {
                 // Others may find it near, and then it need not be fetched.
                 self.log.entry(vote.statement.sequence).add_batch(batch, Logged::No);
+                self.try_execute();
             }
             return;
         }

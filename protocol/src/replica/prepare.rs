@@ -54,8 +54,8 @@ impl Replica {
     }
 
     /// A member votes for another batch than this replica did. This replica voted only for what the primary of the view had
-    /// signed, though it may have seen that by others' votes: if that is who it is, it contradicts itself, even if what it signed was lost in a crash and can't be shown.
-    /// (PROTOCOL §4.3)
+    /// signed, though it may have seen that by others' votes: if that is who it is, it contradicts itself, even if what it signed
+    /// was lost in a crash and can't be shown. (PROTOCOL §4.3)
     fn note_vote_against_own(&mut self, voter: ReplicaId) {
         assert!(voter != self.id, "this replica never contradicts itself");
         if self.mode == Mode::Normal && voter == self.primary() {

@@ -10,7 +10,7 @@ use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::{Input, Output};
 
-use crate::support::subject::{Subject, appended, said, suspected};
+use crate::support::subject::{Subject, appended, executed, said, suspected};
 use crate::support::{Group, client, prepare, slot, small};
 
 /// Replica 3, to which a fetch is the only thing that it says to one peer.
@@ -123,6 +123,13 @@ fn what_is_stamped_too_far_from_the_clock_gets_no_vote_though_others_gave_it_the
         let outputs = backup.decide(0, 1, &batch);
         assert!(matches!(appended(&outputs)[..], [Record::Learned(..)]), "{outputs:?}");
     }
+    // Or have decided it.
+    let mut backup = kept_waiting();
+    let group = backup.group.clone();
+    let batch = group.batch_at(3_600_000, vec![group.opening(client(0), 1)]);
+    let commits = [0, 1, 2].map(|id| (id, group.commit(id, 0, 1, batch.digest())));
+    assert_eq!(executed(&backup.hear_all(commits)), []);
+    assert_eq!(executed(&backup.hear(0, group.pre_prepare(0, 0, 1, &batch))), [1]);
 }
 
 /// "After one that voters were faster with than the primary it asks at once, for 64 slots, fewer if the primary is faster." (§4.3)
