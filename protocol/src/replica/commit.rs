@@ -101,7 +101,7 @@ impl Replica {
         let is_awaited = slot.awaited == Some(batch.digest());
         slot.add_batch(batch.clone(), Logged::No);
         if is_awaited {
-            self.take_awaited(sequence, &batch);
+            self.take_awaited(sequence);
         }
         if let Some(certificate) = decided {
             self.decide(certificate, Some(batch));

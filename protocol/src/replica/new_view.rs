@@ -281,9 +281,12 @@ impl Replica {
         if self.mode != Mode::Normal || !self.log.is_within_watermarks(sequence) || !self.may_vote() {
             return;
         }
-        let is_proposed_by_new_view = sequence <= self.proposer.new_view_max;
-        if !is_proposed_by_new_view && !self.is_stamp_near(&batch) {
-            return self.refuse(Refusal::Clock);
+        // What the new view itself proposes was chosen, and delayed, by nobody.
+        if sequence > self.proposer.new_view_max {
+            if !self.is_stamp_near(&batch) {
+                return self.refuse(Refusal::Clock);
+            }
+            self.note_pace_of_proposal(sequence, &batch);
         }
         for request in batch.requests() {
             self.queue.mark_proposed(&request.request.id());

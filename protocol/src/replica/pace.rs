@@ -58,8 +58,8 @@ pub(super) struct Pace {
     tolerated: Duration,
     /// Slots that it was measured in.
     slots: u32,
-    /// Since when it has been longer than is tolerated.
-    slow_since: Option<Time>,
+    /// Since when it has been longer than is tolerated, and in how many slots it was measured by then.
+    slow_since: Option<(Time, u32)>,
     /// The same under others when they were primary last, and until when. Bound: one a member.
     of_members: Vec<Option<(Duration, Time)>>,
 }
@@ -169,7 +169,12 @@ impl Replica {
     /// Whether the primary has let requests wait for longer than is tolerated for some time.
     pub(super) fn is_primary_slow(&self) -> bool {
         let persistence = self.parameters().ordering_deadline() * PERSISTENCE_FACTOR;
-        self.suspicion.pace.slow_since.is_some_and(|since| self.now.monotonic.since(since) >= persistence)
+        let pace = &self.suspicion.pace;
+        // A verdict of one bad moment is none, however long nothing is measured after it.
+        let persists = |(since, slots)| {
+            self.now.monotonic.since(since) >= persistence && pace.slots.saturating_sub(slots) >= SLOTS_MIN
+        };
+        pace.slow_since.is_some_and(persists)
     }
 
     /// This replica accepts the primary's proposal of a slot.
@@ -207,7 +212,8 @@ impl Replica {
         let tolerated = tolerated.max(pace.tolerated);
         let is_slow = pace.wait_under_primary().is_some_and(|wait| wait > tolerated);
         let since = self.suspicion.pace.slow_since.filter(|_| is_slow);
-        self.suspicion.pace.slow_since = since.or_else(|| is_slow.then_some(now));
+        let slots = self.suspicion.pace.slots;
+        self.suspicion.pace.slow_since = since.or_else(|| is_slow.then_some((now, slots)));
     }
 
     /// After an execution: what it showed of the primary may be reason enough.

@@ -46,7 +46,7 @@ impl Replica {
         let is_first = counted.is_some_and(|counted| counted.statement == vote.statement);
         if is_first && self.mode == Mode::Normal {
             if self.log.slot(sequence).is_some_and(|slot| slot.awaited.is_some()) {
-                self.catching_up.unshown.note_in_time();
+                self.note_in_time(sequence);
             }
             self.note_pace_of_proposal(sequence, &batch);
             self.accept(vote.statement, batch);

@@ -73,6 +73,8 @@ impl Replica {
         if let Some(next) = self.view_changes.forsaken.and_then(View::next) {
             self.start_view_change(next, Suspicion::Restart);
         }
+        // What waited for this replica, and not for the primary.
+        self.queue.forget_copies();
         self.try_enter_epoch();
         self.try_join();
         self.try_leave();

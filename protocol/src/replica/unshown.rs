@@ -12,7 +12,6 @@ use core::time::Duration;
 use quorate_crypto::Digest;
 
 use super::{Mode, Replica};
-use crate::batch::Batch;
 use crate::number::{ReplicaId, Sequence};
 use crate::slot::Slot;
 use crate::time::Time;
@@ -56,11 +55,6 @@ impl Unshown {
     pub(super) fn note_cast(&mut self, sequence: Sequence) {
         self.since.remove(&sequence);
     }
-
-    /// The primary showed a proposal while a voter was asked for it.
-    pub(super) const fn note_in_time(&mut self) {
-        self.at_once = self.at_once.saturating_sub(IN_TIME);
-    }
 }
 
 impl Replica {
@@ -99,9 +93,14 @@ impl Replica {
 
     /// Awaits the batches of proposals that are late: they are fetched.
     pub(super) fn await_unshown(&mut self) {
-        let (now, patience) = (self.now.monotonic, self.unshown_patience());
+        for sequence in self.awaiting_slots() {
+            // One that is here was stamped too far from the clock, which may have come near since.
+            self.vote_for_awaited(sequence);
+        }
+        let now = self.now.monotonic;
         let since = core::mem::take(&mut self.catching_up.unshown.since);
         for (sequence, since) in since {
+            let patience = self.unshown_patience();
             let Some(digest) = self.log.slot(sequence).and_then(|slot| self.voted_unshown(slot)) else { continue };
             if now.since(since) < patience {
                 self.catching_up.unshown.since.insert(sequence, since);
@@ -130,12 +129,8 @@ impl Replica {
         Some(certificate.statement.digest)
     }
 
-    /// Takes the batch of a slot that is awaited.
-    pub(super) fn take_awaited(&mut self, sequence: Sequence, batch: &Batch) {
-        // What the new view itself proposes was chosen by nobody.
-        if sequence > self.proposer.new_view_max {
-            self.note_pace_of_proposal(sequence, batch);
-        }
+    /// The batch of a slot that is awaited came.
+    pub(super) fn take_awaited(&mut self, sequence: Sequence) {
         self.vote_for_awaited(sequence);
         if self.catching_up.unshown.late == Some(sequence) {
             self.catching_up.unshown.late = None;
@@ -156,6 +151,18 @@ impl Replica {
         }
     }
 
+    /// The primary showed what was asked for. Who was asked for it in vain for long is not asked first again, and who was asked after
+    /// that one is: or an accomplice of the primary could keep silent until just before another one is asked.
+    pub(super) fn note_in_time(&mut self, sequence: Sequence) {
+        self.catching_up.unshown.at_once = self.catching_up.unshown.at_once.saturating_sub(IN_TIME);
+        let Some(asked) = self.catching_up.batches_asked.remove(&sequence) else { return };
+        if self.now.monotonic.since(asked.at) > self.quick_answer() {
+            self.catching_up.unshown.source = self.others().after(asked.of).next();
+        } else if asked.times > 1 {
+            self.catching_up.unshown.source = Some(asked.of);
+        }
+    }
+
     /// Whom to ask for a batch after so many others: who voted for it, the source of the last one first or who follows it; then
     /// the primary, which may be who keeps it back, and who is not known to have it.
     pub(super) fn source_of(&self, sequence: Sequence, digest: &Digest, times: usize) -> ReplicaId {
@@ -166,7 +173,8 @@ impl Replica {
             *id != primary && vote.is_some_and(|vote| vote.statement.digest == *digest)
         };
         let others = self.configuration.size() - 1;
-        let first = self.catching_up.unshown.source.unwrap_or(primary);
+        // Not all ask the same one.
+        let first = self.catching_up.unshown.source.unwrap_or(self.id);
         let in_turn = || (0..others).map(|passed| self.others().turn(first, passed));
         let voters = in_turn().filter(has_voted);
         let rest = self.others().beginning_at(primary).filter(|id| !has_voted(id));
@@ -179,9 +187,13 @@ impl Replica {
         self.catching_up.unshown.at_once = 0;
         self.catching_up.unshown.late = None;
         self.catching_up.batches_asked.clear();
-        let slots: Vec<Sequence> = self.log.slots_after(self.log.low()).map(|(sequence, _)| sequence).collect();
-        for sequence in slots {
+        for sequence in self.awaiting_slots() {
             self.log.entry(sequence).awaited = None;
         }
+    }
+
+    fn awaiting_slots(&self) -> Vec<Sequence> {
+        let awaiting = self.log.slots_after(self.log.low()).filter(|(_, slot)| slot.awaited.is_some());
+        awaiting.map(|(sequence, _)| sequence).collect()
     }
 }

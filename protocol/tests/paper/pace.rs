@@ -196,6 +196,27 @@ fn after_a_burst_a_primary_is_judged_by_what_was_tolerated_in_it() {
     }
 }
 
+/// "on average and for four times the parameter of the ordering deadline" (§6): one bad moment is not long, though nothing is
+/// measured after it.
+#[test]
+fn one_bad_moment_is_no_reason_though_nothing_is_measured_after_it() {
+    let mut backup = backup(1);
+    let group = backup.group.clone();
+    for sequence in 1..=4 {
+        backup.show(group.opening(client(sequence), 1));
+    }
+    backup.pass_with_primary_alive(280);
+    for sequence in 1..=40_u8 {
+        let batch = group.batch(sequence);
+        let mut outputs = backup.hear(0, group.pre_prepare(0, 0, sequence.into(), &batch));
+        outputs.extend(backup.decide(0, sequence.into(), &batch));
+        outputs.extend(backup.settle());
+        outputs.extend(backup.pass_with_primary_alive(if sequence < 4 { 0 } else { 100 }));
+        assert_eq!(suspected(&outputs), [], "{sequence}");
+    }
+    assert!(backup.replica.pace().0 > Some(Duration::from_millis(125)));
+}
+
 /// "on average" (§6): the first slot of a view counts as much as those after it.
 #[test]
 fn one_slot_that_takes_long_at_the_start_is_no_reason() {

@@ -6,16 +6,23 @@ use quorate_protocol::batch::Batch;
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Fetch, FetchedBatch, Message};
 use quorate_protocol::number::{Incarnation, RecordNumber};
+use quorate_protocol::output::Suspicion;
 use quorate_protocol::record::{Record, Recovered};
 use quorate_protocol::refusal::Refusal;
 use quorate_protocol::{Input, Output};
 
-use crate::support::subject::{Subject, appended, executed, said, suspected};
-use crate::support::{Group, client, prepare, slot, small};
+use crate::support::subject::{Subject, appended, executed, idle_status, said, suspected};
+use crate::support::{Group, START_MS, client, prepare, slot, small};
 
 /// Replica 3, to which a fetch is the only thing that it says to one peer.
 fn kept_waiting() -> Subject {
     Subject::of_four(3)
+}
+
+/// The same of so many, with a window that no test fills, and stamps that stay acceptable.
+fn with_a_long_window(members: u8) -> Subject {
+    let parameters = Parameters { checkpoint_interval: 128, window: 512, clock_bound_ms: 600_000, ..small() };
+    Subject::new(&Group::new(members, parameters), 3)
 }
 
 /// Whom it asks for the batch of which slot.
@@ -135,9 +142,8 @@ fn what_is_stamped_too_far_from_the_clock_gets_no_vote_though_others_gave_it_the
 /// "After one that voters were faster with than the primary it asks at once, for 64 slots, fewer if the primary is faster." (§4.3)
 #[test]
 fn after_one_that_a_voter_was_faster_with_voters_are_asked_at_once() {
-    let parameters = Parameters { checkpoint_interval: 128, window: 512, ..small() };
     for (in_time, at_once) in [(0, 64), (1, 56), (7, 8)] {
-        let mut backup = Subject::new(&Group::new(4, parameters.clone()), 3);
+        let mut backup = with_a_long_window(4);
         let group = backup.group.clone();
         let batch = |sequence: u64| group.batch(u8::try_from(sequence).expect("small"));
         vote(&mut backup, &[1, 2], 1, &batch(1));
@@ -227,7 +233,7 @@ fn voters_are_asked_before_the_primary_and_those_who_did_not_vote() {
     for _ in 0..6 {
         all.extend(asked(&backup.pass_with_primary_alive(100)));
     }
-    assert_eq!(all.iter().map(|(of, _)| *of).collect::<Vec<_>>(), [1, 5, 6, 0, 2, 4, 1]);
+    assert_eq!(all.iter().map(|(of, _)| *of).collect::<Vec<_>>(), [5, 6, 1, 0, 2, 4, 5]);
 }
 
 /// A proposal that is shown later all the same carries the primary's vote, and that counts.
@@ -324,8 +330,7 @@ fn a_proposal_that_comes_again_is_accepted_once() {
 /// others were shown is no silence.
 #[test]
 fn requests_wait_until_the_batch_is_fetched() {
-    let parameters = Parameters { checkpoint_interval: 128, window: 512, ..small() };
-    let mut backup = Subject::new(&Group::new(4, parameters), 3);
+    let mut backup = with_a_long_window(4);
     let group = backup.group.clone();
     for sequence in 1..=4_u8 {
         backup.show(group.opening(client(sequence), 1));
@@ -344,4 +349,75 @@ fn requests_wait_until_the_batch_is_fetched() {
     let (wait, ordering) = backup.replica.pace();
     assert!(wait >= Some(Duration::from_millis(400)), "{wait:?}");
     assert_eq!(ordering, Duration::ZERO);
+}
+
+/// The same for one that was shown with a stamp too far ahead to be voted for at once: that hides no wait.
+#[test]
+fn a_stamp_at_the_edge_of_the_bound_hides_no_wait() {
+    let parameters = Parameters { checkpoint_interval: 128, window: 512, ..small() };
+    let mut backup = Subject::new(&Group::new(4, parameters), 3);
+    let group = backup.group.clone();
+    let mut outputs = Vec::new();
+    for sequence in 1..=16_u8 {
+        backup.show(group.opening(client(sequence), 1));
+        outputs.extend(backup.pass_with_primary_alive(400));
+        let stamp = i64::try_from(backup.now_ms - START_MS).expect("a short test") + 2010;
+        let batch = group.batch_at(stamp, vec![group.opening(client(sequence), 1)]);
+        backup.hear(0, group.pre_prepare(0, 0, sequence.into(), &batch));
+        vote(&mut backup, &[0, 1], sequence.into(), &batch);
+        outputs.extend(backup.pass_with_primary_alive(25));
+        outputs.extend(backup.decide(0, sequence.into(), &batch));
+        outputs.extend(backup.settle());
+    }
+    assert_eq!(suspected(&outputs).first(), Some(&(0, Suspicion::Slowness)));
+}
+
+/// "accepts it if it is stamped near enough" (§4.3): as soon as it is.
+#[test]
+fn what_was_stamped_too_far_ahead_is_voted_for_once_it_is_near() {
+    for is_shown in [true, false] {
+        let mut backup = kept_waiting();
+        let group = backup.group.clone();
+        let batch = group.batch_at(2060, vec![group.opening(client(1), 1)]);
+        if is_shown {
+            backup.hear(0, group.pre_prepare(0, 0, 1, &batch));
+        }
+        vote(&mut backup, &[1, 2], 1, &batch);
+        backup.pass_with_primary_alive(25);
+        assert_eq!(appended(&answer(&mut backup, 1, 1, &batch)), []);
+        assert_eq!(appended(&backup.pass_with_primary_alive(34)), [], "{is_shown}");
+        backup.pass_with_primary_alive(1);
+        let own = group.vote(3, prepare(0, 1, batch.digest()));
+        let outputs = backup.hear(1, Message::Status(idle_status(0)));
+        assert_eq!(appended(&outputs), [Record::Accepted(own, Some(batch))], "{is_shown}");
+    }
+}
+
+/// "first who was quick the last time" (§4.3): one that says nothing until the primary shows the proposal, just before another
+/// one would be asked, is not asked first for ever.
+#[test]
+fn who_is_silent_until_the_primary_shows_the_proposal_is_not_the_first_again() {
+    let mut backup = with_a_long_window(7);
+    let group = backup.group.clone();
+    let mut first = Vec::new();
+    for sequence in 1..=5_u8 {
+        let batch = group.batch(sequence);
+        let mut asked_of = asked(&vote(&mut backup, &[1, 2, 5, 6], sequence.into(), &batch));
+        asked_of.extend(asked(&backup.pass_with_primary_alive(25)));
+        asked_of.extend(asked(&backup.pass_with_primary_alive(99)));
+        backup.hear(0, group.pre_prepare(0, 0, sequence.into(), &batch));
+        backup.decide(0, sequence.into(), &batch);
+        backup.settle();
+        first.extend(asked_of.iter().map(|(of, _)| *of));
+    }
+    assert_eq!(first, [5, 6, 1, 2, 5]);
+    // Who was asked behind a silent one, and would have had no time, is.
+    let batch = group.batch(6);
+    vote(&mut backup, &[1, 2, 5, 6], 6, &batch);
+    assert_eq!(asked(&backup.pass_with_primary_alive(25)), [(6, 6)]);
+    assert_eq!(asked(&backup.pass_with_primary_alive(100)), [(1, 6)]);
+    backup.hear(0, group.pre_prepare(0, 0, 6, &batch));
+    let batch = group.batch(7);
+    vote(&mut backup, &[1, 2, 5, 6], 7, &batch);
+    assert_eq!(asked(&backup.pass_with_primary_alive(25)), [(1, 7)]);
 }
