@@ -76,7 +76,7 @@ pub enum Invariant {
     Amnesia,
     /// What is kept in a replica's name, that one said, and certificates have a quorum. (PROTOCOL §3)
     Authenticity,
-    /// Every vote that is sent is on disk. (PROTOCOL §3)
+    /// Every vote that is sent is on disk, with its batch. (PROTOCOL §3, §4.3)
     DurableBeforeSent,
     /// A view change hides nothing, what is left is left, and votes are cast in views that were entered. (PROTOCOL §7.1, §9)
     ViewChange,
@@ -291,7 +291,7 @@ impl Checkers {
                     Box::new(Prefix::new(checkpoint_interval)),
                     Box::new(Checkpoints::new(quorums)),
                     Box::new(Amnesia::default()),
-                    Box::new(DurableBeforeSent),
+                    Box::new(DurableBeforeSent::default()),
                     Box::new(ViewChanges::new(window)),
                     Box::new(NewViews::new(quorums)),
                     Box::new(Joins::default()),
