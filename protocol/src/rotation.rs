@@ -18,7 +18,7 @@ impl Rotation {
 
     /// All others, each once, `last` as the last one.
     pub(crate) fn after(self, last: ReplicaId) -> impl Iterator<Item = ReplicaId> {
-        self.from_index(last.index() + 1)
+        self.counting_from(last.index() + 1)
     }
 
     /// Whom to ask when so many turns have passed: in the first one `first` or, if that is no other, the one that follows.
@@ -29,10 +29,10 @@ impl Rotation {
 
     /// All others, each once, `first` as the first one or, if that is no other, the one that follows.
     pub(crate) fn beginning_at(self, first: ReplicaId) -> impl Iterator<Item = ReplicaId> {
-        self.from_index(first.index())
+        self.counting_from(first.index())
     }
 
-    fn from_index(self, index: usize) -> impl Iterator<Item = ReplicaId> {
+    fn counting_from(self, index: usize) -> impl Iterator<Item = ReplicaId> {
         let in_turn = ReplicaId::all(self.members).cycle().skip(index).take(self.members);
         in_turn.filter(move |id| *id != self.own)
     }

@@ -172,12 +172,11 @@ impl Replica {
             let vote = prepares.and_then(|prepares| prepares.of(*id));
             *id != primary && vote.is_some_and(|vote| vote.statement.digest == *digest)
         };
-        let others = self.configuration.size() - 1;
         // Not all ask the same one.
         let first = self.catching_up.unshown.source.unwrap_or(self.id);
-        let in_turn = || (0..others).map(|passed| self.others().turn(first, passed));
-        let voters = in_turn().filter(has_voted);
+        let voters = self.others().beginning_at(first).filter(has_voted);
         let rest = self.others().beginning_at(primary).filter(|id| !has_voted(id));
+        let others = self.configuration.size() - 1;
         voters.chain(rest).nth(times % others).expect("each other member once")
     }
 
