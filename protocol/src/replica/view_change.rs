@@ -88,10 +88,11 @@ impl Replica {
     }
 
     pub(super) fn on_view_change(&mut self, view_change: SharedViewChange) {
-        // One that a new view names may be older than the latest of its sender.
         let epoch = self.configuration.epoch();
+        // One that a new view names may be older than the latest of its sender.
         self.complete_new_views(&view_change);
         if self.configuration.epoch() != epoch {
+            // That new view brought the end of its epoch, and this message asks for a view of it.
             return self.refuse(Refusal::Epoch);
         }
         match self.refuse_claimed_view_change(view_change.content.replica, view_change.content.view) {

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use quorate_protocol::Output;
 use quorate_protocol::configuration::Parameters;
 use quorate_protocol::message::{Decided, Message};
 use quorate_protocol::output::Suspicion;
+use quorate_protocol::{Input, Output};
 
 use crate::support::subject::{Subject, said, suspected};
 use crate::support::{Group, client, replica, small, view};
@@ -215,6 +215,32 @@ fn one_bad_moment_is_no_reason_though_nothing_is_measured_after_it() {
         assert_eq!(suspected(&outputs), [], "{sequence}");
     }
     assert!(backup.replica.pace().0 > Some(Duration::from_millis(125)));
+}
+
+/// "With room again it does what it left undone." (§9): what waited for that is held against nobody.
+#[test]
+fn what_waited_for_room_in_the_own_log_tells_nothing_of_the_primary() {
+    for is_full in [true, false] {
+        let mut backup = backup(1);
+        let group = backup.group.clone();
+        for sequence in 1..=4 {
+            backup.show(group.opening(client(sequence), 1));
+        }
+        if is_full {
+            backup.step(Input::LogFull);
+        }
+        backup.pass_with_primary_alive(400);
+        if is_full {
+            backup.step(Input::LogHasRoom);
+        }
+        for sequence in 1..=4_u8 {
+            let batch = group.batch(sequence);
+            backup.hear(0, group.pre_prepare(0, 0, sequence.into(), &batch));
+            backup.decide(0, sequence.into(), &batch);
+            backup.settle();
+        }
+        assert_eq!(backup.replica.pace().0.is_none(), is_full);
+    }
 }
 
 /// "on average" (§6): the first slot of a view counts as much as those after it.
