@@ -33,6 +33,7 @@ mod start;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod verification;
 
 use std::fmt;
@@ -75,8 +76,9 @@ use lending::{BackupQuestion, Pace};
 use others::Others;
 use report::{Counters, LastReport};
 use scrub::Scrub;
-use standbys::Allowance;
+use standbys::Standbys;
 use start::PEER_EVENTS_MAX;
+use turns::Line as _;
 use verification::{Checked, CheckedMessage, Pool};
 
 /// Events of a source that are dealt with before it is another one's turn.
@@ -142,7 +144,7 @@ struct Host {
     clock: Clock,
     others: Others,
     clients: Clients,
-    standbys: Allowance,
+    standbys: Standbys,
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
@@ -252,13 +254,15 @@ impl Host {
             for event in round.peers.drain(..) {
                 self.on_peer(event);
             }
-            for (from, frame) in self.inbox.take(BULK_MAX) {
+            let frames: Vec<_> = std::iter::from_fn(|| self.inbox.pop()).take(BULK_MAX).collect();
+            for (from, frame) in frames {
                 self.on_frame(from, frame)?;
             }
             for event in round.clients.drain(..) {
                 self.on_client(event)?;
             }
             self.submit_requests()?;
+            self.answer_standbys();
             if Instant::now() >= deadline {
                 self.handle(Input::Wake)?;
             }
@@ -283,7 +287,9 @@ impl Host {
             PeerEvent::Up(peer) if self.conduct.is_barred(peer, Instant::now()) => self.disconnect(peer),
             // The transport tells the operator.
             PeerEvent::Up(_) | PeerEvent::Down(..) => {}
-            PeerEvent::Frame { from, lane, bytes, permit } => self.inbox.push(from, Frame { lane, bytes, permit }),
+            PeerEvent::Frame { from, lane, bytes, permit } => {
+                self.inbox.line(from).push_back(Frame { lane, bytes, permit });
+            }
         }
     }
 
@@ -314,19 +320,19 @@ impl Host {
             return self.on_checked_message(from, checked);
         }
         self.pool.put(from, message, permit);
-        self.submit_messages(from)
+        self.submit_messages(from);
+        Ok(())
     }
 
     /// Hands the pool what it takes of a peer, and drops what has come to matter no more.
-    fn submit_messages(&mut self, from: ReplicaId) -> anyhow::Result<()> {
+    fn submit_messages(&mut self, from: ReplicaId) {
         while let Some((message, permit)) = self.pool.next(from) {
             if self.machine.is_wanted(from, &message) && !self.conduct.is_barred(from, Instant::now()) {
-                self.pool.check_message(from, message, permit)?;
+                self.pool.check_message(from, message, permit);
             } else {
                 self.counters.unwanted += 1;
             }
         }
-        Ok(())
     }
 
     fn on_checked_message(&mut self, from: ReplicaId, checked: CheckedMessage) -> anyhow::Result<()> {
@@ -359,7 +365,7 @@ impl Host {
 
     fn disconnect(&self, peer: ReplicaId) {
         let text = "too many messages that count for nothing".to_owned();
-        self.others.close(peer, CloseReason { code: CODE_CONDUCT, text });
+        self.others.close(peer, CloseReason { code: CODE_CONDUCT, text, is_offence: true });
     }
 
     fn on_own(&mut self, event: Event) -> anyhow::Result<()> {
@@ -406,7 +412,8 @@ impl Host {
                 drop(permit);
                 self.pool.on_message_checked(from);
                 self.on_checked_message(from, *message)?;
-                self.submit_messages(from)
+                self.submit_messages(from);
+                Ok(())
             }
             Event::Checked(Checked::Requests(checked)) => self.on_checked_requests(checked),
             Event::Failed(error) => Err(error),

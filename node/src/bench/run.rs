@@ -74,7 +74,7 @@ pub enum Error {
 /// # Errors
 /// [`Error`] says why nothing was measured.
 pub async fn run(options: Options) -> Result<Report, Error> {
-    let identity = Identity::take(&options.net)?;
+    let identity = Identity::take(&options.net, Duration::ZERO)?;
     let configuration = Arc::new(identity.configuration.genesis.configuration().clone());
     options.load.check(configuration.parameters())?;
     if configuration.parameters().clients != ClientPolicy::Any {

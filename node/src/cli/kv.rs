@@ -185,7 +185,7 @@ pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<E
     let Some(net) = &common.net else {
         return Err(Problem::usage("--net is missing", "name the client folder, for example --net net/client").into());
     };
-    let identity = Identity::take(net)?;
+    let identity = Identity::take(net, common.timeout)?;
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         let standby = match &command {

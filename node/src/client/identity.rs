@@ -3,8 +3,9 @@
 //! One client at a time uses a key, for a second one takes the session from the first (PROTOCOL §4.1). So whoever uses the
 //! folder's key locks its file; who finds it locked uses a key derived for its own process instead, if any key may.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use quorate_crypto::SigningKey;
 use quorate_protocol::configuration::ClientPolicy;
@@ -16,6 +17,9 @@ use crate::configuration::{ClientConfiguration, FileError};
 /// What derived keys are derived under. A new use of the key gets a text of its own.
 const LABEL: &[u8] = b"quorate client: derived key, version 1";
 
+/// From one look at a lock to the next.
+const LOCK_INTERVAL: Duration = Duration::from_millis(20);
+
 /// A client's key, with what keeps others on this machine from using it.
 #[derive(Debug)]
 pub struct Identity {
@@ -26,24 +30,39 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Takes the key of a client's folder or, if that is in use, derives one for this process. Waits for the key where
-    /// the configuration lists the clients.
+    /// Takes the key of a client's folder or, if that is in use, derives one for this process. Where the configuration lists
+    /// the clients it waits for the key, for at most `patience`.
     ///
     /// # Errors
     /// [`FileError`].
-    pub fn take(folder: &Path) -> Result<Self, FileError> {
+    pub fn take(folder: &Path, patience: Duration) -> Result<Self, FileError> {
         let mut configuration = ClientConfiguration::load(folder)?;
         let policy = &configuration.genesis.configuration().parameters().clients;
         // Without a lock the key is used as it is: whoever can't lock a file of his own is alone with it most of the time.
         let Ok(file) = File::open(folder) else { return Ok(Self { configuration, _lock: None }) };
         let is_locked = match policy {
             ClientPolicy::Any => file.try_lock().is_ok(),
-            ClientPolicy::Listed(_) => file.lock().is_ok(),
+            ClientPolicy::Listed(_) => {
+                lock_within(&file, patience).ok_or_else(|| FileError::InUse { path: folder.to_owned() })?
+            }
         };
         if !is_locked && *policy == ClientPolicy::Any {
             configuration.key = derive_key(&configuration.key, "process", std::process::id().into());
         }
         Ok(Self { configuration, _lock: is_locked.then_some(file) })
+    }
+}
+
+/// Whether the file is locked now, or cannot be; `None` if another process kept it locked for so long.
+fn lock_within(file: &File, patience: Duration) -> Option<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(true),
+            Err(TryLockError::Error(_)) => return Some(false),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return None,
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_INTERVAL),
+        }
     }
 }
 
@@ -63,6 +82,9 @@ pub fn derive_key(key: &SigningKey, purpose: &str, index: u64) -> SigningKey {
 
 #[cfg(test)]
 mod tests {
+    use quorate_protocol::codec::List;
+    use quorate_protocol::configuration::Parameters;
+
     use super::*;
     use crate::configuration::network::{Network, Plan};
 
@@ -80,12 +102,25 @@ mod tests {
     fn two_clients_of_one_folder_have_different_keys() {
         let root = tempfile::tempdir().unwrap();
         let network = Network::create(&root.path().join("net"), Plan::on_loopback(4, 4100)).unwrap();
-        let first = Identity::take(&network.client_folder()).unwrap();
-        let second = Identity::take(&network.client_folder()).unwrap();
+        let first = Identity::take(&network.client_folder(), Duration::ZERO).unwrap();
+        let second = Identity::take(&network.client_folder(), Duration::ZERO).unwrap();
         let key = |identity: &Identity| identity.configuration.key.public_key();
         assert_ne!(key(&first), key(&second));
         let its_key = key(&first);
         drop(first);
-        assert_eq!(key(&Identity::take(&network.client_folder()).unwrap()), its_key);
+        assert_eq!(key(&Identity::take(&network.client_folder(), Duration::ZERO).unwrap()), its_key);
+    }
+
+    #[test]
+    fn who_has_no_other_key_waits_for_the_one_in_use_and_not_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        let parameters = Parameters { clients: ClientPolicy::Listed(List::empty()), ..Parameters::default() };
+        let plan = Plan { parameters, ..Plan::on_loopback(4, 4100) };
+        let network = Network::create(&root.path().join("net"), plan).unwrap();
+        let take = || Identity::take(&network.client_folder(), Duration::from_millis(100));
+        let first = take().unwrap();
+        assert!(matches!(take(), Err(FileError::InUse { .. })));
+        drop(first);
+        take().unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Reads that one replica answers: it shows the value with its path to a root, and a quorum's signatures on the root. So
 //! the answer is correct though the replica may lie, and as old as that checkpoint. (PROTOCOL §8, proved reads)
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use quorate_protocol::codec::{Blob, CodecError, decode};
@@ -58,7 +59,8 @@ pub enum ProofError {
 }
 
 impl Connection {
-    /// What `key` held at a stable checkpoint at or after `oldest`: asks one replica after another until one proves it.
+    /// What `key` held at a stable checkpoint at or after `oldest`: asks one replica after another, from a random one on, until one
+    /// proves it, and those that did not answer again.
     ///
     /// # Errors
     /// [`ClientError::NoProof`], with what each replica answered, if none did within `patience`;
@@ -66,24 +68,31 @@ impl Connection {
     pub async fn get_proved(&self, key: &[u8], oldest: Sequence, patience: Duration) -> Result<Proved, ClientError> {
         let deadline = Instant::now() + patience;
         let query = Blob::from(key);
-        let mut failures = Vec::new();
         let reached = self.handle.reached.clone();
         if timeout_at(deadline, reached.clone().wait_for(|reached| *reached > 0)).await.is_err() {
             return Err(self.handle.too_late(patience).await);
         }
-        for replica in self.linked() {
-            let patience = PATIENCE_WITH_ONE.min(deadline.saturating_duration_since(Instant::now()));
+        let mut replicas: VecDeque<ReplicaId> = self.linked().collect();
+        // Without randomness the first is asked first.
+        let first = getrandom::u32().unwrap_or_default() as usize % replicas.len().max(1);
+        replicas.rotate_left(first);
+        let mut failures = BTreeMap::new();
+        while let Some(replica) = replicas.pop_front() {
+            let left = deadline.saturating_duration_since(Instant::now());
             let question = Question::Proof { query: query.clone() };
-            let Some(message) = self.handle.ask(replica, question, patience).await? else {
-                failures.push((replica, "no answer".to_owned()));
+            let Some(message) = self.handle.ask(replica, question, PATIENCE_WITH_ONE.min(left)).await? else {
+                failures.insert(replica, "no answer".to_owned());
+                if left > PATIENCE_WITH_ONE {
+                    replicas.push_back(replica);
+                }
                 continue;
             };
             match check(self.configuration(), key, oldest, message) {
                 Ok((value, sequence)) => return Ok(Proved { value, sequence, by: replica }),
-                Err(error) => failures.push((replica, error.to_string())),
-            }
+                Err(error) => failures.insert(replica, error.to_string()),
+            };
         }
-        Err(ClientError::NoProof { failures })
+        Err(ClientError::NoProof { failures: failures.into_iter().collect() })
     }
 }
 

@@ -124,7 +124,7 @@ impl TestCluster {
     }
 
     async fn connection_options(&self) -> ConnectionOptions {
-        let identity = Identity::take(&self.client_folder()).unwrap();
+        let identity = Identity::take(&self.client_folder(), PATIENCE).unwrap();
         let configuration = Arc::new(self.network.genesis().configuration().clone());
         ConnectionOptions::resolve(configuration, identity.configuration.key.clone()).await.unwrap()
     }

@@ -88,6 +88,12 @@ pub enum FileError {
         /// What stands there.
         path: PathBuf,
     },
+    /// Another process uses the key of a client's folder, and no other key is taken by the cluster.
+    #[error("the key of {} is in use by another process, and the cluster takes listed keys alone", path.display())]
+    InUse {
+        /// The client's folder.
+        path: PathBuf,
+    },
     /// The system gave no randomness.
     #[error("the system gave no randomness for a new key")]
     Randomness {
@@ -126,6 +132,9 @@ impl FileError {
                 Some("restore the file: it holds one Ed25519 key in PKCS#8, as PEM, not encrypted".to_owned())
             }
             Self::Exists { .. } => Some("choose another folder with --dir, or move this one away".to_owned()),
+            Self::InUse { .. } => {
+                Some("end that process, or use the folder of another key that the genesis lists".to_owned())
+            }
             Self::Plan { .. } => Some("change the number of replicas, or what is given with --parameter".to_owned()),
         }
     }

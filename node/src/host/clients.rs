@@ -1,6 +1,7 @@
 //! Clients: who is connected, whose replies go where, and what is taken from them. (PROTOCOL §4.1, §12)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,30 +21,27 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::executor::{Command, WantedReading};
 use super::keeper::Question;
 use super::lending::{BackupQuestion, WantedPiece};
+use super::turns::{Line as _, Turns};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use super::{Event, Host};
-use crate::transport::{ClientEvent, ClientServer, CloseReason, ConnectionId, ConnectionRefusal, Permit};
+use crate::transport::{
+    ClientEvent, ClientServer, CloseReason, ConnectionId, ConnectionRefusal, PerSource, Permit, host,
+};
 
 /// Keys that one connection serves, at most; one that gave way and comes back counts again.
 const KEYS_MAX: usize = 1024;
 
-/// Connections that get the replies to one key, at most; the oldest gives way.
-const CONNECTIONS_PER_KEY_MAX: usize = 4;
+/// Connections that get the replies to one key, at most; the oldest gives way, and is closed: it would wait for nothing.
+const CONNECTIONS_PER_KEY_MAX: usize = 8;
 
-/// Questions for proofs that are not answered yet: of all clients, and of one connection. What is asked beyond that is not
-/// answered.
-const QUESTIONS_MAX: usize = 64;
-const QUESTIONS_PER_CONNECTION_MAX: usize = 8;
+/// Questions for proofs that are not answered yet. What is asked beyond that is not answered.
+const QUESTIONS: Bounds = Bounds { all: 64, source: 16, connection: 8 };
 
-/// Reads of the executed state that are not answered yet: of all clients, and of one connection. What is asked beyond that is
-/// to be ordered.
-const READS_MAX: usize = 512;
-const READS_PER_CONNECTION_MAX: usize = 256;
+/// Reads of the executed state that are not answered yet. What is asked beyond that is to be ordered.
+const READS: Bounds = Bounds { all: 1024, source: 256, connection: 256 };
 
-/// Questions for checkpoints and pieces of them that are not answered yet: of all clients, and of one connection. What is
-/// asked beyond that is not answered.
-const BACKUP_QUESTIONS_MAX: usize = 16;
-const BACKUP_QUESTIONS_PER_CONNECTION_MAX: usize = 1;
+/// Questions for checkpoints and pieces of them that are not answered yet. What is asked beyond that is not answered.
+const BACKUP_QUESTIONS: Bounds = Bounds { all: 16, source: 4, connection: 1 };
 
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
@@ -58,30 +56,51 @@ pub(super) struct Clients {
     connections: BTreeMap<ConnectionId, Connection>,
     /// Bound: [`KEYS_MAX`] a connection.
     by_key: BTreeMap<PublicKey, Vec<ConnectionId>>,
-    /// Requests that wait to be checked. Bound: the clients' budgets, of which each holds its share: a connection has a few
-    /// dozen frames at most, and who sends more is made to wait.
-    unchecked: Vec<Received>,
-    /// The places for questions.
-    questions: Arc<Semaphore>,
-    /// The places for reads.
-    reads: Arc<Semaphore>,
-    /// The places for questions for checkpoints.
-    backups: Arc<Semaphore>,
+    /// Requests that wait to be checked: each host that they come from has its turn, and each connection of one. Bound: the clients'
+    /// budgets, of which each holds its share: a connection has a few dozen frames at most, and who sends more is made to wait.
+    unchecked: Turns<IpAddr, Turns<ConnectionId, VecDeque<Received>>>,
+    /// The places of all.
+    places: Arc<PlacesOf>,
+    /// Those of each host from which somebody is connected.
+    places_by_source: PerSource<PlacesOf>,
 }
 
 struct Connection {
+    /// The host that it comes from.
+    source: IpAddr,
     binding: [u8; 32],
     /// How often a key was attached to it: each time a signature is checked, on the host's own task.
     attached: usize,
-    /// The places for its own questions.
-    questions: Arc<Semaphore>,
-    /// The places for its own reads.
-    reads: Arc<Semaphore>,
-    /// The places for its own questions for checkpoints.
-    backups: Arc<Semaphore>,
+    /// Its own places, those of its source, and those of all.
+    places: [Arc<PlacesOf>; 3],
     /// Bound: [`KEYS_MAX`].
     keys: BTreeSet<PublicKey>,
 }
+
+/// How many of something may be unanswered: of all clients, of those that come from one host, and of one connection.
+#[derive(Clone, Copy)]
+struct Bounds {
+    all: usize,
+    source: usize,
+    connection: usize,
+}
+
+/// The places of a connection, of a host, or of all.
+struct PlacesOf {
+    questions: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    backups: Arc<Semaphore>,
+}
+
+impl PlacesOf {
+    fn new(bound: impl Fn(Bounds) -> usize) -> Self {
+        let places = |bounds| Arc::new(Semaphore::new(bound(bounds)));
+        Self { questions: places(QUESTIONS), reads: places(READS), backups: places(BACKUP_QUESTIONS) }
+    }
+}
+
+/// A place of a connection's, one of its source, and one of all.
+pub(super) type Place = [OwnedSemaphorePermit; 3];
 
 impl Clients {
     pub(super) fn new(server: ClientServer, cluster: quorate_protocol::configuration::ClusterId) -> Self {
@@ -90,10 +109,9 @@ impl Clients {
             cluster,
             connections: BTreeMap::new(),
             by_key: BTreeMap::new(),
-            unchecked: Vec::new(),
-            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-            reads: Arc::new(Semaphore::new(READS_MAX)),
-            backups: Arc::new(Semaphore::new(BACKUP_QUESTIONS_MAX)),
+            unchecked: Turns::default(),
+            places: Arc::new(PlacesOf::new(|bounds| bounds.all)),
+            places_by_source: PerSource::default(),
         }
     }
 
@@ -108,7 +126,20 @@ impl Clients {
 
     /// Takes in a request that is to be checked.
     fn take(&mut self, connection: ConnectionId, request: SignedRequest, is_copy: bool, permit: Permit) {
-        self.unchecked.push(Received { connection, request, is_copy, _permit: permit });
+        let Some(source) = self.source(connection) else { return };
+        let waiting = self.unchecked.line(source).line(connection);
+        waiting.push_back(Received { connection, request, is_copy, _permit: permit });
+    }
+
+    /// The requests that are checked next.
+    fn next_unchecked(&mut self) -> Vec<Received> {
+        let next = std::iter::from_fn(|| self.unchecked.pop()).take(REQUESTS_MAX);
+        next.map(|(_source, (_connection, received))| received).collect()
+    }
+
+    /// The host that a connection comes from.
+    pub(super) fn source(&self, connection: ConnectionId) -> Option<IpAddr> {
+        self.connections.get(&connection).map(|connection| connection.source)
     }
 
     /// Sends a reply to wherever its client is connected.
@@ -139,21 +170,17 @@ impl Clients {
         }
     }
 
-    /// Closes a connection: what it still says, or has said, counts for nothing.
+    /// Closes a connection for an offence: what it still says, or has said, counts for nothing.
     fn close(&mut self, connection: ConnectionId, code: u16, text: String) {
-        self.server.close(connection, CloseReason { code, text });
+        self.server.close(connection, CloseReason { code, text, is_offence: true });
         self.closed(connection);
     }
 
-    fn connected(&mut self, connection: ConnectionId, key: PublicKey, binding: [u8; 32]) {
-        let connected = Connection {
-            binding,
-            attached: 0,
-            questions: Arc::new(Semaphore::new(QUESTIONS_PER_CONNECTION_MAX)),
-            reads: Arc::new(Semaphore::new(READS_PER_CONNECTION_MAX)),
-            backups: Arc::new(Semaphore::new(BACKUP_QUESTIONS_PER_CONNECTION_MAX)),
-            keys: BTreeSet::new(),
-        };
+    fn connected(&mut self, connection: ConnectionId, key: PublicKey, source: IpAddr, binding: [u8; 32]) {
+        let own = PlacesOf::new(|bounds| bounds.connection);
+        let of_source = self.places_by_source.of(source, || PlacesOf::new(|bounds| bounds.source));
+        let places = [Arc::new(own), of_source, Arc::clone(&self.places)];
+        let connected = Connection { source, binding, attached: 0, places, keys: BTreeSet::new() };
         self.connections.insert(connection, connected);
         self.attach(connection, key);
     }
@@ -170,7 +197,10 @@ impl Clients {
             return self.close(connection, CODE_KEYS, format!("more than {KEYS_MAX} keys at one connection"));
         }
         if verify(&key, &attach_digest(&self.cluster, &known.binding), signature).is_err() {
-            return self.close(connection, CODE_SIGNATURE, format!("the signature that attaches {key} is not valid"));
+            // A client whose connection was replaced a moment ago may sign what bound the one before.
+            let text = format!("the signature that attaches {key} is not valid");
+            self.server.close(connection, CloseReason { code: CODE_SIGNATURE, text, is_offence: false });
+            return self.closed(connection);
         }
         self.attach(connection, key);
     }
@@ -182,15 +212,14 @@ impl Clients {
         connections.push(connection);
         if connections.len() > CONNECTIONS_PER_KEY_MAX {
             let oldest = connections.remove(0);
-            if let Some(oldest) = self.connections.get_mut(&oldest) {
-                oldest.keys.remove(&key);
-            }
+            self.server.give_way(oldest);
+            self.closed(oldest);
         }
     }
 
     fn closed(&mut self, connection: ConnectionId) {
         let Some(gone) = self.connections.remove(&connection) else { return };
-        self.unchecked.retain(|received| received.connection != connection);
+        self.unchecked.remove_within(gone.source, connection);
         for key in gone.keys {
             if let Some(connections) = self.by_key.get_mut(&key) {
                 connections.retain(|other| *other != connection);
@@ -201,19 +230,26 @@ impl Clients {
         }
     }
 
-    /// A place for a question, if one is free.
-    fn place_for_question(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
-        places([&self.connections.get(&connection)?.questions, &self.questions])
+    /// A place for a question for a proof, if one is free.
+    fn place_for_question(&self, connection: ConnectionId) -> Option<Place> {
+        self.place(connection, |places| &places.questions)
     }
 
     /// A place for a read, if one is free.
-    fn place_for_read(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
-        places([&self.connections.get(&connection)?.reads, &self.reads])
+    fn place_for_read(&self, connection: ConnectionId) -> Option<Place> {
+        self.place(connection, |places| &places.reads)
     }
 
     /// A place for a question for a checkpoint, if one is free.
-    fn place_for_backup(&self, connection: ConnectionId) -> Option<[OwnedSemaphorePermit; 2]> {
-        places([&self.connections.get(&connection)?.backups, &self.backups])
+    fn place_for_backup(&self, connection: ConnectionId) -> Option<Place> {
+        self.place(connection, |places| &places.backups)
+    }
+
+    fn place(&self, connection: ConnectionId, kind: impl Fn(&PlacesOf) -> &Arc<Semaphore>) -> Option<Place> {
+        let places = &self.connections.get(&connection)?.places;
+        let [own, of_source, of_all] =
+            places.each_ref().map(|places| Arc::clone(kind(places)).try_acquire_owned().ok());
+        Some([own?, of_source?, of_all?])
     }
 
     fn is_connected(&self, connection: ConnectionId) -> bool {
@@ -229,21 +265,18 @@ impl Clients {
     }
 }
 
-/// A place of each, if all have one free.
-fn places(of: [&Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
-    let [own, shared] = of.map(|places| Arc::clone(places).try_acquire_owned().ok());
-    Some([own?, shared?])
-}
-
 impl Host {
     pub(super) fn on_client(&mut self, event: ClientEvent) -> anyhow::Result<()> {
         match event {
             ClientEvent::Connected { connection, key, remote, channel_binding } => {
                 tracing::debug!(?connection, %key, %remote, "client connected");
-                self.clients.connected(connection, key, channel_binding);
+                self.clients.connected(connection, key, host(remote.ip()), channel_binding);
             }
             ClientEvent::Closed { connection, reason } => {
                 tracing::debug!(?connection, %reason, "client gone");
+                if let Some(source) = self.clients.source(connection) {
+                    self.standbys.closed(source, connection);
+                }
                 self.clients.closed(connection);
             }
             // It is being closed.
@@ -392,17 +425,16 @@ impl Host {
     /// Hands requests to the pool, as many at once as have come meanwhile. A small one that comes alone is checked here: that
     /// takes less time than to hand it over.
     pub(super) fn submit_requests(&mut self) -> anyhow::Result<()> {
-        if let [only] = &self.clients.unchecked[..]
-            && self.pool.has_no_requests()
-            && only.request.body.len() <= SMALL_BYTES_MAX
-        {
-            let received = std::mem::take(&mut self.clients.unchecked);
-            let checked = check_requests(received, self.machine.replica().configuration(), &mut self.rule);
-            return self.take_checked_requests(checked);
-        }
         while !self.clients.unchecked.is_empty() && self.pool.takes_requests() {
-            let count = self.clients.unchecked.len().min(REQUESTS_MAX);
-            self.pool.check_requests(self.clients.unchecked.drain(..count).collect())?;
+            let received = self.clients.next_unchecked();
+            if let [only] = &received[..]
+                && self.pool.has_no_requests()
+                && only.request.body.len() <= SMALL_BYTES_MAX
+            {
+                let checked = check_requests(received, self.machine.replica().configuration(), &mut self.rule);
+                return self.take_checked_requests(checked);
+            }
+            self.pool.check_requests(received);
         }
         Ok(())
     }
@@ -473,42 +505,82 @@ mod tests {
     }
 
     fn connect(clients: &mut Clients, number: u64) -> ConnectionId {
-        let key = SigningKey::from_seed([u8::try_from(number).unwrap(); 32]).public_key();
-        clients.connected(ConnectionId(number), key, [0; 32]);
+        connect_from(clients, number, [10, 0, 0, 1].into());
         ConnectionId(number)
     }
 
-    fn received(connection: ConnectionId) -> Received {
+    fn connect_from(clients: &mut Clients, number: u64, source: IpAddr) {
+        let key = SigningKey::from_seed([u8::try_from(number).unwrap(); 32]).public_key();
+        clients.connected(ConnectionId(number), key, source, [0; 32]);
+    }
+
+    fn take(clients: &mut Clients, connection: ConnectionId) {
         let request = SignedRequest { body: Blob::EMPTY, signature: Signature::from_bytes([0; 64]) };
-        Received { connection, request, is_copy: false, _permit: Permit::of_a_test() }
+        clients.take(connection, request, false, Permit::of_a_test());
+    }
+
+    /// The connections whose requests are checked next, in order.
+    fn checked_next(clients: &mut Clients) -> Vec<u64> {
+        clients.next_unchecked().into_iter().map(|received| received.connection.0).collect()
     }
 
     #[tokio::test]
     async fn what_waits_of_a_connection_that_is_closed_is_not_checked() {
         let mut clients = clients();
         let [one, other] = [1, 2].map(|number| connect(&mut clients, number));
-        clients.unchecked.extend([one, other, one].map(received));
+        for connection in [one, other, one] {
+            take(&mut clients, connection);
+        }
         clients.close(one, CODE_SIGNATURE, String::new());
-        let waiting: Vec<ConnectionId> = clients.unchecked.iter().map(|received| received.connection).collect();
-        assert_eq!(waiting, [other]);
+        assert_eq!(checked_next(&mut clients), [other.0]);
         assert!(!clients.is_connected(one) && clients.is_connected(other));
     }
 
     #[tokio::test]
-    async fn a_key_that_is_attached_again_and_again_wears_its_connection_out() {
+    async fn each_host_and_each_of_its_connections_has_its_turn() {
         let mut clients = clients();
-        let key = SigningKey::from_seed([99; 32]);
-        let signature = key.sign(&attach_digest(&clients.cluster, &[0; 32]));
-        let connections: Vec<_> = (1..=5).map(|number| connect(&mut clients, number)).collect();
-        // One more than the key has places for, so that each time one of them loses it.
-        let mut rounds = 0..2 * KEYS_MAX;
-        let worn_out = rounds.find(|_| {
-            for connection in &connections {
-                clients.on_attach(*connection, key.public_key(), &signature);
+        let of_one: Vec<u64> = (1..=100).collect();
+        for number in &of_one {
+            connect_from(&mut clients, *number, [10, 0, 0, 1].into());
+        }
+        connect_from(&mut clients, 200, [10, 0, 0, 2].into());
+        for _request in 0..5 {
+            for number in &of_one {
+                take(&mut clients, ConnectionId(*number));
             }
-            !connections.iter().all(|connection| clients.is_connected(*connection))
+        }
+        (0..3).for_each(|_request| take(&mut clients, ConnectionId(200)));
+        let next = checked_next(&mut clients);
+        assert_eq!(next.len(), REQUESTS_MAX);
+        assert_eq!(next[..6], [1, 200, 2, 200, 3, 200]);
+        assert_eq!(next[6..103], of_one[3..], "each connection once, before any has its second turn");
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_so_many_keys_and_a_key_so_many_connections() {
+        let mut clients = clients();
+        let attach = |clients: &mut Clients, connection, number: u16| {
+            let [high, low] = number.to_be_bytes();
+            let key = SigningKey::from_seed([[high, low]; 16].concat().try_into().unwrap());
+            let signature = key.sign(&attach_digest(&clients.cluster, &[0; 32]));
+            clients.on_attach(connection, key.public_key(), &signature);
+        };
+        let busy = connect(&mut clients, 200);
+        let mut numbers = 1_000..5_000;
+        let last = numbers.find(|number| {
+            attach(&mut clients, busy, *number);
+            !clients.is_connected(busy)
         });
-        assert_eq!(worn_out, Some(KEYS_MAX - 1));
+        // The key that it began with is one, too.
+        assert_eq!(last.map(usize::from), Some(1_000 + KEYS_MAX - 1));
+        let connections: Vec<_> = (1..=9).map(|number| connect(&mut clients, number)).collect();
+        for connection in &connections {
+            attach(&mut clients, *connection, 1);
+        }
+        let gone =
+            |clients: &Clients| connections.iter().map(|connection| !clients.is_connected(*connection)).collect();
+        let gone: Vec<bool> = gone(&clients);
+        assert!(gone[0] && !gone[1..].contains(&true), "the oldest gave way: {gone:?}");
     }
 
     #[tokio::test]
@@ -519,11 +591,17 @@ mod tests {
             (0..1_000).map_while(|_| clients.place_for_question(connection)).collect()
         };
         let held = ask(&clients, greedy);
-        assert_eq!(held.len(), QUESTIONS_PER_CONNECTION_MAX);
+        assert_eq!(held.len(), QUESTIONS.connection);
         let others: Vec<_> = (2..40).map(|number| connect(&mut clients, number)).collect();
         let of_others: Vec<_> = others.iter().flat_map(|other| ask(&clients, *other)).collect();
-        assert_eq!(held.len() + of_others.len(), QUESTIONS_MAX);
-        drop(of_others);
+        assert_eq!(held.len() + of_others.len(), QUESTIONS.source, "they all come from one host");
+        let mut elsewhere = Vec::new();
+        for host in 2..20_u8 {
+            connect_from(&mut clients, 100 + u64::from(host), [10, 0, 0, host].into());
+            elsewhere.extend(ask(&clients, ConnectionId(100 + u64::from(host))));
+        }
+        assert_eq!(held.len() + of_others.len() + elsewhere.len(), QUESTIONS.all);
+        drop((of_others, elsewhere));
         assert!(clients.place_for_question(greedy).is_none(), "its own are still taken");
         drop(held);
         assert!(clients.place_for_question(greedy).is_some());

@@ -12,9 +12,10 @@ use quorate_protocol::certificate::StableCertificate;
 use quorate_protocol::codec::Blob;
 use quorate_protocol::message::{StateRoot, Want};
 use quorate_protocol::number::{ReplicaId, RequestNumber, Sequence};
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::clients::Place;
 use super::keeper::{Keep, Keeper, Question, WantedPart, keep};
 use super::lending::BackupQuestion;
 use super::{Event, priority};
@@ -51,7 +52,7 @@ pub(super) struct WantedReading {
     pub(super) operation: Blob,
     /// Its share of the client's budget, and its place among the reads, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: [OwnedSemaphorePermit; 2],
+    pub(super) _places: Place,
 }
 
 /// The application's thread, and that of its checkpoints, as the host sees them.

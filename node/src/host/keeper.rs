@@ -20,6 +20,7 @@ use quorate_protocol::state::Index;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::clients::Place;
 use super::damage::advise;
 use super::lending::{BackupQuestion, Lending, WantedPiece};
 use super::readable::Readable;
@@ -69,7 +70,7 @@ pub(super) struct Question {
     pub(super) query: Blob,
     /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: [OwnedSemaphorePermit; 2],
+    pub(super) _places: Place,
 }
 
 /// A part of a checkpoint's state that a peer asked for.
@@ -495,7 +496,7 @@ mod tests {
             number: RequestNumber::new(7),
             query: Blob::from(key),
             _permit: Permit::of_a_test(),
-            _places: [place(), place()],
+            _places: [place(), place(), place()],
         })
     }
 
@@ -565,7 +566,7 @@ mod tests {
             number: RequestNumber::new(7),
             piece,
             _permit: Permit::of_a_test(),
-            _places: [place(), place()],
+            _places: [place(), place(), place()],
         })
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use quorate_protocol::message::{StableState, Want};
 use quorate_protocol::number::{RequestNumber, Sequence};
-use tokio::sync::OwnedSemaphorePermit;
+
+use super::clients::Place;
 
 use super::readable::Readable;
 use crate::transport::{ConnectionId, Permit};
@@ -36,7 +37,7 @@ pub(super) struct BackupQuestion {
     pub(super) piece: Option<WantedPiece>,
     /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: [OwnedSemaphorePermit; 2],
+    pub(super) _places: Place,
 }
 
 /// Which piece of a checkpoint.

@@ -1,9 +1,9 @@
 //! Checking signatures off the host's task, in batches. (PROTOCOL §3: one rule, singly and in a batch)
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use getrandom::SysRng;
 use getrandom::rand_core::UnwrapErr;
@@ -74,10 +74,84 @@ enum What {
     Requests(Vec<Received>),
 }
 
+/// Whose a job is: a peer's, or, where there is none, the clients'.
+type Owner = Option<ReplicaId>;
+
+/// The jobs that wait for a thread. The next one is of whoever had least of the threads' time: one message may take as long as
+/// hundreds of others.
+#[derive(Default)]
+struct Jobs {
+    waiting: Mutex<Waiting>,
+    /// Told when a job came, or the last one has.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// None is empty. Bound: [`CHECKS_PER_PEER_MAX`] of each member, and [`REQUEST_CHECKS_MAX`] of clients.
+    jobs: BTreeMap<Owner, VecDeque<Job>>,
+    /// How much of the threads' time each has had. Bound: one a member, and the clients'.
+    had: BTreeMap<Owner, Duration>,
+    /// How much the one had whose job was taken last: who comes back after a pause has had no less.
+    least: Duration,
+    is_closed: bool,
+}
+
+impl Waiting {
+    fn put(&mut self, owner: Owner, job: Job) {
+        let least = self.least;
+        self.jobs
+            .entry(owner)
+            .or_insert_with(|| {
+                let had = self.had.entry(owner).or_default();
+                *had = least.max(*had);
+                VecDeque::new()
+            })
+            .push_back(job);
+    }
+
+    /// The next job, and whose it is.
+    fn take(&mut self) -> Option<(Owner, Job)> {
+        let had = |owner: &Owner| self.had.get(owner).copied().unwrap_or_default();
+        let owner = *self.jobs.keys().min_by_key(|owner| had(owner))?;
+        self.least = had(&owner);
+        let jobs = self.jobs.get_mut(&owner)?;
+        let job = jobs.pop_front()?;
+        if jobs.is_empty() {
+            self.jobs.remove(&owner);
+        }
+        Some((owner, job))
+    }
+
+    /// A job took so long.
+    fn spend(&mut self, owner: Owner, time: Duration) {
+        *self.had.entry(owner).or_default() += time;
+    }
+}
+
+impl Jobs {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the next job; `None` after the last.
+    fn next(&self) -> Option<(Owner, Job)> {
+        let mut waiting = self.waiting();
+        loop {
+            if let Some(next) = waiting.take() {
+                return Some(next);
+            }
+            if waiting.is_closed {
+                return None;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
 /// Threads that check signatures.
 pub(super) struct Pool {
-    /// Bound: [`CHECKS_PER_PEER_MAX`] of each member, and [`REQUEST_CHECKS_MAX`] of clients.
-    jobs: Sender<Job>,
+    jobs: Arc<Jobs>,
     threads: Vec<JoinHandle<()>>,
     configuration: Arc<Configuration>,
     /// Jobs with requests that are not back yet.
@@ -116,8 +190,9 @@ pub(super) fn is_small(message: &Message) -> bool {
         | Message::Fetch(_)
         | Message::Conflict(_)
         | Message::Part(_)
-        | Message::Batch(_)
         | Message::Request(_) => true,
+        // All of it is hashed.
+        Message::Batch(batch) => batch.batch.len() <= SMALL_BYTES_MAX,
         Message::Stable(_)
         | Message::Decided(_)
         | Message::ViewChange(_)
@@ -147,12 +222,11 @@ impl Pool {
         configuration: &Arc<Configuration>,
         events: &UnboundedSender<Event>,
     ) -> std::io::Result<Self> {
-        let (jobs, waiting) = channel();
-        let waiting = Arc::new(Mutex::new(waiting));
+        let jobs = Arc::new(Jobs::default());
         let threads = (0..count.max(1))
             .map(|index| {
-                let (waiting, events) = (Arc::clone(&waiting), events.clone());
-                let work = move || work(&waiting, &events);
+                let (jobs, events) = (Arc::clone(&jobs), events.clone());
+                let work = move || work(&jobs, &events);
                 std::thread::Builder::new().name(format!("verify-{index}")).spawn(work)
             })
             .collect::<Result<_, _>>()?;
@@ -177,12 +251,9 @@ impl Pool {
     }
 
     /// Hands a peer's message over.
-    ///
-    /// # Errors
-    /// The threads have ended.
-    pub(super) fn check_message(&mut self, from: ReplicaId, message: Message, permit: Permit) -> anyhow::Result<()> {
+    pub(super) fn check_message(&mut self, from: ReplicaId, message: Message, permit: Permit) {
         self.peers.entry(from).or_default().in_check += 1;
-        self.submit(What::Message(from, message.into(), permit))
+        self.submit(Some(from), What::Message(from, message.into(), permit));
     }
 
     /// A message of a peer is back.
@@ -203,12 +274,9 @@ impl Pool {
     }
 
     /// Hands requests over.
-    ///
-    /// # Errors
-    /// The threads have ended.
-    pub(super) fn check_requests(&mut self, requests: Vec<Received>) -> anyhow::Result<()> {
+    pub(super) fn check_requests(&mut self, requests: Vec<Received>) {
         self.requests_in_check += 1;
-        self.submit(What::Requests(requests))
+        self.submit(None, What::Requests(requests));
     }
 
     /// Requests are back.
@@ -216,14 +284,15 @@ impl Pool {
         self.requests_in_check -= 1;
     }
 
-    fn submit(&self, what: What) -> anyhow::Result<()> {
-        let job = Job { configuration: Arc::clone(&self.configuration), what };
-        self.jobs.send(job).map_err(|_ended| anyhow::anyhow!("the verification threads have ended"))
+    fn submit(&self, owner: Owner, what: What) {
+        self.jobs.waiting().put(owner, Job { configuration: Arc::clone(&self.configuration), what });
+        self.jobs.changed.notify_one();
     }
 
-    /// Ends the threads after what they have begun.
+    /// Ends the threads after what waits for them.
     pub(super) fn close(self) {
-        drop(self.jobs);
+        self.jobs.waiting().is_closed = true;
+        self.jobs.changed.notify_all();
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a verification thread panicked");
@@ -232,17 +301,17 @@ impl Pool {
     }
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>, events: &UnboundedSender<Event>) {
+fn work(jobs: &Jobs, events: &UnboundedSender<Event>) {
     let mut rule = Zip215::default();
-    loop {
-        let job = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { configuration, what }) = job else { return };
+    while let Some((owner, Job { configuration, what })) = jobs.next() {
+        let began = Instant::now();
         let checked = match what {
             What::Message(from, message, permit) => {
                 Checked::Message { from, message: verify(*message, from, &configuration, &mut rule).into(), permit }
             }
             What::Requests(received) => Checked::Requests(check_requests(received, &configuration, &mut rule)),
         };
+        jobs.waiting().spend(owner, began.elapsed());
         if events.send(Event::Checked(checked)).is_err() {
             return;
         }
@@ -258,13 +327,13 @@ mod tests {
 
     use crate::configuration::network::{Network, Plan};
 
-    /// A pool of no threads, and what it was handed.
-    fn pool() -> (Pool, Receiver<Job>) {
-        let (jobs, handed) = channel();
+    /// A pool of no threads.
+    fn pool() -> Pool {
         let folder = tempfile::tempdir().unwrap();
         let network = Network::create(&folder.path().join("net"), Plan::on_loopback(4, 4100)).unwrap();
         let configuration = Arc::new(network.genesis().configuration().clone());
-        (Pool { jobs, threads: Vec::new(), configuration, requests_in_check: 0, peers: BTreeMap::new() }, handed)
+        let jobs = Arc::new(Jobs::default());
+        Pool { jobs, threads: Vec::new(), configuration, requests_in_check: 0, peers: BTreeMap::new() }
     }
 
     fn view_change() -> Message {
@@ -275,7 +344,7 @@ mod tests {
     fn submit(pool: &mut Pool, from: ReplicaId) -> usize {
         let mut count = 0;
         while let Some((message, permit)) = pool.next(from) {
-            pool.check_message(from, message, permit).unwrap();
+            pool.check_message(from, message, permit);
             count += 1;
         }
         count
@@ -283,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_sends_much_to_check_keeps_nobody_from_the_pool() {
-        let (mut pool, handed) = pool();
+        let mut pool = pool();
         let (greedy, other) = (ReplicaId::new(1), ReplicaId::new(2));
         for from in [greedy; 100].into_iter().chain([other]) {
             pool.put(from, view_change(), Permit::of_a_test());
@@ -291,8 +360,35 @@ mod tests {
         assert_eq!(submit(&mut pool, greedy), CHECKS_PER_PEER_MAX);
         assert_eq!(submit(&mut pool, other), 1);
         assert!(pool.takes_requests());
-        assert_eq!(handed.try_iter().count(), CHECKS_PER_PEER_MAX + 1);
+        let handed = std::iter::from_fn(|| pool.jobs.waiting().take()).count();
+        assert_eq!(handed, CHECKS_PER_PEER_MAX + 1);
         pool.on_message_checked(greedy);
         assert_eq!(submit(&mut pool, greedy), 1, "what waits goes on as places become free");
+    }
+
+    #[test]
+    fn whose_messages_take_long_waits_longer() {
+        let mut pool = pool();
+        let (slow, quick) = (ReplicaId::new(1), ReplicaId::new(2));
+        let mut put = |from| pool.check_message(from, view_change(), Permit::of_a_test());
+        [slow, slow, slow, quick, quick, quick].into_iter().for_each(&mut put);
+        let mut turn = || {
+            let (owner, _job) = pool.jobs.waiting().take()?;
+            let time = if owner == Some(slow) { 100 } else { 1 };
+            pool.jobs.waiting().spend(owner, Duration::from_millis(time));
+            owner
+        };
+        let turns: Vec<_> = std::iter::from_fn(&mut turn).collect();
+        assert_eq!(turns, [slow, quick, quick, quick, slow, slow]);
+        // Who had nothing done meanwhile has saved up nothing.
+        let mut put = |from| pool.check_message(from, view_change(), Permit::of_a_test());
+        [slow, quick, quick, quick].into_iter().for_each(&mut put);
+        let mut turn = || {
+            let (owner, _job) = pool.jobs.waiting().take()?;
+            pool.jobs.waiting().spend(owner, Duration::from_millis(60));
+            owner
+        };
+        let turns: Vec<_> = std::iter::from_fn(&mut turn).collect();
+        assert_eq!(turns, [quick, quick, slow, quick]);
     }
 }

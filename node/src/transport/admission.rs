@@ -13,6 +13,9 @@
 //! to begin again is then the sender's time and not this side's signatures. Whoever shares its address waits with it, and keeps
 //! the connections that he has.
 //!
+//! How many handshakes a host begins in a while is bounded, too, and how many all begin together: one that is given up at once takes
+//! no place, and a signature all the same. The less there is left for all, the sooner those are refused who begin many.
+//!
 //! Members are known by address and port. One that proved its own has places that nobody else can take: neither from
 //! elsewhere nor from the same host, where its port is taken by itself.
 
@@ -25,6 +28,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::transport::ReplicaId;
+use crate::transport::rate::{Rate, Rates};
 
 /// Unfinished handshakes of one member, beside the bounds of all others.
 const MEMBER_HALF_OPEN_MAX: usize = 4;
@@ -50,6 +54,10 @@ pub struct AdmissionLimits {
     pub half_open_max: usize,
     /// Handshakes from one IPv4 address or one IPv6 /64 that are not finished.
     pub half_open_per_source_max: usize,
+    /// Handshakes begun from one IPv4 address or one IPv6 /64.
+    pub begun_per_source: Rate,
+    /// Handshakes begun from anywhere but by members.
+    pub begun: Rate,
     /// After so long without a frame a connection gives way to a newcomer of its own source, if that has all that it gets.
     pub silence: Duration,
 }
@@ -63,6 +71,8 @@ pub(crate) enum Admission {
     RefuseTotal,
     /// Too many connections of this source.
     RefuseSource,
+    /// Too many handshakes were begun in a short time, by this source or by all.
+    RefuseRate,
     /// It is kept out for what came from it.
     RefuseOffender,
 }
@@ -108,8 +118,10 @@ impl Heard {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counts {
+    /// How many handshakes of hosts may begin.
+    rates: Rates,
     /// Where members come from, as far as is known. Bound: one a member.
     members: BTreeMap<ReplicaId, SocketAddr>,
     /// The oldest first. At most `half_open_max` entries, and [`MEMBER_HALF_OPEN_MAX`] for each member.
@@ -148,7 +160,16 @@ struct HalfOpen {
 impl Gate {
     /// A gate that nobody has passed.
     pub(crate) fn new(limits: AdmissionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, counts: Mutex::default() })
+        let counts = Counts {
+            rates: Rates::new(limits.begun_per_source, limits.begun, Instant::now()),
+            members: BTreeMap::new(),
+            half_open: BTreeMap::new(),
+            next_number: 0,
+            settled: BTreeMap::new(),
+            settled_by_source: HashMap::new(),
+            offenders: BTreeMap::new(),
+        };
+        Arc::new(Self { limits, counts: Mutex::new(counts) })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -162,6 +183,7 @@ impl Gate {
 
     /// Decides on a handshake from `remote`, which has proved to be there.
     pub(crate) fn admit(self: &Arc<Self>, remote: SocketAddr) -> Admission {
+        let now = Instant::now();
         let mut counts = self.counts();
         let source = counts.source(remote);
         let refused = match source {
@@ -171,7 +193,8 @@ impl Gate {
                 }
                 None
             }
-            Source::Host(host) if counts.is_kept_out(host, Instant::now()) => Some(Admission::RefuseOffender),
+            Source::Host(host) if counts.is_kept_out(host, now) => Some(Admission::RefuseOffender),
+            Source::Host(host) if !counts.rates.take(host, now) => Some(Admission::RefuseRate),
             Source::Host(_) => self.make_room(&mut counts, source),
         };
         if let Some(refused) = refused {
@@ -371,7 +394,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// What counts as one host: it commands all addresses of an IPv6 /64.
-fn host(ip: IpAddr) -> IpAddr {
+pub(crate) fn host(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,
@@ -387,6 +410,8 @@ mod tests {
         per_source_max: 5,
         half_open_max: 6,
         half_open_per_source_max: 4,
+        begun_per_source: Rate { burst: 1_000, per_second: 1_000 },
+        begun: Rate { burst: 10_000, per_second: 10_000 },
         silence: Duration::from_mins(1),
     };
 
@@ -505,6 +530,18 @@ mod tests {
     }
 
     #[test]
+    fn who_begins_handshakes_and_gives_them_up_is_refused_and_members_are_not() {
+        let gate = Gate::new(AdmissionLimits { begun_per_source: Rate { burst: 20, per_second: 1 }, ..LIMITS });
+        let member = remote(2);
+        gate.expect(ReplicaId(0), member);
+        let begun = |remote| (0..100).filter(|_count| matches!(gate.admit(remote), Admission::Admit(_))).count();
+        assert_eq!(begun(remote(1)), 19, "what it took is lacking for all, if only a little");
+        assert!(matches!(gate.admit(remote(1)), Admission::RefuseRate));
+        assert_eq!(begun(member), 100);
+        drop(admitted(&gate, 3));
+    }
+
+    #[test]
     fn a_source_is_bounded() {
         let gate = Gate::new(LIMITS);
         let honest: Vec<_> = (0..5).map(|_count| settled(&gate, 1)).collect();
@@ -516,7 +553,8 @@ mod tests {
 
     #[test]
     fn a_host_is_kept_out_for_an_offence_and_longer_each_time() {
-        let (mut counts, host) = (Counts::default(), host(remote(1).ip()));
+        let gate = Gate::new(LIMITS);
+        let (mut counts, host) = (gate.counts(), host(remote(1).ip()));
         let mut now = Instant::now();
         let mut pauses = Vec::new();
         for _offence in 0..8 {
@@ -550,7 +588,8 @@ mod tests {
 
     #[test]
     fn so_many_offenders_are_known_and_no_more() {
-        let (mut counts, now) = (Counts::default(), Instant::now());
+        let gate = Gate::new(LIMITS);
+        let (mut counts, now) = (gate.counts(), Instant::now());
         let hosts =
             || (0..=1024_u16).map(|number| IpAddr::from([10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1]]));
         hosts().zip(0..).for_each(|(host, after)| counts.on_offence(host, now + Duration::from_micros(after)));

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn whom_the_host_closed_is_met_again_after_the_longest_wait() {
         let mut backoff = Backoff::default();
-        let reason = CloseReason { code: 1, text: "it sends nonsense".into() };
+        let reason = CloseReason { code: 1, text: "it sends nonsense".into(), is_offence: true };
         backoff.on_link_ended(BACKOFF_CAP * 10, &LinkError::ClosedHere(reason));
         assert_eq!(backoff.next_wait(0), BACKOFF_CAP / 2);
     }

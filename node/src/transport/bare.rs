@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::transport::close::LinkError;
 use crate::transport::dial::SERVER_NAME;
-use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, bind, transport_config};
+use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, dial_from, transport_config};
 use crate::transport::frame::{StreamRole, hello};
 use crate::transport::identity::Identity;
 use crate::transport::refusals::Refusals;
@@ -74,7 +74,7 @@ impl Dialler {
             keep_alive: Some(Duration::from_secs(1)),
             idle: Duration::from_secs(30),
         })?);
-        let endpoint = bind(local, &identity, MTU_DEFAULT, None)?;
+        let endpoint = dial_from(local, MTU_DEFAULT)?;
         Ok(Self { endpoint, config, face })
     }
 

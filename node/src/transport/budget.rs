@@ -14,7 +14,7 @@ const FRAME_CHARGE_MIN: u32 = 256;
 #[must_use = "dropping it says that the frame was dealt with"]
 pub struct Permit {
     _own: OwnedSemaphorePermit,
-    _shared: Option<OwnedSemaphorePermit>,
+    shared: [Option<OwnedSemaphorePermit>; 2],
 }
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ impl Permit {
     /// One that is of nobody's budget.
     pub(crate) fn of_a_test() -> Self {
         let own = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("nobody else takes it");
-        Self { _own: own, _shared: None }
+        Self { _own: own, shared: [None, None] }
     }
 }
 
@@ -32,7 +32,8 @@ pub(crate) struct Budget {
     own: Arc<Semaphore>,
     charge_min: u32,
     charge_max: u32,
-    shared: Option<Arc<Semaphore>>,
+    /// Of those who share a bound, the few first.
+    shared: [Option<Arc<Semaphore>>; 2],
 }
 
 impl Budget {
@@ -40,12 +41,12 @@ impl Budget {
     pub(crate) fn new(bytes_max: u32, frames_max: u32) -> Self {
         let charge_min = bytes_max.div_ceil(frames_max.max(1)).max(FRAME_CHARGE_MIN).min(bytes_max);
         let own = Arc::new(Semaphore::new(usize::try_from(bytes_max).expect("32 bits fit into a usize")));
-        Self { own, charge_min, charge_max: bytes_max, shared: None }
+        Self { own, charge_min, charge_max: bytes_max, shared: [None, None] }
     }
 
-    /// Frames count against this budget of all links as well, from when they are whole.
-    pub(crate) fn with_shared(self, shared: Arc<Semaphore>) -> Self {
-        Self { shared: Some(shared), ..self }
+    /// Frames count against these budgets as well, from when they are whole: that of some links, and that of all.
+    pub(crate) fn with_shared(self, of_some: Arc<Semaphore>, of_all: Arc<Semaphore>) -> Self {
+        Self { shared: [Some(of_some), Some(of_all)], ..self }
     }
 
     /// What a frame counts for, in bytes.
@@ -56,14 +57,19 @@ impl Budget {
     /// Waits until a frame of that size may be held.
     pub(crate) async fn admit(&self, frame_bytes: u32) -> Permit {
         let own = acquire(&self.own, self.charge(frame_bytes)).await;
-        Permit { _own: own, _shared: None }
+        Permit { _own: own, shared: [None, None] }
     }
 
     /// Waits until a frame that is whole may be handed on. Only now does it count against the budget of all: who starts
-    /// a frame and lets it hang takes nothing from the others.
-    pub(crate) async fn admit_whole(&self, permit: Permit, frame_bytes: u32) -> Permit {
-        let Some(shared) = &self.shared else { return permit };
-        Permit { _shared: Some(acquire(shared, self.charge(frame_bytes)).await), ..permit }
+    /// a frame and lets it hang takes nothing from the others. Who has to wait for that of some does not stand in the way of others
+    /// at that of all.
+    pub(crate) async fn admit_whole(&self, mut permit: Permit, frame_bytes: u32) -> Permit {
+        for (shared, held) in self.shared.iter().zip(&mut permit.shared) {
+            if let Some(shared) = shared {
+                *held = Some(acquire(shared, self.charge(frame_bytes)).await);
+            }
+        }
+        permit
     }
 }
 
@@ -73,6 +79,8 @@ async fn acquire(semaphore: &Arc<Semaphore>, bytes: u32) -> OwnedSemaphorePermit
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn is_free(budget: &Budget, frame_bytes: u32) -> bool {
@@ -100,13 +108,17 @@ mod tests {
 
     #[tokio::test]
     async fn the_shared_budget_is_taken_only_by_whole_frames() {
-        let shared = Arc::new(Semaphore::new(10_000));
-        let budget = Budget::new(10_000, 10).with_shared(Arc::clone(&shared));
+        let [of_some, of_all] = [6_000, 10_000].map(|bytes| Arc::new(Semaphore::new(bytes)));
+        let budget = Budget::new(10_000, 10).with_shared(Arc::clone(&of_some), Arc::clone(&of_all));
+        let left = || (of_some.available_permits(), of_all.available_permits());
         let permit = budget.admit(5000).await;
-        assert_eq!(shared.available_permits(), 10_000);
+        assert_eq!(left(), (6_000, 10_000));
         let permit = budget.admit_whole(permit, 5000).await;
-        assert_eq!(shared.available_permits(), 5000);
+        assert_eq!(left(), (1_000, 5_000));
+        let next = budget.admit(5000).await;
+        let waiting = tokio::time::timeout(Duration::from_millis(20), budget.admit_whole(next, 5000)).await;
+        assert!(waiting.is_err() && left().1 == 5_000, "who waits for the first takes nothing of the second");
         drop(permit);
-        assert_eq!((shared.available_permits(), budget.own.available_permits()), (10_000, 10_000));
+        assert_eq!((left(), budget.own.available_permits()), ((6_000, 10_000), 10_000));
     }
 }

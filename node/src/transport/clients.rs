@@ -5,7 +5,7 @@
 //! of its queue is closed; one that sends faster than the host takes is made to wait.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use quorate_crypto::{PublicKey, SigningKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
-use crate::transport::admission::{AdmissionLimits, Gate, Heard};
+use crate::transport::admission::{AdmissionLimits, Gate, Heard, host};
 use crate::transport::budget::Permit;
 use crate::transport::close::{CloseReason, LinkError, Violation};
 use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, server_config, transport_config};
@@ -27,6 +27,8 @@ use crate::transport::identity::Identity;
 use crate::transport::lanes::{Dropped, LaneLimits, SharedRoom};
 use crate::transport::link::{ChannelBinding, Deadlines, Link, LinkEvents};
 use crate::transport::peers::{end, incoming, outgoing};
+use crate::transport::per_source::PerSource;
+use crate::transport::rate::Rate;
 use crate::transport::refusals::{ConnectionRefusal, Refusals};
 use crate::transport::status::LinkState;
 use crate::transport::tls::{self, ALPN_CLIENT, AcceptedKeys};
@@ -71,6 +73,8 @@ pub struct ClientLimits {
     pub queue_bytes_total_max: usize,
     /// Bytes of all connections that the host may hold. At least `held_bytes_max`.
     pub held_bytes_total_max: usize,
+    /// Bytes of all connections from one IPv4 address or one IPv6 /64 that the host may hold. At least `held_bytes_max`.
+    pub held_bytes_per_source_max: usize,
     /// Of connections and handshakes.
     pub admission: AdmissionLimits,
     /// Patience with a client.
@@ -93,11 +97,14 @@ impl ClientLimits {
             queue_bytes_total_max: 256 << 20,
             held_bytes_max,
             held_bytes_total_max: 128 << 20,
+            held_bytes_per_source_max: (32 << 20).max(held_bytes_max as usize),
             admission: AdmissionLimits {
                 connections_max: 1024,
                 per_source_max: 256,
                 half_open_max: 256,
                 half_open_per_source_max: 16,
+                begun_per_source: Rate { burst: 256, per_second: 192 },
+                begun: Rate { burst: 4096, per_second: 256 },
                 silence: Duration::from_secs(10),
             },
             deadlines: Deadlines::default(),
@@ -214,6 +221,7 @@ struct Shared {
     limits: ClientLimits,
     frames_max: u32,
     held: Arc<Semaphore>,
+    held_by_source: Mutex<PerSource<Semaphore>>,
     waiting: Arc<SharedRoom>,
     events: mpsc::Sender<ClientEvent>,
     refusals: Arc<Refusals>,
@@ -240,6 +248,8 @@ impl ClientServer {
         let capacity = events.max_capacity();
         at_least("the capacity of the event queue", capacity, connections_max * EVENTS_PER_CONNECTION_MIN)?;
         at_least("the budget of received bytes in total", limits.held_bytes_total_max, limits.held_bytes_max as usize)?;
+        let of_source = limits.held_bytes_per_source_max;
+        at_least("the budget of received bytes of a source", of_source, limits.held_bytes_max as usize)?;
         incoming(StreamRole::Requests, requests(&limits), 1)?;
         let frames_max = u32::try_from(capacity / connections_max - 2).unwrap_or(u32::MAX);
         let identity = Identity::new(&options.key)?;
@@ -247,12 +257,14 @@ impl ClientServer {
         let transport = transport_config(&tuning(&options))?;
         let tls = tls::server(&identity, ALPN_CLIENT, options.accepted, &refusals)?;
         let server = server_config(tls, transport);
-        let endpoint = bind(options.listen, &identity, options.mtu_upper_bound, Some(server))?;
+        let endpoint =
+            bind(options.listen, identity.reset_secret(ALPN_CLIENT)?, options.mtu_upper_bound, Some(server))?;
         let shared = Arc::new(Shared {
             cluster: options.cluster,
             limits,
             frames_max,
             held: Arc::new(Semaphore::new(limits.held_bytes_total_max.min(Semaphore::MAX_PERMITS))),
+            held_by_source: Mutex::default(),
             events,
             refusals: Arc::clone(&refusals),
             waiting: Arc::new(SharedRoom::new(QUEUE_BYTES_OWN, limits.queue_bytes_total_max)),
@@ -271,27 +283,53 @@ impl ClientServer {
 
     /// Queues a frame for a client. Never waits. If the client is too slow for its queue the connection is closed.
     pub fn send(&self, connection: ConnectionId, frame: Bytes) -> Result<(), Dropped> {
-        let link = self.shared.links().get(&connection).cloned().ok_or(Dropped::Unknown)?;
-        let sent = link.send(StreamRole::Replies, frame);
-        if sent == Err(Dropped::QueueFull) {
-            let bytes_max = self.shared.limits.queue_bytes_max;
-            link.state.close(Violation::SlowReader { bytes_max }.into());
+        let sent = self.try_send(connection, frame);
+        if let Err(Dropped::QueueFull | Dropped::NoRoom) = sent
+            && let Some(link) = self.link(connection)
+        {
+            link.give_up(self.too_slow());
         }
         sent
     }
 
     /// The same for a frame that the client can do without: where its queue is full, the connection stays.
+    ///
+    /// Where the queues of all together are full, the client for which most waits has to go, unless it is this one.
     pub fn try_send(&self, connection: ConnectionId, frame: Bytes) -> Result<(), Dropped> {
-        let link = self.shared.links().get(&connection).cloned().ok_or(Dropped::Unknown)?;
+        let link = self.link(connection).ok_or(Dropped::Unknown)?;
+        let bytes = frame.len();
+        let sent = link.send(StreamRole::Replies, frame.clone());
+        if sent != Err(Dropped::NoRoom) {
+            return sent;
+        }
+        let waiting = link.waiting_bytes().saturating_add(bytes);
+        let slowest = self.shared.slowest().filter(|slowest| slowest.waiting_bytes() > waiting);
+        let Some(slowest) = slowest else { return sent };
+        slowest.give_up(self.too_slow());
         link.send(StreamRole::Replies, frame)
     }
 
+    fn link(&self, connection: ConnectionId) -> Option<Arc<ClientLink>> {
+        self.shared.links().get(&connection).cloned()
+    }
+
+    fn too_slow(&self) -> Violation {
+        Violation::SlowReader { bytes_max: self.shared.limits.queue_bytes_max }
+    }
+
     /// Closes a connection for what came on it; the client gets the reason, the host a `Closed`. Where it came from is kept
-    /// out for a while. No effect on one that is gone.
+    /// out for a while, if that is an offence. No effect on one that is gone.
     pub fn close(&self, connection: ConnectionId, reason: CloseReason) {
-        let link = self.shared.links().get(&connection).cloned();
-        if let Some(link) = link {
+        if let Some(link) = self.link(connection) {
             link.state.close(LinkError::ClosedHere(reason));
+        }
+    }
+
+    /// Closes a connection that has to make room for another one of the same key.
+    pub fn give_way(&self, connection: ConnectionId) {
+        if let Some(link) = self.link(connection) {
+            self.shared.refusals.count(ConnectionRefusal::GaveWay);
+            link.state.close(LinkError::GaveWay);
         }
     }
 
@@ -327,6 +365,18 @@ impl Shared {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The budget of all connections of a host.
+    fn held_by_source(&self, address: IpAddr) -> Arc<Semaphore> {
+        let bytes_max = self.limits.held_bytes_per_source_max.min(Semaphore::MAX_PERMITS);
+        let mut of_sources = self.held_by_source.lock().unwrap_or_else(PoisonError::into_inner);
+        of_sources.of(host(address), || Semaphore::new(bytes_max))
+    }
+
+    /// The connection for which most bytes wait to be sent.
+    fn slowest(&self) -> Option<Arc<ClientLink>> {
+        self.links().values().max_by_key(|link| link.waiting_bytes()).cloned()
+    }
+
     /// Lives on a client's connection until it ends.
     async fn serve(self: Arc<Self>, mut arrival: Arrival) {
         let Some(link) = self.new_link(&arrival) else { return };
@@ -356,7 +406,8 @@ impl Shared {
         };
         // The limits were found consistent at the start, so that this gives a lane.
         let mut requests = incoming(StreamRole::Requests, requests(&self.limits), self.frames_max).ok()?;
-        requests.budget = requests.budget.with_shared(Arc::clone(&self.held));
+        let of_source = self.held_by_source(arrival.connection.remote_address().ip());
+        requests.budget = requests.budget.with_shared(of_source, Arc::clone(&self.held));
         let mut replies = outgoing(StreamRole::Replies, 0, replies(&self.limits));
         replies.queue = replies.queue.with_shared(Arc::clone(&self.waiting));
         Some(Arc::new(Link {

@@ -14,6 +14,8 @@ pub struct CloseReason {
     pub code: u16,
     /// For a person to read, in at most 256 bytes; the rest is cut.
     pub text: String,
+    /// Whether nobody does such a thing by mistake.
+    pub is_offence: bool,
 }
 
 /// What the other side did that it must not do. Each has its own code, and closes the connection.
@@ -72,6 +74,9 @@ pub enum Violation {
         /// The bound of the queue.
         bytes_max: usize,
     },
+    /// The receiver of our frames takes nothing more, though something waits for it.
+    #[error("a reader that takes nothing more of what waits for it")]
+    Stalled,
 }
 
 impl Violation {
@@ -90,6 +95,7 @@ impl Violation {
             Self::StreamEnded => 0x24,
             Self::WrongDirection => 0x30,
             Self::SlowReader { .. } => 0x31,
+            Self::Stalled => 0x32,
         }
     }
 }
@@ -153,10 +159,13 @@ impl LinkError {
     /// Whether the other side sent what nobody sends by mistake, or for being slow or cut off.
     pub(crate) fn is_offence(&self) -> bool {
         use Violation::{FrameEmpty, FrameTooLarge, NoHello, WrongLane};
-        matches!(
-            self,
-            Self::ClosedHere(_) | Self::Violation(NoHello | WrongLane { .. } | FrameTooLarge { .. } | FrameEmpty)
-        )
+        match self {
+            Self::ClosedHere(reason) => reason.is_offence,
+            Self::Violation(violation) => {
+                matches!(violation, NoHello | WrongLane { .. } | FrameTooLarge { .. } | FrameEmpty)
+            }
+            _ => false,
+        }
     }
 
     /// What the other side is told: code and text.
@@ -244,7 +253,7 @@ mod tests {
 
     #[test]
     fn codes_of_the_host_are_apart_from_those_of_the_transport() {
-        let reason = CloseReason { code: 0, text: "session evicted".into() };
+        let reason = CloseReason { code: 0, text: "session evicted".into(), is_offence: true };
         let (code, text) = LinkError::ClosedHere(reason).farewell();
         assert_eq!((code, text.as_str()), (VarInt::from_u32(HOST_CODE_FIRST), "session evicted"));
         assert!(Violation::SlowReader { bytes_max: 1 }.code() < HOST_CODE_FIRST);

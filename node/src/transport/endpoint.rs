@@ -12,7 +12,7 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 use zeroize::Zeroizing;
 
-use crate::transport::identity::{Identity, UnusableKey, hmac};
+use crate::transport::identity::{UnusableKey, hmac};
 use crate::transport::tls::TlsError;
 
 /// What every path carries, in bytes of UDP payload: where packets start, and what they fall back to.
@@ -140,20 +140,29 @@ pub(crate) fn server_config(
     config
 }
 
-/// Opens the socket and starts QUIC on it. Call it within a tokio runtime.
+/// Opens the socket and starts QUIC on it, with the secret of its resets. Call it within a tokio runtime.
 pub(crate) fn bind(
     listen: SocketAddr,
-    identity: &Identity,
+    reset_secret: Zeroizing<[u8; 32]>,
     mtu_upper_bound: u16,
     server: Option<ServerConfig>,
 ) -> Result<Endpoint, StartError> {
-    let mut config = EndpointConfig::new(Arc::new(ResetKey(identity.reset_secret())));
+    let mut config = EndpointConfig::new(Arc::new(ResetKey(reset_secret)));
     config.cid_generator(|| Box::new(RandomIds));
     if config.max_udp_payload_size(mtu_upper_bound.max(MTU_TAKEN_MIN)).is_err() {
         return Err(StartError::Mtu { mtu: mtu_upper_bound });
     }
     let opened = open_socket(listen).and_then(|socket| Endpoint::new(config, server, socket, Arc::new(TokioRuntime)));
     opened.map_err(|source| StartError::Socket { address: listen, source })
+}
+
+/// The same for who only dials. The secret is drawn anew: connections end with their process, and others that run under the same
+/// key cannot be had to give its resets away.
+pub(crate) fn dial_from(local: SocketAddr, mtu_upper_bound: u16) -> Result<Endpoint, StartError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(secret.as_mut_slice())
+        .map_err(|error| StartError::Socket { address: local, source: std::io::Error::other(error) })?;
+    bind(local, secret, mtu_upper_bound, None)
 }
 
 fn open_socket(listen: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
@@ -214,6 +223,7 @@ mod tests {
     use quorate_crypto::SigningKey;
 
     use super::*;
+    use crate::transport::identity::Identity;
 
     fn tuning(mtu_upper_bound: u16) -> Tuning {
         Tuning {
@@ -239,7 +249,7 @@ mod tests {
     fn a_reset_token_verifies_under_its_key_alone() {
         let key = |seed| {
             let identity = Identity::new(&SigningKey::from_seed([seed; 32])).expect("the key is usable");
-            ResetKey(identity.reset_secret())
+            ResetKey(identity.reset_secret(b"port").expect("the key is usable"))
         };
         let mut token = [0; 32];
         key(1).sign(b"connection", &mut token);

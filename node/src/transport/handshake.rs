@@ -61,6 +61,7 @@ fn admit(gate: &Arc<Gate>, refusals: &Refusals, incoming: quinn::Incoming) -> Op
         Admission::Admit(ticket) => return Some((incoming, ticket)),
         Admission::RefuseTotal => ConnectionRefusal::TooManyConnections,
         Admission::RefuseSource => ConnectionRefusal::TooManyFromSource,
+        Admission::RefuseRate => ConnectionRefusal::TooManyBegun,
         Admission::RefuseOffender => ConnectionRefusal::Offender,
     };
     refusals.count(refusal);

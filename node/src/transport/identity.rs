@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 /// What stands before the 32 bytes of an Ed25519 key in its `SubjectPublicKeyInfo` (RFC 8410 §4).
 const KEY_INFO_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
-/// What the secret of stateless resets is derived under. A new use of the key gets a text of its own.
-const RESET_LABEL: &[u8] = b"quorate transport: stateless reset, version 1";
+/// What secrets of stateless resets are derived under. A new use of the key gets a text of its own.
+const RESET_LABEL: &[u8] = b"quorate transport: stateless reset, version 2";
 
 /// The own signing key cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,11 @@ impl Identity {
 
     /// A secret that is the same after each restart: with it a restarted process tells the others at once that their
     /// connections are gone, where they would otherwise wait for the idle time-out.
-    pub(crate) fn reset_secret(&self) -> Zeroizing<[u8; 32]> {
-        self.reset_secret.clone()
+    ///
+    /// Each port has its own, named by the protocol that is spoken there. With one for both, whoever sees a packet to one port
+    /// could have the other answer with what ends that connection. (RFC 9000 §21.11)
+    pub(crate) fn reset_secret(&self, alpn: &[u8]) -> Result<Zeroizing<[u8; 32]>, UnusableKey> {
+        hmac(self.reset_secret.as_slice(), alpn).map(Zeroizing::new).ok_or(UnusableKey)
     }
 }
 
@@ -131,10 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn the_reset_secret_is_the_same_after_a_restart_and_differs_between_keys() {
-        let secret =
-            |seed| *Identity::new(&SigningKey::from_seed([seed; 32])).expect("the key is usable").reset_secret();
-        assert_eq!(secret(1), secret(1));
-        assert_ne!(secret(1), secret(2));
+    fn the_reset_secret_is_the_same_after_a_restart_and_differs_between_keys_and_ports() {
+        let secret = |seed, port: &str| {
+            let identity = Identity::new(&SigningKey::from_seed([seed; 32])).expect("the key is usable");
+            *identity.reset_secret(port.as_bytes()).expect("the key is usable")
+        };
+        assert_eq!(secret(1, "peers"), secret(1, "peers"));
+        assert_ne!(secret(1, "peers"), secret(2, "peers"));
+        assert_ne!(secret(1, "peers"), secret(1, "clients"));
     }
 }

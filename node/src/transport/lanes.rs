@@ -30,6 +30,9 @@ pub enum Dropped {
     /// As many frames or bytes as the bound allows wait already.
     #[error("the queue is full")]
     QueueFull,
+    /// As many bytes as the bound of all queues together allows wait already.
+    #[error("the queues of others take all the room")]
+    NoRoom,
     /// The frame is empty or above the bound of the lane: the other side would close the connection.
     #[error("a frame that the other side would refuse")]
     Size,
@@ -141,7 +144,7 @@ impl LaneQueue {
             return Err(Dropped::QueueFull);
         }
         if self.shared.as_ref().is_some_and(|room| !room.grow(waiting.bytes, bytes)) {
-            return Err(Dropped::QueueFull);
+            return Err(Dropped::NoRoom);
         }
         waiting.bytes = bytes;
         waiting.frames.push_back(frame);
@@ -151,6 +154,11 @@ impl LaneQueue {
             self.filled.notify_one();
         }
         Ok(())
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.waiting().bytes
     }
 
     /// Waits for frames and takes as many as one write wants, in order. One task may wait at a time.
@@ -324,9 +332,9 @@ mod tests {
         }
         assert_eq!(first.push(frame(90)), Ok(()));
         assert_eq!(second.push(frame(30)), Ok(()));
-        assert_eq!(second.push(frame(1)), Err(Dropped::QueueFull), "the shared room is used up");
+        assert_eq!(second.push(frame(1)), Err(Dropped::NoRoom), "the shared room is used up");
         assert_eq!(third.push(frame(10)), Ok(()), "its own is not");
-        assert_eq!(third.push(frame(1)), Err(Dropped::QueueFull));
+        assert_eq!(third.push(frame(1)), Err(Dropped::NoRoom));
         drop(first);
         assert_eq!(third.push(frame(80)), Ok(()), "a connection that ended gives its room back");
         assert!(second.try_take(&mut Write::default()));

@@ -56,11 +56,13 @@ pub struct Deadlines {
     pub handshake: Duration,
     /// From a frame's first byte, or from when there was room for it, to its last byte.
     pub frame: Duration,
+    /// For the other side to take the next bytes of what waits for it.
+    pub stall: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        Self { handshake: Duration::from_secs(5), frame: Duration::from_secs(10) }
+        Self { handshake: Duration::from_secs(5), frame: Duration::from_secs(10), stall: Duration::from_secs(30) }
     }
 }
 
@@ -92,6 +94,18 @@ impl<E: LinkEvents> Link<E> {
             self.state.on_drops(1);
         }
         sent
+    }
+
+    /// Bytes that wait to be sent.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.outgoing.iter().map(|lane| lane.queue.bytes()).sum()
+    }
+
+    /// Closes the connection, and gives back at once the room that what waits for it takes.
+    pub(crate) fn give_up(&self, violation: Violation) {
+        self.state.close(violation.into());
+        let dropped = self.outgoing.iter().map(|lane| lane.queue.close()).sum();
+        self.state.on_drops(dropped);
     }
 
     /// Lives on a connection until it ends, and closes it with the reason that it gives.
@@ -218,11 +232,22 @@ impl<E: LinkEvents> Link<E> {
         loop {
             lane.queue.take(&mut write).await;
             let size = write.coalesce();
-            if let Err(error) = stream.write_all_chunks(write.chunks()).await {
-                return error.into();
+            if let Err(error) = self.write_all(&mut stream, write.chunks()).await {
+                return error;
             }
             self.state.on_frames_out(size.frames, size.bytes);
         }
+    }
+
+    /// Writes all, as long as the other side goes on taking it.
+    async fn write_all(&self, stream: &mut SendStream, chunks: &mut [Bytes]) -> Result<(), LinkError> {
+        let mut left = chunks;
+        while !left.is_empty() {
+            let written = timeout(self.deadlines.stall, stream.write_chunks(left)).await;
+            let written = written.map_err(|_elapsed| Violation::Stalled)??;
+            left = left.get_mut(written.chunks..).unwrap_or_default();
+        }
+        Ok(())
     }
 }
 

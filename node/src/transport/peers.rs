@@ -29,6 +29,7 @@ use crate::transport::handshake::{Arrival, accept_all};
 use crate::transport::identity::Identity;
 use crate::transport::lanes::{Dropped, LaneLimits, LaneQueue};
 use crate::transport::link::{ChannelBinding, Deadlines, Incoming, Link, LinkEvents, Outgoing};
+use crate::transport::rate::Rate;
 use crate::transport::refusals::{ConnectionRefusal, Refusals};
 use crate::transport::status::{LinkState, LinkStatus};
 use crate::transport::tls::{self, ALPN_PEER, AcceptedKeys};
@@ -98,6 +99,8 @@ impl Default for PeerLimits {
                 per_source_max: 256,
                 half_open_max: 256,
                 half_open_per_source_max: 16,
+                begun_per_source: Rate { burst: 256, per_second: 192 },
+                begun: Rate { burst: 4096, per_second: 256 },
                 silence: Duration::from_secs(10),
             },
             deadlines: Deadlines::default(),
@@ -214,7 +217,7 @@ impl PeerNetwork {
         let mut server = server_config(tls::server(&identity, ALPN_PEER, keys, &refusals)?, Arc::clone(&transport));
         // A member has one address, the table's or the one it dialled from.
         server.migration(false);
-        let endpoint = bind(options.listen, &identity, options.mtu_upper_bound, Some(server))?;
+        let endpoint = bind(options.listen, identity.reset_secret(ALPN_PEER)?, options.mtu_upper_bound, Some(server))?;
         let frames_max = frames_per_lane(events.max_capacity(), peers.len())?;
 
         let mut network = Self { endpoint, links: BTreeMap::new(), refusals, tasks: JoinSet::new() };

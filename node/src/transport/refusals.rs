@@ -20,6 +20,8 @@ pub enum ConnectionRefusal {
     TooManyConnections,
     /// Too many connections from one source.
     TooManyFromSource,
+    /// Too many handshakes were begun in a short time, from one source or from all.
+    TooManyBegun,
     /// A hello was missing, wrong, or of another version, cluster or lane.
     Hello,
     /// A connection that was silent, or one of too many of its source, gave way to another.
@@ -32,7 +34,7 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All reasons, in the order of their declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::InvalidKey,
         Self::UnknownKey,
         Self::HandshakeFailed,
@@ -40,6 +42,7 @@ impl ConnectionRefusal {
         Self::WrongDirection,
         Self::TooManyConnections,
         Self::TooManyFromSource,
+        Self::TooManyBegun,
         Self::Hello,
         Self::GaveWay,
         Self::AddressUnproved,
@@ -56,6 +59,7 @@ impl ConnectionRefusal {
             Self::WrongDirection => "wrong_direction",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyFromSource => "too_many_from_source",
+            Self::TooManyBegun => "too_many_begun",
             Self::Hello => "hello",
             Self::GaveWay => "gave_way",
             Self::AddressUnproved => "address_unproved",

@@ -16,7 +16,7 @@ use crate::transport::budget::Permit;
 use crate::transport::clients::{REPLY_FRAME_BYTES_MIN, reply_frame_bytes_max, request_frame_bytes_max};
 use crate::transport::close::LinkError;
 use crate::transport::dial::{Target, keep_connected};
-use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, bind, transport_config};
+use crate::transport::endpoint::{MTU_DEFAULT, StartError, Tuning, at_least, dial_from, transport_config};
 use crate::transport::frame::StreamRole;
 use crate::transport::identity::Identity;
 use crate::transport::lanes::{Dropped, LaneLimits};
@@ -179,7 +179,7 @@ impl ReplicaLinks {
         let frames_max = u32::try_from(capacity / replica_count - 2).unwrap_or(u32::MAX);
         let identity = Identity::new(&options.key)?;
         let transport = transport_config(&tuning(&options))?;
-        let endpoint = bind(options.local, &identity, options.mtu_upper_bound, None)?;
+        let endpoint = dial_from(options.local, options.mtu_upper_bound)?;
         let (refusals, tasks) = (Arc::new(Refusals::default()), JoinSet::new());
         let mut links = Self { endpoint, links: BTreeMap::new(), refusals, tasks };
         for member in &options.members {

@@ -17,7 +17,7 @@ use quorate_crypto::SigningKey;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::transport::endpoint::{MTU_DEFAULT, Tuning, bind, transport_config};
+use crate::transport::endpoint::{MTU_DEFAULT, Tuning, dial_from, transport_config};
 use crate::transport::frame::{StreamRole, header, hello};
 use crate::transport::identity::Identity;
 use crate::transport::refusals::Refusals;
@@ -147,7 +147,7 @@ fn dialler(own: u8, expected: u8, alpn: &[u8]) -> (Endpoint, ClientConfig) {
     };
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(transport_config(&tuning).expect("the settings are in range"));
-    (bind(loopback(), &identity, MTU_DEFAULT, None).expect("loopback is there"), config)
+    (dial_from(loopback(), MTU_DEFAULT).expect("loopback is there"), config)
 }
 
 /// A dialler that follows only those rules that a test wants.

@@ -1,17 +1,20 @@
-//! Begins 20,000 handshakes a second, each with a true first packet, and goes on with none. (RFC 9000, section 21.2; Malachite,
-//! commit c54d10cc, limits that failed handshakes used up; PROTOCOL §4)
+//! Begins 20,000 handshakes a second with a true first packet from addresses that it does not prove, and 2,400 that it takes to
+//! where the other side has signed, and goes on with none. (RFC 9000, section 21.2; Malachite, commit c54d10cc, limits that
+//! failed handshakes used up; PROTOCOL §4)
 //!
-//! It breaks who keeps a place, or makes signatures, for each that begins: the places are taken, or the processor is, and nobody
-//! else comes in. Correct replicas have whoever begins prove its address first, for which they keep and sign nothing; what is
-//! unfinished then gives way to newcomers, and members have places of their own.
+//! It breaks a system that keeps a place, or makes signatures, for each that begins: the places are taken, or the
+//! processor is, and nobody else comes in. Correct replicas have whoever begins prove its address first, for which they
+//! keep and sign nothing, and let an address begin so many in a while; what is unfinished then gives way to newcomers, and
+//! members have places of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::pace::Pace;
@@ -19,8 +22,17 @@ use super::{Ground, SOURCES, source};
 use crate::configuration::key_file;
 use crate::transport::bare::{Dialler, Face};
 
-/// Handshakes begun a second, at all ports of all others together.
+/// Handshakes begun a second from addresses that are not proved, at all ports of all others together.
 const PER_SECOND: u32 = 20_000;
+
+/// Handshakes begun a second at each port, from addresses that are: more than it is let.
+const PROVED_PER_SECOND: u32 = 400;
+
+/// Of these, how many are under way at a time from each address.
+const HANGING: usize = 32;
+
+/// What the first byte of a packet that demands proof of the address begins with. (RFC 9000, section 17.2.5)
+const RETRY: u8 = 0xf0;
 
 /// First packets that are made beforehand for each of the two kinds of ports, each for one handshake at each port.
 const POOL: usize = 2_048;
@@ -29,6 +41,56 @@ const POOL: usize = 2_048;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 pub(super) async fn play(ground: Arc<Ground>) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    for face in [Face::Peer, Face::Client] {
+        for address in ground.addresses(face).await? {
+            for number in 0..2 {
+                tasks.spawn(hang(Arc::clone(&ground), face, source(address, number), address));
+            }
+        }
+    }
+    tasks.spawn(begin(ground));
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Begins handshakes as one that means it, proves the address, and takes nothing of what else is answered: the other side has read
+/// keys, made keys and signed by then.
+async fn hang(ground: Arc<Ground>, face: Face, from: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
+    let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let inner = UdpSocket::bind(here).await.context("opening a socket")?;
+    let outer = UdpSocket::bind(from).await.context("opening a socket")?;
+    let gateway = inner.local_addr().context("asking for the socket's address")?;
+    let key = key_file::generate().context("drawing a key")?;
+    let dialler = Dialler::new(here, &key, face, ground.keys())?;
+    let mut pace = Pace::new("flood-handshakes, proved", PROVED_PER_SECOND / 2);
+    let mut hanging = VecDeque::new();
+    let (mut packet, mut answer, mut own) = ([0; 2_048], [0; 2_048], None);
+    loop {
+        tokio::select! {
+            count = pace.next() => for _handshake in 0..count {
+                hanging.push_back(dialler.begin(gateway)?);
+                while hanging.len() > HANGING {
+                    hanging.pop_front();
+                }
+            },
+            Ok((length, sender)) = inner.recv_from(&mut packet) => {
+                own = Some(sender);
+                pace.count(&outer.try_send_to(&packet[..length], to));
+            }
+            Ok(length) = outer.recv(&mut answer) => {
+                if let (RETRY, Some(own)) = (answer[0] & 0xf0, own) {
+                    inner.try_send_to(&answer[..length], own).ok();
+                }
+            }
+        }
+    }
+}
+
+/// Begins handshakes with their first packet alone.
+async fn begin(ground: Arc<Ground>) -> anyhow::Result<()> {
     let mut targets = Vec::new();
     for face in [Face::Peer, Face::Client] {
         let packets = Arc::new(first_packets(&ground, face, POOL).await?);

@@ -203,6 +203,50 @@ async fn a_client_that_reads_too_slowly_is_closed_and_told() {
     assert_eq!(server.server.send(connection, reply), Err(Dropped::Unknown));
 }
 
+/// Sends what no one reads until some of it waits; gives how the last frame fared.
+async fn fill(server: &ClientServer, connection: ConnectionId, bytes: usize) -> Result<(), Dropped> {
+    for _frame in 0..200 {
+        server.try_send(connection, Bytes::from(vec![1; bytes]))?;
+        sleep(Duration::from_millis(1)).await;
+    }
+    panic!("nothing holds the server back");
+}
+
+#[tokio::test]
+async fn where_all_room_is_taken_the_slowest_reader_goes_and_not_the_one_that_asks() {
+    let mut server = Server::start(0, |options| {
+        options.limits.queue_bytes_max = 2 << 20;
+        options.limits.queue_bytes_total_max = 1 << 20;
+    });
+    let (_slow, _requests) = raw_client(50, &server).await;
+    let (slow, ..) = server.connected().await;
+    assert_eq!(fill(&server.server, slow, 100 << 10).await, Err(Dropped::NoRoom));
+    let mut client = Client::start(51, &[server.member(0)]);
+    client.up().await;
+    let (connection, ..) = server.connected().await;
+    assert_eq!(server.server.try_send(connection, Bytes::from(vec![2; 512 << 10])), Ok(()));
+    let violation = Violation::SlowReader { bytes_max: 2 << 20 };
+    assert_eq!(server.closed().await, (slow, violation.into()));
+    let ReplicaEvent::Frame { bytes, .. } = next(&mut client.events).await else { panic!("no frame") };
+    assert_eq!(bytes.len(), 512 << 10);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_more_is_closed_though_its_queue_has_room() {
+    let mut server = Server::start(0, |options| {
+        options.limits.deadlines.stall = Duration::from_millis(300);
+        options.limits.queue_bytes_max = 4 << 20;
+    });
+    let (raw, _requests) = raw_client(50, &server).await;
+    let (connection, ..) = server.connected().await;
+    // More than windows and buffers take.
+    for _frame in 0..20 {
+        assert_eq!(server.server.try_send(connection, Bytes::from(vec![1; 128 << 10])), Ok(()));
+    }
+    assert_eq!(server.closed().await, (connection, Violation::Stalled.into()));
+    assert_eq!(raw.farewell().await.0, u64::from(Violation::Stalled.code()));
+}
+
 #[tokio::test]
 async fn a_client_that_sends_faster_than_the_host_takes_is_made_to_wait_and_others_are_not() {
     let mut server = Server::start(0, |options| {
@@ -240,7 +284,7 @@ async fn the_host_closes_a_connection_and_the_client_learns_why() {
     let mut client = Client::start(50, &[server.member(0)]);
     client.up().await;
     let (connection, ..) = server.connected().await;
-    let reason = CloseReason { code: 3, text: "session evicted".into() };
+    let reason = CloseReason { code: 3, text: "session evicted".into(), is_offence: true };
     server.server.close(connection, reason.clone());
     assert_eq!(server.closed().await, (connection, LinkError::ClosedHere(reason)));
     let error = LinkError::ClosedByPeer { code: u64::from(HOST_CODE_FIRST) + 3, text: "session evicted".into() };

@@ -6,7 +6,8 @@ use crate::transport::frame::FRAME_HEADER_BYTES;
 use crate::transport::{ALPN_CLIENT, ALPN_PEER, ConnectionRefusal, Deadlines, Lane, LinkError, Violation};
 
 fn impatient() -> PeerLimits {
-    let deadlines = Deadlines { handshake: Duration::from_millis(300), frame: Duration::from_millis(150) };
+    let (handshake, frame) = (Duration::from_millis(300), Duration::from_millis(150));
+    let deadlines = Deadlines { handshake, frame, ..Deadlines::default() };
     PeerLimits { deadlines, ..PeerLimits::default() }
 }
 

@@ -156,7 +156,7 @@ async fn a_member_that_the_host_closes_learns_why_and_is_not_dialled_again_at_on
     for peer in &mut peers {
         peer.all_up(1).await;
     }
-    let reason = CloseReason { code: 3, text: "it sends nonsense".into() };
+    let reason = CloseReason { code: 3, text: "it sends nonsense".into(), is_offence: true };
     peers[0].network.close(ReplicaId(1), reason.clone());
     let closed = Instant::now();
     let down = peers[0].next().await;
@@ -175,7 +175,7 @@ async fn a_member_that_the_host_closes_is_not_served_at_once_when_it_dials_again
     for peer in &mut peers {
         peer.all_up(1).await;
     }
-    peers[1].network.close(ReplicaId(0), CloseReason { code: 3, text: "it sends nonsense".into() });
+    peers[1].network.close(ReplicaId(0), CloseReason { code: 3, text: "it sends nonsense".into(), is_offence: true });
     let closed = Instant::now();
     assert!(matches!(peers[1].next().await, PeerEvent::Down(_, LinkError::ClosedHere(_))));
     peers[1].all_up(1).await;
