@@ -6,13 +6,13 @@
 //! | --- | --- |
 //! | §1 model, quorums | `configuration.rs`, `number.rs` |
 //! | §3 statements, votes, certificates | `statement.rs`, `certificate.rs`, `quorum.rs`, `verify.rs`, `evidence.rs`; messages: `message.rs`, `codec.rs`; durable first: `outbox.rs`, `record.rs` |
-//! | §4 normal case | `batch.rs`, `queue.rs`, `slot.rs`, `sessions.rs`; `replica/`: `request.rs`, `pre_prepare.rs`, `prepare.rs`, `commit.rs`, `execution.rs` |
+//! | §4 normal case | `batch.rs`, `queue.rs`, `slot.rs`, `sessions.rs`; `replica/`: `request.rs`, `pre_prepare.rs`, `prepare.rs`, `unshown.rs`, `commit.rs`, `execution.rs` |
 //! | §5 checkpoints and the log | `replica/checkpoint.rs`, `log.rs`, `state.rs` |
-//! | §6 suspecting the primary | `replica/suspicion.rs`, `timers.rs` |
+//! | §6 suspecting the primary | `replica/`: `suspicion.rs`, `pace.rs`, `turns.rs`; `timers.rs` |
 //! | §7 view change | `replica/view_change.rs`, `replica/new_view.rs` |
-//! | §8 reads | `state/proof.rs` |
-//! | §9 omission, lag, recovery, loss of votes | `replica/`: `status.rs`, `retransmission.rs`, `state_transfer.rs`, `recovery.rs`, `participation.rs`; `rotation.rs` |
-//! | §11 epochs | `membership.rs`, `replica/epoch.rs` |
+//! | §8 reads | `state/proof.rs`, `replica/reads.rs`, `client/reads.rs` |
+//! | §9 omission, lag, recovery, loss of votes | `replica/`: `status.rs`, `retransmission.rs`, `state_transfer.rs`, `recovery.rs`, `participation.rs`, `rewriting.rs`, `room.rs`, `wanted.rs`; `rotation.rs` |
+//! | §11 epochs | `membership.rs`, `replica/epoch.rs`, `replica/standby.rs` |
 //! | §12 clients | `client.rs` and `client/`, `sessions.rs` |
 //! | §14 parameters | `configuration.rs` |
 //! | §15 forensics | `forensics.rs`, `evidence.rs` |
@@ -40,16 +40,19 @@
 //!   status and goes on voting until w members suspect the primary or have left: one that left alone could not come back
 //!   to a view that the others find nothing wrong with, and they would lack its vote. (§6)
 //! - *A member that is stranded* in a higher view all the same is fetched by a view change, after a long time. (§6)
-//! - *More reasons to suspect* than a request that waits: silence, a crash, proof. Time-outs grow to a cap of seconds
-//!   only. (§6)
+//! - *More reasons to suspect* than a request that waits: silence, a crash, proof, and slowness, which backups measure by
+//!   requests that clients show them too. Time-outs grow to a cap of seconds only. (§6; docs/decisions/0012)
+//! - *Turns are passed over*: who leaves a view passes over primaries that it gave up a while ago. (§6; docs/decisions/0013)
+//! - *What the primary does not show is fetched from voters*, and backups that voted for different batches show each other
+//!   what the primary signed. (§4.3)
 //! - *View changes carry the votes cast, too*: nothing rests on them yet; the fast path will. (§7.1)
 //! - *A new view names its view changes by digest*, takes exactly q of exactly its view, and everyone fetches what is
 //!   missing. It is kept and shown by whoever entered, so its primary need not live on. (§7.3, §7.4)
 //! - *Null requests are the empty batch*, one constant. (§7.3)
 //! - *Status messages* at each heartbeat are acknowledgement, failure detector and request for retransmission. (§9)
-//! - *A state transfer compares the whole with the certified root at its end*, not part by part down a tree. If nobody can
-//!   read the stable state any more, a later checkpoint with w equal votes will do: one of them is of a correct replica,
-//!   so its root is right. (§9)
+//! - *A state is fetched from any number of replicas at once*, where the paper has one send and the others digests of it. If
+//!   nobody can read the stable state any more, a later checkpoint with w equal votes will do: one of them is of a correct
+//!   replica, so its root is right. (§9)
 //! - *Votes that are lost end an epoch.* A replica of the paper that loses its disk is faulty for good, or recovers
 //!   proactively with new keys. Here it asks what it has said, says nothing more if its log lacks any of that, and an ordered
 //!   `Rejoin` begins an epoch in which nothing that it said before counts. (§9, §11)

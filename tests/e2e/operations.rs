@@ -1,4 +1,4 @@
-//! Every operation of the key-value store, as scripts see them: exit status, stdout, files. (CLI, `quorate kv`)
+//! Every operation of the key-value store, as scripts see them: exit status, stdout, files. (`quorate kv --help`)
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! `quorate testnet`: what it prints, what it measures, and that it leaves nothing behind. (CLI, `quorate testnet`)
+//! `quorate testnet`: what it prints, what it measures, and that it leaves nothing behind. (`quorate testnet --help`)
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -35,8 +35,9 @@ const EACH_DEFAULT: Duration = Duration::from_secs(5);
   quorate attacks --matrix --only silent equivocate
 
 The names are those of `testnet --malicious`, `replica --malicious`, `attack start`, `simulate --attack` and scenario files. \
-Each can be given a moment: silent@from:5s, censor@view:3, flood@slot:100, replay@random:0.1. docs/attacks.md says how they \
-are run and which tests play them.
+Each can be given a moment: silent@from:5s, censor@view:3, flood@slot:100, replay@random:0.1. Those on the transport \
+(flood-handshakes and so on) are played live only, and their moment is a time. docs/attacks.md says how they are run and which \
+tests play them.
 
 With --matrix each attack is played by the first primary of a testnet of four under load, after a run without faults in the same \
 testnet. The attacker shares the machine with the correct replicas: what it takes of the processors beyond what it takes as a \

@@ -11,7 +11,7 @@ use quorate_simulator::history::{Verdict, check, read};
 use serde::Serialize;
 
 use super::Output;
-use crate::error::Exit;
+use crate::error::{Exit, Problem};
 
 /// Check that what clients saw is linearizable
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ Example:
   quorate bench --net net/client --duration 10s --reads 50% --cas 10% --history history.jsonl
   quorate check-history history.jsonl
 
-Exit status: 0 if the history is linearizable, 1 if not.")]
+Exit status: 0 if the history is linearizable, 1 if not, or if no call in it was executed: nothing was checked then.")]
 pub(super) struct Arguments {
     /// The history, as `quorate bench --history` records it
     file: PathBuf,
@@ -29,8 +29,14 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: Arguments, output: &mut Output) -> anyhow::Result<Exit> {
     let Arguments { file } = arguments;
     let opened = File::open(&file).with_context(|| format!("reading {}", file.display()))?;
-    let calls = read(BufReader::new(opened).lines()).with_context(|| format!("{}", file.display()))?;
+    let refused = |reason: &dyn fmt::Display| {
+        Problem::failed(format!("{}: {reason}", file.display()), "name a file that `quorate bench --history` wrote")
+    };
+    let calls = read(BufReader::new(opened).lines()).map_err(|error| refused(&error))?;
     let verdict = check(&calls);
+    if verdict.executed == 0 {
+        return Err(refused(&"no call in it was executed, so nothing was checked").into());
+    }
     let is_linearizable = verdict.violations.is_empty();
     output.show(&Report { is_linearizable, verdict })?;
     Ok(if is_linearizable { Exit::Done } else { Exit::Failed })

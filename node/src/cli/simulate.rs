@@ -40,8 +40,8 @@ Examples:
   quorate simulate --scenario suspicion.json
 
 The same seed gives the same run on every machine. Each run has a phase in which anything goes wrong, and then one in
-which every call must be answered in time. A seed that fails is made smaller and written as a scenario file, in the
-folder of --out. With --json stdout is one object. docs/simulator.md says how to write a scenario, simulator/scenarios has
+which every call must be answered in time. The first seed that fails ends the campaign: it is made smaller and written as a
+scenario file, in the folder of --out. With --json stdout is one object. docs/simulator.md says how to write a scenario, simulator/scenarios has
 examples.
 
 Exit status: 0 if every invariant held, 1 if one did not.")]
@@ -154,8 +154,10 @@ fn play_one(arguments: &Arguments, choice: &Choice, output: &Output) -> anyhow::
 
 /// What cannot be played, with the file that it stands in and the way out.
 fn refused(file: Option<&Path>, error: &ScenarioError) -> Problem {
-    let what = file.map_or_else(|| error.to_string(), |file| format!("{}: {error}", file.display()));
-    Problem::failed(what, error.mend())
+    match file {
+        Some(file) => Problem::failed(format!("{}: {error}", file.display()), error.mend()),
+        None => Problem::usage(error.to_string(), error.mend()),
+    }
 }
 
 /// Plays seeds on several threads, until all are played or one failed.
@@ -164,7 +166,7 @@ fn play_seeds(seeds: Range<u64>, choice: &Choice, jobs: Option<usize>) -> anyhow
     play(&draw(seeds.start, choice), Watch::default()).map_err(|error| refused(None, &error))?;
     let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
     let (next, is_over) = (AtomicU64::new(seeds.start), AtomicBool::new(false));
-    let total = Mutex::new((Summary::default(), Failures::new()));
+    let total = Mutex::new(Ok((Summary::default(), Failures::new())));
     let bar = progress(seeds.end - seeds.start);
     let work = || {
         while !is_over.load(Ordering::Relaxed) {
@@ -173,14 +175,24 @@ fn play_seeds(seeds: Range<u64>, choice: &Choice, jobs: Option<usize>) -> anyhow
                 return;
             }
             let scenario = draw(seed, choice);
-            let Ok(outcome) = play(&scenario, Watch::default()) else { return };
+            let played = play(&scenario, Watch::default());
             let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
-            if outcome.failure.is_some() {
-                is_over.store(true, Ordering::Relaxed);
-                total.1.push((scenario.clone(), outcome.clone()));
+            match (played, &mut *total) {
+                (Ok(outcome), Ok((summary, failures))) => {
+                    if outcome.failure.is_some() {
+                        is_over.store(true, Ordering::Relaxed);
+                        failures.push((scenario.clone(), outcome.clone()));
+                    }
+                    summary.add(seed, &scenario, outcome);
+                    bar.inc(1);
+                }
+                // A seed that is not played must not pass for one without a failure.
+                (Err(error), Ok(_)) => {
+                    is_over.store(true, Ordering::Relaxed);
+                    *total = Err(error);
+                }
+                (_, Err(_)) => {}
             }
-            total.0.add(seed, &scenario, outcome);
-            bar.inc(1);
         }
     };
     std::thread::scope(|scope| {
@@ -189,10 +201,8 @@ fn play_seeds(seeds: Range<u64>, choice: &Choice, jobs: Option<usize>) -> anyhow
         }
     });
     bar.finish_and_clear();
-    let (summary, mut failures) = total.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if summary.seeds == 0 {
-        bail!("no seed was played");
-    }
+    let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let (summary, mut failures) = total.map_err(|error| refused(None, &error))?;
     failures.sort_by_key(|(scenario, _)| scenario.seed);
     Ok((summary, failures))
 }

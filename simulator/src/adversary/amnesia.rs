@@ -1,8 +1,9 @@
 //! Starts again and again on an old copy of its disk, or on none: what it signed since is forgotten, and it signs anew.
 //! (Tendermint, issues 984 and 3089; Alagappan et al., Protocol-Aware Recovery, FAST 2018; PROTOCOL §9, loss of votes)
 //!
-//! It breaks who lets a replica vote that was restored from a backup: its old votes made one quorum, its new ones make
-//! another. Correct replicas take it for one member that contradicts itself, and it counts among the f. (PROTOCOL §2.6)
+//! It breaks a system that lets a replica vote that was restored from a backup: its old votes made one quorum, its new
+//! ones make another. Correct replicas take it for one member that contradicts itself, and it counts among the f.
+//! (PROTOCOL §2.6)
 
 use core::time::Duration;
 

@@ -2,8 +2,8 @@
 //! quorum of true signatures. (commonware, the tests of a bad namespace in consensus/src/simplex/mod.rs; EIP-155 on replays
 //! between chains; PROTOCOL §3)
 //!
-//! It breaks who leaves the cluster out of what is signed: two clusters whose operators used the same keys are then one. Correct
-//! replicas sign the cluster's identity with every statement.
+//! It breaks a system that leaves the cluster out of what is signed: two clusters whose operators used the same keys are
+//! then one. Correct replicas sign the cluster's identity with every statement.
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;

@@ -1,9 +1,9 @@
 //! Orders, and passes on, what no client signed. (Clement et al., Making Byzantine Fault Tolerant Systems Tolerate Byzantine
 //! Faults, NSDI 2009, section 3.2: the Big MAC; PROTOCOL §4.3)
 //!
-//! It breaks who leaves clients' signatures to the primary: operations run that nobody asked for. Correct replicas check each
-//! signature before they accept a batch; one that is invalid proves its primary faulty. A backup that passes on such a
-//! request harms nobody: the primary refuses it. (PROTOCOL §4.2)
+//! It breaks a system that leaves clients' signatures to the primary: operations run that nobody asked for. Correct
+//! replicas check each signature before they accept a batch; one that is invalid proves its primary faulty. A backup that
+//! passes on such a request harms nobody: the primary refuses it. (PROTOCOL §4.2)
 
 use quorate_protocol::batch::{Batch, ParsedRequest};
 use quorate_protocol::message::Message;

@@ -1,8 +1,8 @@
 //! Never orders what one client asks for, and serves all others. (Clement et al., Aardvark, NSDI 2009, section 5.3: unfair
 //! primaries; PROTOCOL §6, deadline)
 //!
-//! It breaks who takes any progress for a sign that the primary is correct: the client waits for ever. Correct backups expect
-//! each request by a deadline of its own, which progress on others does not restart.
+//! It breaks a system that takes any progress for a sign that the primary is correct: the client waits for ever. Correct
+//! backups expect each request by a deadline of its own, which progress on others does not restart.
 
 use quorate_protocol::Output;
 use quorate_protocol::input::Input;

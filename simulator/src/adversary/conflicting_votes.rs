@@ -1,9 +1,9 @@
 //! Votes for two batches at once, in every slot. (Castro and Liskov, OSDI 1999, section 4.2: two prepared certificates for one
 //! slot share a correct replica; PROTOCOL §4, one vote counts per member, slot and digest)
 //!
-//! It breaks who counts votes without comparing what they are for, where each half of the replicas collects a quorum of its own, and
-//! who takes one's vote for what the primary proposed: it hands out the batch. Correct replicas count the first vote only, and keep
-//! both as proof; a primary caught at it is replaced. (PROTOCOL §4.3)
+//! It breaks a system that counts votes without comparing what they are for, where each half of the replicas collects a
+//! quorum of its own, and who takes one's vote for what the primary proposed: it hands out the batch. Correct replicas
+//! count the first vote only, and keep both as proof; a primary caught at it is replaced. (PROTOCOL §4.3)
 
 use quorate_crypto::Digest;
 use quorate_protocol::Input;

@@ -1,9 +1,9 @@
 //! Falls silent and comes back, over and over, and in the middle of what it says. (`TigerBeetle`, VOPR: crash and restart;
 //! PROTOCOL §9)
 //!
-//! It breaks who counts on a replica that was heard a moment ago, or never forgives one: proposals reach a part of the
-//! backups, votes for half a batch of slots are missing. Correct replicas need no more than q members at any time, and
-//! replace a primary that is not heard of. (PROTOCOL §6, crash)
+//! It breaks a system that counts on a replica that was heard a moment ago, or never forgives one: proposals reach a part
+//! of the backups, votes for half a batch of slots are missing. Correct replicas need no more than q members at any time,
+//! and replace a primary that is not heard of. (PROTOCOL §6, crash)
 
 use core::time::Duration;
 

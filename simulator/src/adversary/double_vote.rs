@@ -1,8 +1,8 @@
 //! Says each vote over and over, by every path there is. (Malachite, commit a233b8ce: duplicate votes were counted twice;
 //! PROTOCOL §4, one vote counts per member, slot and digest, whatever path it came by)
 //!
-//! It breaks who counts messages instead of members: one liar makes a quorum alone. Correct replicas count it once, and a
-//! certificate that lists a member twice counts for nothing. (PROTOCOL §3)
+//! It breaks a system that counts messages instead of members: one liar makes a quorum alone. Correct replicas count it
+//! once, and a certificate that lists a member twice counts for nothing. (PROTOCOL §3)
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;

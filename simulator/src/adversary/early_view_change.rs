@@ -1,8 +1,8 @@
 //! Suspects every primary, and asks for the next view at once. (commonware, `consensus/src/simplex/mocks/nullify_only.rs`;
 //! PROTOCOL §6, a liar alone moves nobody)
 //!
-//! It breaks who moves on one replica's word: no view lasts. Correct replicas move only where w members, one of them correct,
-//! suspect or ask; that it asks in vain they forgive once in a long while. (PROTOCOL §7.2)
+//! It breaks a system that moves on one replica's word: no view lasts. Correct replicas move only where w members, one of
+//! them correct, suspect or ask; that it asks in vain they forgive once in a long while. (PROTOCOL §7.2)
 
 use core::time::Duration;
 

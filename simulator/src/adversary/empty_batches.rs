@@ -1,8 +1,8 @@
 //! As a primary, proposes in time and proposes nothing. (Clement et al., Aardvark, NSDI 2009, section 5.3: a primary that is just
 //! good enough to stay; PROTOCOL §6, deadline)
 //!
-//! It breaks who takes proposals for progress: slots are decided and no client is served. Correct backups expect each request
-//! by a deadline, whatever else is ordered.
+//! It breaks a system that takes proposals for progress: slots are decided and no client is served. Correct backups
+//! expect each request by a deadline, whatever else is ordered.
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::message::Message;

@@ -1,9 +1,9 @@
 //! As a primary, proposes different batches to different backups for one slot, and all accomplices vote for each of them.
 //! (Castro and Liskov, OSDI 1999, section 4.2: why a prepared certificate takes a quorum; PROTOCOL §4.3)
 //!
-//! It breaks who decides on fewer votes than a quorum, or counts votes for different batches together. Correct replicas
-//! accept one batch a slot and view, count votes by batch, show who voted for another what the primary signed, keep two of its
-//! votes as proof and suspect at once. (PROTOCOL §4.3, §6)
+//! It breaks a system that decides on fewer votes than a quorum, or counts votes for different batches together. Correct
+//! replicas accept one batch a slot and view, count votes by batch, show who voted for another what the primary signed,
+//! keep two of its votes as proof and suspect at once. (PROTOCOL §4.3, §6)
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::message::Message;

@@ -1,8 +1,9 @@
 //! Asks for everything, all the time, and says a lot that nobody needs. (Clement et al., Aardvark, NSDI 2009, section 4: separate
 //! resources for each peer; PROTOCOL §4, each sender has a quota, and §9, a rate bound per peer)
 //!
-//! It breaks who answers whatever is asked, or keeps whatever comes: one liar takes the links, the memory or the time of all.
-//! Correct replicas answer within a budget a peer, keep one of each kind a member, and drop what nobody asked for.
+//! It breaks a system that answers whatever is asked, or keeps whatever comes: one liar takes the links, the memory or
+//! the time of all. Correct replicas answer within a budget a peer, keep one of each kind a member, and drop what nobody
+//! asked for.
 
 use core::time::Duration;
 

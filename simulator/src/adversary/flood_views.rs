@@ -1,8 +1,9 @@
 //! Asks for a new view every moment, each higher than the last, and begins views on view changes that nobody has. (Malachite,
 //! commit aeb7e736: a buffer a height, without a bound; PROTOCOL §7.2, memory is bounded whatever is sent)
 //!
-//! It breaks who keeps each of them, or waits for what a lie names: memory grows, and the true new view is not looked at.
-//! Correct replicas keep one view change and one unfinished new view a member, the highest, and look for each other's.
+//! It breaks a system that keeps each of them, or waits for what a lie names: memory grows, and the true new view is not
+//! looked at. Correct replicas keep one view change and one unfinished new view a member, the highest, and look for each
+//! other's.
 
 use core::time::Duration;
 

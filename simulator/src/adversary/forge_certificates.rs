@@ -1,8 +1,8 @@
 //! Certificates with fewer valid votes than they need: those of all accomplices, and forgeries. (Malachite, commit 961fa4e0: a
 //! mixed certificate was accepted; concord-bft, pull request 50: an invalid one hid a valid one; PROTOCOL §3)
 //!
-//! It breaks who checks some signatures only, or counts names: a batch that nobody accepted is decided. Correct replicas
-//! refuse a message with one bad part whole, and what it says hides nothing that others say.
+//! It breaks a system that checks some signatures only, or counts names: a batch that nobody accepted is decided. Correct
+//! replicas refuse a message with one bad part whole, and what it says hides nothing that others say.
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;

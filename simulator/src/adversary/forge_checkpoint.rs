@@ -1,9 +1,9 @@
 //! Vouches for states that nobody has. (Castro and Liskov, OSDI 1999, section 4.3; concord-bft, the `CorruptCheckpoint` tests;
 //! PROTOCOL §5)
 //!
-//! It breaks who calls a checkpoint stable on too few votes, or forgets what others said when somebody claims to be far
-//! ahead. Correct replicas take q equal votes and one root a member and slot, keep two votes a member, and hold on to the
-//! pair as proof.
+//! It breaks a system that calls a checkpoint stable on too few votes, or forgets what others said when somebody claims
+//! to be far ahead. Correct replicas take q equal votes and one root a member and slot, keep two votes a member, and hold
+//! on to the pair as proof.
 
 use quorate_crypto::{Digest, Domain, hash};
 use quorate_protocol::message::Message;

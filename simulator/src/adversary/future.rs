@@ -2,8 +2,8 @@
 //! consensus/src/simplex/mocks/reconfigurer.rs, consensus/fuzz: `FutureScope`; PROTOCOL §3, nothing signed for one epoch counts in
 //! another)
 //!
-//! It breaks who keeps what it cannot use yet, or lets a vote of one epoch count in the next. Correct replicas keep one vote
-//! a member and slot, a bounded number of early proposals a member, and nothing of another epoch.
+//! It breaks a system that keeps what it cannot use yet, or lets a vote of one epoch count in the next. Correct replicas
+//! keep one vote a member and slot, a bounded number of early proposals a member, and nothing of another epoch.
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::message::{Message, PrePrepare};

@@ -1,9 +1,9 @@
 //! Leaves a view and keeps silent about what it holds prepared. (commonware, consensus/src/simplex/mocks/nuller.rs; Castro and
 //! Liskov, OSDI 1999, section 4.4: why a decided slot is in every quorum of view changes; PROTOCOL §7.1)
 //!
-//! It breaks who takes fewer view changes than a quorum, or commits without a quorum that is prepared: what was decided is
-//! gone. Correct replicas take q view changes, of which some correct one holds the certificate, and take it from there. As
-//! the primary of the new view it rests it on whoever knows least. (PROTOCOL §7.3)
+//! It breaks a system that takes fewer view changes than a quorum, or commits without a quorum that is prepared: what was
+//! decided is gone. Correct replicas take q view changes, of which some correct one holds the certificate, and take it
+//! from there. As the primary of the new view it rests it on whoever knows least. (PROTOCOL §7.3)
 
 use std::collections::BTreeMap;
 

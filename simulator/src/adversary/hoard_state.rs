@@ -2,9 +2,10 @@
 //! each other as late as nobody gives up waiting, and some never. (Aublin, Ben Mokhtar and Quéma, RBFT, ICDCS 2013: as slow as
 //! is just tolerated; PROTOCOL §9, state transfer)
 //!
-//! It breaks who stays with a source for as long as it answers, or with a checkpoint for as long as somebody says that it has
-//! it: the others have moved on, and the transfer never ends. Correct replicas give a source so much time for a task, the next
-//! one more, turn to a later checkpoint when one takes too long, and to another as soon as nobody answers for this one.
+//! It breaks a system that stays with a source for as long as it answers, or with a checkpoint for as long as somebody
+//! says that it has it: the others have moved on, and the transfer never ends. Correct replicas give a source so much
+//! time for a task, the next one more, turn to a later checkpoint when one takes too long, and to another as soon as
+//! nobody answers for this one.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

@@ -1,8 +1,8 @@
 //! Speaks for others: votes, proposals, view changes and new views in their names. (commonware,
 //! consensus/src/simplex/mocks/impersonator.rs; PROTOCOL §4, the replica named is the one that the channel authenticated)
 //!
-//! It breaks who believes the name in a message: one liar is everybody. Correct replicas check each signature under the key
-//! of the member named, and take votes only from who cast them.
+//! It breaks a system that believes the name in a message: one liar is everybody. Correct replicas check each signature
+//! under the key of the member named, and take votes only from who cast them.
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::{List, decode};

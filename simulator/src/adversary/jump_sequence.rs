@@ -1,9 +1,9 @@
 //! As a primary, leaves out slots: proposes at the end of the window, and beyond it. (Castro and Liskov, OSDI 1999, section 4.2:
 //! the watermarks keep a primary from using up the numbers; PROTOCOL §4.2)
 //!
-//! It breaks who takes any number: the space is used up, or what is kept for each slot grows without end. Correct replicas
-//! take nothing outside the watermarks, and execute nothing after a gap: the requests miss their deadline, and the next view
-//! fills the gap with empty batches. (PROTOCOL §7.3)
+//! It breaks a system that takes any number: the space is used up, or what is kept for each slot grows without end.
+//! Correct replicas take nothing outside the watermarks, and execute nothing after a gap: the requests miss their
+//! deadline, and the next view fills the gap with empty batches. (PROTOCOL §7.3)
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence};

@@ -1,8 +1,8 @@
 //! Asks for the last view that there is, and claims to be in it. (Malachite, commit 4793a194: an overflow; Bravo, Chockler and
 //! Gotsman, DISC 2020, on view synchronisation; PROTOCOL §6, joining others)
 //!
-//! It breaks who follows the highest view that it hears of, or adds one to it: nobody can come after, and clients look for a
-//! primary that is none. Correct replicas move to the highest view that w members ask for or exceed.
+//! It breaks a system that follows the highest view that it hears of, or adds one to it: nobody can come after, and
+//! clients look for a primary that is none. Correct replicas move to the highest view that w members ask for or exceed.
 
 use quorate_protocol::Output;
 use quorate_protocol::codec::List;

@@ -1,9 +1,9 @@
 //! As a primary, proposes to as many as a decision needs at once, and to the f others just before they would lose patience.
 //! (Aublin, Ben Mokhtar and Quéma, RBFT, ICDCS 2013, section 3: a primary that delays what it can; PROTOCOL §6, slowness)
 //!
-//! It breaks who decides by what the fastest see: some replicas are always behind, and those few, if their complaints move
-//! everybody, replace primaries that serve. Correct replicas that are shown late what others vote for fetch it, and f of them that
-//! complain move nobody.
+//! It breaks a system that decides by what the fastest see: some replicas are always behind, and those few, if their
+//! complaints move everybody, replace primaries that serve. Correct replicas that are shown late what others vote for
+//! fetch it, and f of them that complain move nobody.
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;

@@ -1,9 +1,9 @@
 //! Hands out parts that are none, or no end of them. (`CometBFT`, advisory ASA-2025-001: a peer that lies about its height;
 //! PROTOCOL §9, state transfer)
 //!
-//! It breaks who installs what it is given, waits for a source that does not answer, or asks the same one for ever. Correct
-//! replicas fetch only what a certificate names, check each part on arrival, name a source that lies, and have another do
-//! what one does not do in time.
+//! It breaks a system that installs what it is given, waits for a source that does not answer, or asks the same one for
+//! ever. Correct replicas fetch only what a certificate names, check each part on arrival, name a source that lies, and
+//! have another do what one does not do in time.
 
 use quorate_crypto::Digest;
 use quorate_protocol::Output;

@@ -2,8 +2,8 @@
 //! Testing of Byzantine Fault Tolerant Algorithms, OOPSLA 2023: small-scope mutations find more than random bytes; commonware,
 //! consensus/fuzz/src/strategy.rs; PROTOCOL §4.3, §7.1, §7.4)
 //!
-//! It breaks whoever checks a field loosely: off by one slot, one view, one vote. Correct replicas refuse what is out of
-//! form, count what is not as one member's word, and keep what contradicts itself as proof.
+//! It breaks a system that checks a field loosely: off by one slot, one view, one vote. Correct replicas refuse what is
+//! out of form, count what is not as one member's word, and keep what contradicts itself as proof.
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;

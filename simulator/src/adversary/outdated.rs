@@ -1,8 +1,9 @@
 //! Speaks of what is over: votes of views that were left and slots that are stable, view changes long granted. (commonware,
 //! consensus/src/simplex/mocks/outdated.rs; PROTOCOL §7.1, votes in views that were left)
 //!
-//! It breaks who lets an old vote count in a new view, or takes an old new view up again: what was given up is decided.
-//! Correct replicas count a vote in its own view only, the highest of each member, and no slot at or below the low watermark.
+//! It breaks a system that lets an old vote count in a new view, or takes an old new view up again: what was given up is
+//! decided. Correct replicas count a vote in its own view only, the highest of each member, and no slot at or below the
+//! low watermark.
 
 use quorate_protocol::codec::List;
 use quorate_protocol::message::{Message, PrePrepare, ViewChange};

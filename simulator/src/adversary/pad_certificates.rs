@@ -2,9 +2,9 @@
 //! member, under its own key. (concord-bft, pull request 50: an invalid certificate hid a valid one; RFC 5280, section 6, on
 //! names that lead to no key; PROTOCOL §3)
 //!
-//! It breaks who counts votes before it knows the voters, passes over what it cannot check, or compares certificates before it
-//! checks them: a batch that nobody accepted is decided, or one that was decided is dropped. Correct replicas refuse a message
-//! with one bad part whole.
+//! It breaks a system that counts votes before it knows the voters, passes over what it cannot check, or compares
+//! certificates before it checks them: a batch that nobody accepted is decided, or one that was decided is dropped.
+//! Correct replicas refuse a message with one bad part whole.
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::codec::{List, decode};

@@ -2,8 +2,9 @@
 //! consensus/src/simplex/mocks/reconfigurer.rs; concord-bft, on messages without their epoch; PROTOCOL §3, nothing signed for
 //! one purpose counts for another)
 //!
-//! It breaks who signs less than what is said: votes of an old view are then a certificate of the newest, and a batch that
-//! later views gave up comes back. Correct replicas sign every field, under a domain for each kind of statement.
+//! It breaks a system that signs less than what is said: votes of an old view are then a certificate of the newest, and a
+//! batch that later views gave up comes back. Correct replicas sign every field, under a domain for each kind of
+//! statement.
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::certificate::{Certificate, VoteSignature};

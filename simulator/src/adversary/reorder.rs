@@ -1,9 +1,9 @@
 //! Puts requests, proposals and messages in an order of its own. (Kelkar et al., Order-Fairness for Byzantine Consensus, CRYPTO
 //! 2020: what a primary may always do; PROTOCOL §4, messages may come in any order)
 //!
-//! It breaks who expects a vote after its proposal, a commit after the prepares, or a client's requests in the order in which
-//! they were made. Correct replicas hold each slot's votes whatever comes first, execute slots in order only, and sessions
-//! take the numbers of their window in any order. (PROTOCOL §4.1)
+//! It breaks a system that expects a vote after its proposal, a commit after the prepares, or a client's requests in the
+//! order in which they were made. Correct replicas hold each slot's votes whatever comes first, execute slots in order
+//! only, and sessions take the numbers of their window in any order. (PROTOCOL §4.1)
 
 use core::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Says again what others said: their proposals, votes, view changes and new views, and what clients asked for. (RFC 8446, section
 //! 8, on replay; PROTOCOL §3, §4)
 //!
-//! It breaks who takes a message for new because it comes again, or for the sender's own: requests run twice, and votes count
-//! for who repeats them. Correct replicas execute a number once, count a vote by its voter, take votes only from who cast
-//! them, and refuse what belongs to another view, slot or epoch.
+//! It breaks a system that takes a message for new because it comes again, or for the sender's own: requests run twice,
+//! and votes count for who repeats them. Correct replicas execute a number once, count a vote by its voter, take votes
+//! only from who cast them, and refuse what belongs to another view, slot or epoch.
 
 use core::time::Duration;
 

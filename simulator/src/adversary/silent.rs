@@ -1,8 +1,8 @@
 //! Says nothing at all. (Schneider, Implementing Fault-Tolerant Services Using the State Machine Approach, ACM Computing Surveys
 //! 1990: crashes, the least of what can happen; PROTOCOL §6, crash)
 //!
-//! It breaks who waits for everybody: nothing is decided any more. Correct replicas take it for crashed: they need no more than
-//! q members, and replace a primary that is not heard of.
+//! It breaks a system that waits for everybody: nothing is decided any more. Correct replicas take it for crashed: they
+//! need no more than q members, and replace a primary that is not heard of.
 
 use quorate_protocol::Output;
 use quorate_protocol::message::Message;

@@ -1,8 +1,9 @@
 //! As a primary, proposes just before the others would lose patience. (Clement et al., Aardvark, NSDI 2009, section 5.3; Amir et
 //! al., Prime, TDSC 2011; PROTOCOL §6, silence, deadline and slowness)
 //!
-//! It breaks who suspects only a primary that does nothing: the cluster goes on at a hundredth of its speed. Correct backups see
-//! by copies of some requests how long those wait, and replace who lets them wait for longer than ordering explains.
+//! It breaks a system that suspects only a primary that does nothing: the cluster goes on at a hundredth of its speed.
+//! Correct backups see by copies of some requests how long those wait, and replace who lets them wait for longer than
+//! ordering explains.
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::ReplicaId;

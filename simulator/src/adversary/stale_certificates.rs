@@ -1,9 +1,9 @@
 //! Leaves a view with what it once knew: old certificates, of low views and long past slots. (Castro and Liskov, OSDI 1999,
 //! section 4.4: the certificate of the highest view counts; concord-bft, pull request 509; PROTOCOL §7.3)
 //!
-//! It breaks who takes the first certificate found, or that of the lowest view, or the lowest checkpoint: a batch that was
-//! given up comes back in the place of a decided one. Correct replicas take the highest view of each slot and the highest
-//! stable checkpoint of all, whoever brings them.
+//! It breaks a system that takes the first certificate found, or that of the lowest view, or the lowest checkpoint: a
+//! batch that was given up comes back in the place of a decided one. Correct replicas take the highest view of each slot
+//! and the highest stable checkpoint of all, whoever brings them.
 
 use std::collections::BTreeMap;
 

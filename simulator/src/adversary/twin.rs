@@ -1,8 +1,9 @@
 //! Two replicas under one key, each as correct as can be: a cloned disk, or a second process. (Bano et al., Twins: BFT
 //! Systems Made Robust, OPODIS 2021; PROTOCOL §9, one folder is locked by one process)
 //!
-//! It breaks who believes that who follows the rules cannot lie: two honest histories under one key contradict each other.
-//! Correct replicas take them for one faulty member: quorums that share f + 1 members share a correct one. (PROTOCOL §1)
+//! It breaks a system that believes that who follows the rules cannot lie: two honest histories under one key contradict
+//! each other. Correct replicas take them for one faulty member: quorums that share f + 1 members share a correct one.
+//! (PROTOCOL §1)
 
 use core::time::Duration;
 

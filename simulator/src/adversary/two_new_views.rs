@@ -1,9 +1,10 @@
 //! As the primary of a new view, signs two that are both valid, on different view changes, and shows each to half of the
 //! others. (Bano et al., Twins, OPODIS 2021; PROTOCOL §7.4, no other new view of that view replaces it)
 //!
-//! It breaks who trusts that a view begins in one way: the halves accept different batches for one slot in one view, and
-//! votes that do not name the batch make a quorum of both. Correct replicas stay with the new view that they entered by, even
-//! over a restart, and count votes by batch; the view makes no progress where the two differ, and the next one does.
+//! It breaks a system that trusts that a view begins in one way: the halves accept different batches for one slot in one
+//! view, and votes that do not name the batch make a quorum of both. Correct replicas stay with the new view that they
+//! entered by, even over a restart, and count votes by batch; the view makes no progress where the two differ, and the
+//! next one does.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,9 @@
 //! Begins views whose primary is another: a new view on a quorum of true view changes, with the right proposals, under its own
 //! key. (Castro & Liskov, Practical Byzantine Fault Tolerance, OSDI 1999, section 4.4; PROTOCOL §7.3, §7.4)
 //!
-//! It breaks who checks what a new view says and not who says it: a view then begins in two ways, on different view changes, and
-//! two batches are proposed for one slot. Correct replicas take a new view from the primary of that view, by its key.
+//! It breaks a system that checks what a new view says and not who says it: a view then begins in two ways, on different
+//! view changes, and two batches are proposed for one slot. Correct replicas take a new view from the primary of that
+//! view, by its key.
 
 use std::collections::BTreeMap;
 

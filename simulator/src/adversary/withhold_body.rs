@@ -1,8 +1,9 @@
 //! As a primary, shows its batches to as few as a decision needs, and to the others only its vote. (Castro and Liskov, TOCS 2002,
 //! on requests that travel apart from their order; PROTOCOL §4.3, no vote without the body)
 //!
-//! It breaks who votes for what it has not: the slot is decided, and nobody has the batch. Correct replicas vote only for what
-//! they hold, so that a decided batch is with f + 1 correct replicas, of which those who lack it fetch it. (PROTOCOL §9)
+//! It breaks a system that votes for what it has not: the slot is decided, and nobody has the batch. Correct replicas
+//! vote only for what they hold, so that a decided batch is with f + 1 correct replicas, of which those who lack it fetch
+//! it. (PROTOCOL §9)
 
 use quorate_protocol::batch::Batch;
 use quorate_protocol::message::Message;

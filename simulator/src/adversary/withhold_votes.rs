@@ -1,9 +1,9 @@
 //! Lets only one other replica know how it votes, each slot another. (Winter et al., `ByzzFuzz`, OOPSLA 2023: dangerous states are
 //! those that one replica alone is in; PROTOCOL §9)
 //!
-//! It breaks who takes what it knows for what all know: one replica holds a slot prepared or decided, and nobody else. Correct
-//! replicas make a quorum without the liar, ask for what they lack, and carry what one of them holds into the next view.
-//! (PROTOCOL §7.3)
+//! It breaks a system that takes what it knows for what all know: one replica holds a slot prepared or decided, and
+//! nobody else. Correct replicas make a quorum without the liar, ask for what they lack, and carry what one of them holds
+//! into the next view. (PROTOCOL §7.3)
 
 use quorate_protocol::message::Message;
 use quorate_protocol::number::{ReplicaId, Sequence};

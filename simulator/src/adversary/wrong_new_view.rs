@@ -1,8 +1,9 @@
 //! As the primary of a new view, proposes what does not follow from the view changes that it names. (Castro and Liskov, OSDI
 //! 1999, section 4.4: backups do the same computation; PROTOCOL §7.4)
 //!
-//! It breaks who believes the new primary: what was decided is dropped or replaced. Correct replicas recompute the proposals,
-//! enter only if they agree, and ask for the next view when no valid new view comes in time. (PROTOCOL §7.2)
+//! It breaks a system that believes the new primary: what was decided is dropped or replaced. Correct replicas recompute
+//! the proposals, enter only if they agree, and ask for the next view when no valid new view comes in time. (PROTOCOL
+//! §7.2)
 
 use quorate_crypto::Digest;
 use quorate_protocol::batch::Batch;

@@ -2,9 +2,9 @@
 //! addresses where nobody is. Forging takes the right to open raw sockets, and is done on loopback alone. (RFC 9000, sections
 //! 8.1 and 21.3; PROTOCOL §4)
 //!
-//! It breaks who believes an address: a member's place is used up in its name, and what is answered floods whoever is there.
-//! Correct replicas have each address proved before they do anything else, answer with less than what came until then, and ignore
-//! answers to what they did not ask.
+//! It breaks a system that believes an address: a member's place is used up in its name, and what is answered floods
+//! whoever is there. Correct replicas have each address proved before they do anything else, answer with less than what
+//! came until then, and ignore answers to what they did not ask.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! Opens connections as a client, under keys that nobody knows, as many as it is let, and says nothing on them. (Malachite,
 //! commit c54d10cc, limits for each address; PROTOCOL §12)
 //!
-//! It breaks who takes the first so many that come: a thousand connections cost their owner next to nothing, and shut all
-//! clients out. Correct replicas bound them in total and for each source, and where all places are taken one gives way that
-//! never asked for anything.
+//! It breaks a system that takes the first so many that come: a thousand connections cost their owner next to nothing,
+//! and shut all clients out. Correct replicas bound them in total and for each source, and where all places are taken one
+//! gives way that never asked for anything.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

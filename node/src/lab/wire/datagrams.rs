@@ -2,8 +2,9 @@
 //! content is noise, versions that nobody speaks, packets of connections that there are not. (RFC 9000, sections 8.1 and 21.3;
 //! RUSTSEC-2023-0063 and RUSTSEC-2024-0373, packets that made quinn panic; PROTOCOL §4)
 //!
-//! It breaks who does much for a packet before it knows the sender, and who answers with more than came: others are flooded in
-//! the sender's name. Correct replicas drop what is no packet, and answer the rest with fewer bytes than they were sent.
+//! It breaks a system that does much for a packet before it knows the sender, and that answers with more than came:
+//! others are flooded in the sender's name. Correct replicas drop what is no packet, and answer the rest with fewer bytes
+//! than they were sent.
 
 use std::sync::Arc;
 

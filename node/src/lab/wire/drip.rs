@@ -1,9 +1,9 @@
 //! Begins frames of the largest size, as a replica and as clients, and goes on with a byte a second. (RFC 9000,
 //! section 21.6: Slowloris; PROTOCOL §4)
 //!
-//! It breaks who sets room aside for what was announced, or waits for it as long as anything comes: memory is taken, and a
-//! reader for each. Correct replicas take room only as bytes arrive, within a budget for each sender, and close a connection
-//! whose frame is not whole in ten seconds.
+//! It breaks a system that sets room aside for what was announced, or waits for it as long as anything comes: memory is
+//! taken, and a reader for each. Correct replicas take room only as bytes arrive, within a budget for each sender, and
+//! close a connection whose frame is not whole in ten seconds.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,9 +2,9 @@
 //! holds noise, and thousands of small ones that begin as a message does. (`CometBFT`, issue 5324, proposals of any size, and
 //! ASA-2025-003, messages that made a node panic; RFC 9000, section 21.9; PROTOCOL §4)
 //!
-//! It breaks who trusts a length, who lets what one member sends stand before what others do, or keeps what it could not read.
-//! Correct replicas read each sender within a budget of its own, and close the connection of a client at its first frame that is
-//! no message, that of a replica after some.
+//! It breaks a system that trusts a length, that lets what one member sends stand before what others do, or keeps what it
+//! could not read. Correct replicas read each sender within a budget of its own, and close the connection of a client at
+//! its first frame that is no message, that of a replica after some.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

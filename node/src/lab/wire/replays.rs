@@ -1,9 +1,10 @@
 //! Connects as a client by way of a relay of its own, which sends each datagram again: at once, later, and from another address.
 //! (RFC 9000, sections 9.3.3 and 12.3; RFC 9001, section 9.2; PROTOCOL §4)
 //!
-//! It breaks who takes a packet twice, or moves a connection to wherever a copy comes from. Correct replicas know a packet by its
-//! number, which is part of what is authenticated, go on with a connection at a new address only once that is proved, and take no
-//! data before the handshake is finished: a handshake that is replayed gives nobody anything.
+//! It breaks a system that takes a packet twice, or moves a connection to wherever a copy comes from. Correct replicas
+//! know a packet by its number, which is part of what is authenticated, go on with a connection at a new address only
+//! once that is proved, and take no data before the handshake is finished: a handshake that is replayed gives nobody
+//! anything.
 
 use std::collections::VecDeque;
 use std::io;

@@ -2,10 +2,10 @@
 //! and calls again as soon as it is closed. (Clement et al., Aardvark, NSDI 2009, section 5.1: clients that are not listened to
 //! any more; PROTOCOL §12)
 //!
-//! It breaks who checks signatures one after the other where everything else waits, and who lets a client begin anew as often as
-//! it likes: what costs the sender nothing takes a verification each. Correct replicas check requests in batches beside their
-//! work, end the connection at the first bad one and forget what it still said, and keep its host out for a while, longer each
-//! time.
+//! It breaks a system that checks signatures one after the other where everything else waits, and that lets a client
+//! begin anew as often as it likes: what costs the sender nothing takes a verification each. Correct replicas check
+//! requests in batches beside their work, end the connection at the first bad one and forget what it still said, and keep
+//! its host out for a while, longer each time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
