@@ -466,7 +466,13 @@ impl Drawing {
             4 => {
                 self.step(at, Action::Crash(victim));
                 let place = self.random.below(1_000);
-                self.step(at, Action::RotRecord(victim, place));
+                // No more is drawn for it, so that nothing else changes.
+                let action = if place % 3 == 0 {
+                    Action::MisdirectRecord(victim, place, place / 3)
+                } else {
+                    Action::RotRecord(victim, place)
+                };
+                self.step(at, action);
                 self.step(until, Action::Restart(victim));
             }
             _ => {

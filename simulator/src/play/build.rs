@@ -109,6 +109,7 @@ fn check_action(scenario: &Scenario, action: &Action) -> Result<(), ScenarioErro
         | Action::FailSync(index)
         | Action::LieAboutSyncs(index)
         | Action::RotRecord(index, _)
+        | Action::MisdirectRecord(index, _, _)
         | Action::DamageLog(index)
         | Action::RotState(index)
         | Action::LoseCheckpoint(index)
@@ -209,6 +210,7 @@ pub(super) const fn name_of(action: &Action) -> &'static str {
         Action::FailSync(_) => "fail-sync",
         Action::LieAboutSyncs(_) => "lie-about-syncs",
         Action::RotRecord(..) => "rot-record",
+        Action::MisdirectRecord(..) => "misdirect-record",
         Action::DamageLog(_) => "damage-log",
         Action::RotState(_) => "rot-state",
         Action::LoseCheckpoint(_) => "lose-checkpoint",
@@ -258,10 +260,11 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
         Action::Free(replica) => cluster.set_disk_full(usize::from(*replica), false),
         Action::FailSync(replica) if is_running(cluster, *replica) => cluster.disk(usize::from(*replica)).fail_sync(),
         Action::LieAboutSyncs(replica) => cluster.disk(usize::from(*replica)).lie_about_syncs(),
-        Action::RotRecord(replica, place) if !is_running(cluster, *replica) => {
-            let log = &mut cluster.disk(usize::from(*replica)).log;
-            let number = log.first().value() + place % (log.count() as u64).max(1);
-            log.rot_body(RecordNumber::new(number));
+        Action::RotRecord(replica, place) if !is_running(cluster, *replica) => rot_record(cluster, *replica, *place),
+        // The one is where the other was, which says by number and position that it does not belong there.
+        Action::MisdirectRecord(replica, one, other) if !is_running(cluster, *replica) => {
+            rot_record(cluster, *replica, *one);
+            rot_record(cluster, *replica, *other);
         }
         Action::DamageLog(replica) => cluster.damage_log(usize::from(*replica)),
         Action::RotState(replica) if is_running(cluster, *replica) => cluster.rot_state(usize::from(*replica)),
@@ -290,6 +293,12 @@ pub(super) fn act(cluster: &mut Cluster, action: &Action) -> Result<Option<Ticke
         _ => {}
     }
     Ok(None)
+}
+
+fn rot_record(cluster: &mut Cluster, replica: u8, place: u64) {
+    let log = &mut cluster.disk(usize::from(replica)).log;
+    let number = log.first().value() + place % (log.count() as u64).max(1);
+    log.rot_body(RecordNumber::new(number));
 }
 
 fn is_running(cluster: &Cluster, replica: u8) -> bool {

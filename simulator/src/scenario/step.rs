@@ -141,6 +141,9 @@ pub enum Action {
     /// The body of a record in a replica's log rots: counted from the first that is kept, over and over. Only while it is
     /// down; it is found at the next start.
     RotRecord(u8, u64),
+    /// A write to a replica's log went astray: what was to be the one record stands in the place of the other, so that neither is
+    /// there. Both are counted as for `rot-record`. Only while it is down.
+    MisdirectRecord(u8, u64, u64),
     /// The log of a replica that runs is found damaged: it writes anew what a start would need.
     DamageLog(u8),
     /// The state that a replica's application holds in memory rots.
