@@ -49,7 +49,7 @@ impl Stage {
     /// # Errors
     /// The folder of what is staged cannot be written.
     pub(super) fn begin(store: &CheckpointStore, afresh: bool) -> anyhow::Result<(Self, Vec<Digest>)> {
-        let mut staged = store.found_staged(DEPTH, afresh).context("opening what was fetched of a state")?;
+        let found = store.found_staged(DEPTH, afresh).context("opening what was fetched of a state")?;
         let mut leaves = vec![Digest::ZERO; 1 << DEPTH];
         let mut base = None;
         if !afresh {
@@ -59,15 +59,10 @@ impl Stage {
             leaves.fill(Digest::ZERO);
             tracing::warn!(afresh, "nothing of the state here is used: all of it is fetched");
         }
-        if let Some(staged) = &mut staged {
-            for FoundBucket { number, leaf, entries } in staged.found()? {
-                let leaf = Digest::from_bytes(leaf);
-                match leaves.get_mut(number as usize) {
-                    Some(place) if leaf_of(&to_entries(entries)) == leaf => *place = leaf,
-                    Some(_) | None => staged.forget(number)?,
-                }
-            }
-        }
+        let staged = match found {
+            Some(found) => take_over(store, found, &mut leaves)?,
+            None => None,
+        };
         let (held, held_bytes) = (BTreeMap::new(), 0);
         Ok((Self { held, held_bytes, staged, base, whole: None }, leaves))
     }
@@ -150,6 +145,42 @@ impl Stage {
     pub(super) fn into_whole(self) -> (Option<Whole>, Option<Staged>) {
         (self.whole, self.staged)
     }
+}
+
+/// Goes on with what an earlier process staged, as far as it is still what was fetched; with nothing, if it cannot be read.
+fn take_over(
+    store: &CheckpointStore,
+    mut staged: Staged,
+    leaves: &mut [Digest],
+) -> Result<Option<Staged>, checkpoint::Error> {
+    match still_right(&mut staged) {
+        Ok(right) => {
+            for (number, leaf) in right {
+                leaves[number as usize] = leaf;
+            }
+            Ok(Some(staged))
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what was fetched of a state cannot be read: it is fetched again");
+            store.forget_staged(staged)?;
+            Ok(None)
+        }
+    }
+}
+
+/// The buckets that are still what was fetched, with their leaves. The others are forgotten.
+fn still_right(staged: &mut Staged) -> Result<Vec<(u32, Digest)>, checkpoint::Error> {
+    let mut right = Vec::new();
+    for FoundBucket { number, leaf, entries } in staged.found()? {
+        let leaf = Digest::from_bytes(leaf);
+        if number < 1 << DEPTH && leaf_of(&to_entries(entries)) == leaf {
+            right.push((number, leaf));
+        } else {
+            staged.forget(number)?;
+        }
+    }
+    Ok(right)
 }
 
 /// The leaf of each bucket that holds something.
@@ -235,13 +266,19 @@ impl<I: Iterator<Item = Result<checkpoint::Entry, checkpoint::Error>>> Iterator 
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::fs;
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
+    use std::thread;
+    use std::time::{Duration, Instant};
 
     use bytes::Bytes;
     use quorate_protocol::kv::Store;
 
     use super::*;
+
+    /// Longest wait for anything.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     type Model = BTreeMap<String, String>;
 
@@ -348,5 +385,43 @@ mod tests {
             (text(&entry.key), text(&entry.value))
         });
         assert_eq!(root, Some(index(&only.collect()).root()));
+    }
+
+    /// The tables of the database of what was fetched.
+    fn tables(folder: &Path) -> Vec<PathBuf> {
+        let tables = folder.join("parts-0000000000000080/keyspaces/1/tables");
+        fs::read_dir(tables).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    #[test]
+    fn what_was_fetched_before_a_crash_is_fetched_again_if_it_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path());
+        let mut theirs = model();
+        // So much that it is written to a table.
+        let large: Vec<String> = (0..100).map(|number| format!("large {number}")).collect();
+        theirs.extend(large.iter().map(|key| (key.clone(), "x".repeat(120 << 10))));
+        let buckets: BTreeMap<u32, StagedBucket> =
+            large.iter().map(|key| bucket(&theirs, key)).map(|bucket| (bucket.number, bucket)).collect();
+        let buckets: Vec<StagedBucket> = buckets.into_values().collect();
+        let (mut stage, _) = Stage::begin(&store, false).unwrap();
+        stage.replace(&store, buckets.clone()).unwrap();
+        let until = Instant::now() + PATIENCE;
+        while tables(folder.path()).is_empty() {
+            assert!(Instant::now() < until, "no table is written");
+            thread::yield_now();
+        }
+        drop(stage);
+        let [table] = &tables(folder.path())[..] else { panic!("one table is written") };
+        let mut bytes = fs::read(table).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(table, bytes).unwrap();
+        let (mut stage, leaves) = Stage::begin(&store, false).unwrap();
+        assert_eq!(leaves, index(&model()).row(DEPTH), "nothing of it counts");
+        assert!(!folder.path().join("parts-0000000000000080").exists());
+        stage.replace(&store, buckets).unwrap();
+        let root = stage.end(&store, &build(), (Sequence::new(256), protocol())).unwrap();
+        assert_eq!(root, Some(index(&theirs).root()));
     }
 }

@@ -224,14 +224,27 @@ impl CheckpointStore {
         Staged::open(self.folder.join(parts_name(self.base())), depth)
     }
 
-    /// What an earlier process left there, if it left something; nothing is left if all is to begin `afresh`.
+    /// What an earlier process left there, if it left something that can be opened; nothing is left if all is to begin
+    /// `afresh`.
     pub fn found_staged(&self, depth: u8, afresh: bool) -> Result<Option<Staged>, Error> {
         remove_other_parts(&self.folder, self.base())?;
         let path = self.folder.join(parts_name(self.base()));
         if afresh {
             remove_folder(&path)?;
         }
-        if path.is_dir() { Ok(Some(self.stage(depth)?)) } else { Ok(None) }
+        if !path.is_dir() {
+            return Ok(None);
+        }
+        match self.stage(depth) {
+            Ok(staged) => Ok(Some(staged)),
+            Err(error) => {
+                // It spares a fetch and holds nothing else: a process may have ended while it made this, or it rotted.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "what was fetched of a state cannot be opened: it is fetched again");
+                remove_folder(&path)?;
+                Ok(None)
+            }
+        }
     }
 
     fn base(&self) -> Option<u64> {

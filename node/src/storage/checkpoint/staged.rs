@@ -55,7 +55,10 @@ impl Staged {
         &self.numbers
     }
 
-    /// What an earlier process left of a bucket; `None` if it cannot be read.
+    /// What an earlier process left of each bucket.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
     pub fn found(&self) -> Result<Vec<FoundBucket>, Error> {
         let mut found = Vec::new();
         for (number, leaf) in self.leaves()? {

@@ -226,6 +226,38 @@ fn buckets_that_are_staged_stay_until_another_checkpoint_is_stored() {
     assert_eq!(names.filter(|name| name.to_str().unwrap().starts_with("parts-")).count(), 0, "a start removes it");
 }
 
+/// A process that was killed, or had no room, while it made the folder; and one whose files rotted.
+#[test]
+fn an_unreadable_folder_of_parts_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = CheckpointStore::open(folder.path()).unwrap();
+    store.apply(1, b"", vec![put("a", "1")], vec![]).unwrap();
+    let path = folder.path().join(parts_name(Some(1)));
+    let staged = || {
+        let [(number, keys), _] = keys_of_two_buckets();
+        let mut staged = store.stage(3).unwrap();
+        staged.replace(vec![bucket(number, 1, &keys.iter().map(String::as_str).collect::<Vec<_>>())]).unwrap();
+        found(&staged)
+    };
+    let harms: [fn(&Path); 4] = [
+        |path| fs::remove_file(path.join("version")).unwrap(),
+        |path| fs::write(path.join("version"), b"").unwrap(),
+        |path| fs::write(path.join("keyspaces/0/current"), [0xA5; 64]).unwrap(),
+        |path| {
+            fs::remove_dir_all(path).unwrap();
+            fs::create_dir(path).unwrap();
+            fs::write(path.join("0.jnl"), b"").unwrap();
+        },
+    ];
+    for (number, harm) in harms.iter().enumerate() {
+        let whole = staged();
+        harm(&path);
+        assert!(store.found_staged(3, false).unwrap().is_none(), "harm {number}");
+        assert!(!path.exists(), "harm {number}");
+        assert_eq!(staged(), whole, "harm {number}");
+    }
+}
+
 #[test]
 fn a_key_that_a_checkpoint_names_twice_is_refused() {
     let folder = tempfile::tempdir().unwrap();
