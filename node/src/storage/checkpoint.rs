@@ -44,6 +44,7 @@ pub use self::reception::Reception;
 pub use self::snapshot::Snapshot;
 pub use self::staged::{FoundBucket, Staged};
 use self::state::{LARGE_BYTES, State, latest_change, own_length, state_key};
+use super::disk::{Disk, FileSystem};
 use bytes::Bytes;
 
 /// Longest key, in bytes: as much as is handed to others.
@@ -153,6 +154,10 @@ impl CheckpointStore {
     /// Opens the store in its folder, which is made if it is missing and whose owner holds a
     /// [`FolderLock`](super::FolderLock) above it. Removes what an interrupted [`install`](Self::install) left behind.
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        Self::open_on(&FileSystem, folder)
+    }
+
+    fn open_on(disk: &dyn Disk, folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|source| io_error("make", folder, source))?;
         if let Some(parent) = folder.parent() {
             sync_folder(parent)?;
@@ -166,7 +171,11 @@ impl CheckpointStore {
         for older in serials {
             remove_folder(&folder.join(state_name(older)))?;
         }
-        let state = Arc::new(State::open(folder.join(state_name(serial)))?);
+        let path = folder.join(state_name(serial));
+        journal::make_durable(disk, &path)?;
+        // A name whose sync had failed is shown as well.
+        sync_tree(&path)?;
+        let state = Arc::new(State::open(path)?);
         sync_folder(folder)?;
         let latest = state.latest(&state.database.snapshot())?;
         remove_other_parts(folder, latest.as_ref().map(|latest| latest.sequence))?;

@@ -14,16 +14,22 @@
 //!          4, 8 bytes keyspace
 //! ```
 //!
+//! After a failed sync, too, a batch can be read that is not on the disk: the system shows what it kept in memory, and takes it
+//! for written. So at a start all that the journals hold is written again where it stands before anything is read from them.
+//!
 //! This is version 3 of the store's format; a test holds this reader to what the store writes. Nothing is taken off a journal
 //! of another version.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Error, io_error};
+use crate::storage::disk::{Disk, write_again};
 
 /// Whose journals this reads: what the file `version` says, and each batch ends with.
 const VERSION: &[u8] = b"FJL\x03";
@@ -40,6 +46,9 @@ const KIND_MAX: u8 = 2;
 const AS_IT_IS: u8 = 0;
 
 const KEYSPACE_BYTES: u64 = 8;
+
+/// So much is written again at once.
+const PART_BYTES: usize = 8 << 20;
 
 /// Takes what a power cut left off the end of the journal that was being written, in a database's folder, durably.
 pub(super) fn mend(database: &Path) -> Result<(), Error> {
@@ -59,6 +68,29 @@ pub(super) fn mend(database: &Path) -> Result<(), Error> {
             bytes = torn,
             "the store's journal ended in what was not written whole, as after a power cut: that was taken off"
         );
+    }
+    Ok(())
+}
+
+/// Writes what the journals in a database's folder hold again where it stands, and syncs it: all that is read from them is on
+/// the disk then, whether or not a sync had failed. Mends the last one before.
+pub(super) fn make_durable(disk: &dyn Disk, database: &Path) -> Result<(), Error> {
+    mend(database)?;
+    for (_, path) in list(database)? {
+        write_all_again(disk, &path).map_err(|source| io_error("write again to", &path, source))?;
+    }
+    Ok(())
+}
+
+fn write_all_again(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    let (mut position, whole) = (0, file.metadata()?.len());
+    let mut part = vec![0; usize::try_from(whole).map_or(PART_BYTES, |whole| whole.min(PART_BYTES))];
+    while position < whole {
+        let count = usize::try_from(whole - position).map_or(PART_BYTES, |rest| rest.min(PART_BYTES));
+        file.read_exact_at(&mut part[..count], position)?;
+        write_again(disk, path, position, &part[..count])?;
+        position += count as u64;
     }
     Ok(())
 }
@@ -101,16 +133,21 @@ fn written_bytes(mut file: &File, start: u64) -> io::Result<u64> {
 
 /// The journal with the highest number: the one that was being written. Earlier ones were synced as a whole.
 fn latest(database: &Path) -> Result<Option<PathBuf>, Error> {
+    Ok(list(database)?.pop_last().map(|(_, path)| path))
+}
+
+/// The journals by their numbers.
+fn list(database: &Path) -> Result<BTreeMap<u64, PathBuf>, Error> {
     let failed = |source| io_error("list", database, source);
-    let mut latest = None;
+    let mut journals = BTreeMap::new();
     for entry in fs::read_dir(database).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let number = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".jnl")?.parse::<u64>().ok());
         if let Some(number) = number {
-            latest = latest.max(Some((number, path)));
+            journals.insert(number, path);
         }
     }
-    Ok(latest.map(|(_, path)| path))
+    Ok(journals)
 }
 
 /// The batches of a journal, one after the other.
@@ -191,10 +228,15 @@ impl Batches<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::IoSlice;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::super::{Change, CheckpointStore, state_name};
     use super::*;
+    use crate::storage::disk::FileSystem;
 
     const SECTOR_BYTES: usize = 512;
 
@@ -232,6 +274,61 @@ mod tests {
             assert_eq!(cut_torn_end(&path).unwrap(), torn);
             assert_eq!(fs::read(&path).unwrap(), whole);
         }
+    }
+
+    /// A disk that holds nothing of a file but what is written to it from now on and then synced.
+    #[derive(Debug, Default)]
+    struct Forgetful {
+        written: Mutex<BTreeMap<u64, Vec<u8>>>,
+        durable: Mutex<BTreeMap<u64, Vec<u8>>>,
+    }
+
+    impl Disk for Forgetful {
+        fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+            FileSystem.allocate(path, bytes)
+        }
+
+        fn write(&self, file: &File, position: u64, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+            let bytes = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.written.lock().unwrap().insert(position, bytes);
+            FileSystem.write(file, position, slices)
+        }
+
+        fn sync(&self, file: &File) -> io::Result<()> {
+            self.durable.lock().unwrap().append(&mut self.written.lock().unwrap());
+            FileSystem.sync(file)
+        }
+
+        fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+            FileSystem.sync_folder(folder)
+        }
+    }
+
+    /// As after a failed sync: the system shows a batch that the disk does not hold.
+    #[test]
+    fn what_the_system_shows_of_a_journal_is_on_the_disk_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = CheckpointStore::open(folder.path()).unwrap();
+        let value = Bytes::from(vec![7; PART_BYTES - 1000]);
+        for sequence in 1..=2 {
+            let changes = vec![(Bytes::from(format!("key {sequence}")), Some(value.clone()))];
+            store.apply(sequence, b"meta", changes, Vec::new()).unwrap();
+        }
+        drop(store);
+        let disk = Forgetful::default();
+        let store = CheckpointStore::open_on(&disk, folder.path()).unwrap();
+        assert_eq!(store.latest().map(|latest| latest.sequence), Some(2));
+        drop(store);
+        let durable = disk.durable.lock().unwrap();
+        let (mut held, mut end): (Vec<u8>, u64) = (Vec::new(), 0);
+        for (position, bytes) in &*durable {
+            assert_eq!(*position, end, "nothing is left out");
+            held.extend(bytes);
+            end += bytes.len() as u64;
+        }
+        let path = latest(&folder.path().join(state_name(1))).unwrap().unwrap();
+        assert!(fs::read(path).unwrap() == held, "{} bytes", held.len());
+        assert!(durable.len() == 2, "one after the other");
     }
 
     proptest! {
