@@ -428,6 +428,38 @@ fn a_cut_segment_that_cannot_be_taken_back_ends_the_log_and_leaves_no_gap() {
     assert_eq!((again.recovery.first, again.recovery.missing.as_slice()), (Some(1), [].as_slice()));
 }
 
+/// The system shows what it kept in memory, also to the next process, and takes it for written.
+#[test]
+fn what_is_read_after_a_failed_sync_is_on_the_disk_before_it_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, options) = (Arc::new(TestDisk::default()), options(folder.path()));
+    disk.refuse_syncs.store(true, Ordering::SeqCst);
+    let opened = open(&disk, &options);
+    opened.append(1..4, 3000);
+    opened.wait_for(|event| matches!(event, Event::Failed(_)));
+    drop(opened);
+    disk.refuse_syncs.store(false, Ordering::SeqCst);
+    let forgotten = std::mem::take(&mut *disk.unsynced.lock().unwrap());
+    disk.written.lock().unwrap().clear();
+    let again = open(&disk, &options);
+    let read = again.found.clone();
+    assert_whole(&read, 3000);
+    again.close();
+    // Power fails: of what the failed sync was to write, the disk holds what was written again since.
+    let written = disk.written.lock().unwrap().clone();
+    let file = OpenOptions::new().write(true).open(&segments(&options)[0]).unwrap();
+    for write in forgotten {
+        for (at, byte) in (write.position..).zip(&write.before) {
+            if !written.iter().any(|(inode, place)| *inode == write.inode && place.contains(&at)) {
+                file.write_all_at(&[*byte], at).unwrap();
+            }
+        }
+    }
+    let last = open(&disk, &options);
+    assert_eq!((&last.found, last.recovery.damaged_segments), (&read, 0));
+    assert_eq!(last.recovery.missing, []);
+}
+
 #[test]
 fn a_log_of_another_replica_or_version_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -247,6 +247,8 @@ struct LastSegment {
     active: FoundActive,
     /// If it has no readable header: the number for a new one.
     header_for: Option<u64>,
+    /// Its first block, if that has a readable header and the last group was written with it.
+    first_block: Option<Vec<u8>>,
     /// From the start of the first frame of the last group to the end of the last frame, unreadable ones as zeros.
     group_at: u64,
     group: Vec<u8>,
@@ -299,7 +301,10 @@ impl Reader<'_> {
         let active = FoundActive { path: file.path.clone(), bytes: file.bytes, ordinal: file.ordinal, position };
         // Not the first record found: that would make those missing before it durable.
         let header_for = if header.is_none() { begun_at.or(self.recovery.first) } else { None };
-        self.last = Some(LastSegment { active, header_for, group_at: group_at as u64, group });
+        let is_first_group = header.is_some_and(|header| header.first == self.recovery.synced_before);
+        let block = usize::try_from(BLOCK_BYTES).unwrap_or(0);
+        let first_block = bytes.get(..block).filter(|_| is_first_group).map(<[u8]>::to_vec);
+        self.last = Some(LastSegment { active, header_for, first_block, group_at: group_at as u64, group });
         Ok(true)
     }
 
@@ -358,13 +363,16 @@ impl Reader<'_> {
 }
 
 impl LastSegment {
-    /// Writes the last group again and syncs it: it was read, and what is read counts, whether or not a sync had failed.
+    /// Writes the last group again and syncs it: it was read, and what is read counts, whether or not a sync had failed. So
+    /// is the header that was written with it.
     fn make_durable(&self, disk: &dyn Disk, options: &Options, mark: u64) -> Result<(), Error> {
         let failed = |source| Error::io("write again to", &self.active.path, source);
         if let Some(first) = self.header_for {
             let (identity, ordinal) = (options.identity, self.active.ordinal);
             let header = SegmentHeader { identity, ordinal, first, mark, torn_first: 0, torn_end: 0 };
             write_again(disk, &self.active.path, 0, &header.encode()).map_err(failed)?;
+        } else if let Some(block) = &self.first_block {
+            write_again(disk, &self.active.path, 0, block).map_err(failed)?;
         }
         write_again(disk, &self.active.path, self.group_at, &self.group).map_err(failed)
     }

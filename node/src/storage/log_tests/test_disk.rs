@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub(super) struct TestDisk {
     /// While this is held by a test, syncs wait.
     pub(super) gate: Mutex<()>,
     pub(super) unsynced: Mutex<Vec<Unsynced>>,
+    /// All that was written: the inode, and where.
+    pub(super) written: Mutex<Vec<(u64, Range<u64>)>>,
 }
 
 impl Disk for TestDisk {
@@ -50,6 +53,7 @@ impl Disk for TestDisk {
         }
         let length = slices.iter().map(|slice| slice.len()).sum();
         let inode = file.metadata()?.ino();
+        self.written.lock().unwrap().push((inode, position..position + length as u64));
         let mut before = vec![0; length];
         File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?.read_exact_at(&mut before, position)?;
         self.unsynced.lock().unwrap().push(Unsynced { inode, position, before });
