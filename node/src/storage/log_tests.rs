@@ -19,7 +19,8 @@ use self::test_disk::TestDisk;
 use super::disk::Disk;
 use super::frame::{BODY_BYTES_MAX, HEAD_BYTES_MAX, frame_bytes};
 use super::log::{Error, Event, Identity, Log, Missing, Options, Recovered, Recovery};
-use super::segment::list;
+use super::segment::{list, segment_name};
+use super::supply::{Order, Preparer, Spare};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const SEGMENT_BYTES: u64 = 64 << 10;
@@ -458,6 +459,38 @@ fn what_is_read_after_a_failed_sync_is_on_the_disk_before_it_counts() {
     let last = open(&disk, &options);
     assert_eq!((&last.found, last.recovery.damaged_segments), (&read, 0));
     assert_eq!(last.recovery.missing, []);
+}
+
+fn preparer(disk: &Arc<TestDisk>, folder: &Path) -> Preparer {
+    let disk: Arc<dyn Disk> = Arc::<TestDisk>::clone(disk);
+    let (segment_bytes, disk_bytes_max) = (SEGMENT_BYTES, 100 * SEGMENT_BYTES);
+    Preparer { disk, folder: folder.to_owned(), segment_bytes, disk_bytes_max, used: 0, spares: vec![], serial: 1 }
+}
+
+/// What a preparer answers to orders.
+fn answers(preparer: Preparer, orders: impl IntoIterator<Item = Order>) -> Vec<Result<Spare, Error>> {
+    let ((order, orders_taken), (answer, answers)) = (mpsc::channel(), mpsc::channel());
+    orders.into_iter().for_each(|given| order.send(given).unwrap());
+    drop(order);
+    preparer.run(orders_taken, answer);
+    answers.iter().collect()
+}
+
+/// Power may fail at any time: an older segment never stays without a newer one.
+#[test]
+fn segments_that_are_cut_go_one_after_the_other_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(TestDisk::default());
+    // Large ones, and more than are kept for reuse.
+    let bytes = [SEGMENT_BYTES + 4096; 3].into_iter().chain([SEGMENT_BYTES; 7]);
+    let retired = (1..).zip(bytes).map(|(ordinal, bytes)| {
+        let path = folder.path().join(segment_name(ordinal));
+        fs::write(&path, []).unwrap();
+        Order::Retire(Spare { path, bytes })
+    });
+    let retired: Vec<Order> = retired.collect();
+    assert!(answers(preparer(&disk, folder.path()), retired).is_empty());
+    assert_eq!(*disk.names_synced.lock().unwrap(), [9, 8, 7, 7, 7, 7, 7, 6, 5, 4]);
 }
 
 #[test]

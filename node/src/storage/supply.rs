@@ -101,13 +101,15 @@ impl Preparer {
         self.disk.sync_folder(&self.folder)
     }
 
+    /// Takes a segment back, or removes it; its old name is gone for good when this returns. Otherwise it could come back
+    /// after a power cut without a newer one, and the file could be written again under that name.
     fn retire(&mut self, retired: Spare) -> io::Result<()> {
         if retired.bytes != self.segment_bytes || self.spares.len() >= SPARES_MAX {
-            return self.remove(&retired);
+            self.remove(&retired)?;
+            return self.disk.sync_folder(&self.folder);
         }
         let path = self.next_path();
         fs::rename(&retired.path, &path)?;
-        // The old name must be gone for good before the file can be written again.
         self.disk.sync_folder(&self.folder)?;
         self.spares.push(Spare { path, bytes: retired.bytes });
         Ok(())

@@ -1,6 +1,6 @@
 //! A disk that counts syncs, refuses what it is told to refuse, and remembers what no sync has followed.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
@@ -28,6 +28,8 @@ pub(super) struct TestDisk {
     pub(super) refuse_space: AtomicBool,
     /// Folders whose names were synced.
     pub(super) synced_folders: Mutex<Vec<PathBuf>>,
+    /// How many names were in the folder each time.
+    pub(super) names_synced: Mutex<Vec<usize>>,
     /// Where the last write began.
     pub(super) last_write: AtomicU64,
     /// While this is held by a test, syncs wait.
@@ -73,6 +75,7 @@ impl Disk for TestDisk {
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         self.synced_folders.lock().unwrap().push(folder.to_owned());
+        self.names_synced.lock().unwrap().push(fs::read_dir(folder)?.count());
         FileSystem.sync_folder(folder)
     }
 }
