@@ -3,16 +3,14 @@
 use std::io;
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::error::Problem;
 
 /// Adds what to do about a state in `folder` that cannot be read, unless it is kept from this process rather than damaged.
 /// The votes stand in the log: without its state a replica has only fallen behind, and takes the others'. (PROTOCOL §9)
 pub(super) fn advise(error: anyhow::Error, folder: &Path) -> anyhow::Error {
-    let is_kept = |kind| {
-        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-        matches!(kind, PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
-    };
-    if error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| is_kept(cause.kind())) {
+    if !is_damage(&error) {
         return error;
     }
     let mend = format!(
@@ -20,6 +18,17 @@ pub(super) fn advise(error: anyhow::Error, folder: &Path) -> anyhow::Error {
         folder.display()
     );
     Problem::failed(format!("{error:#}"), mend).into()
+}
+
+/// Whether a state that cannot be read is damaged: otherwise it is kept from this process, or that lacks what it takes to read.
+pub(super) fn is_damage(error: &anyhow::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let is_kept = |error: &io::Error| {
+        let kinds = [OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+        let is_without_files = matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
+        is_without_files || kinds.contains(&error.kind())
+    };
+    !error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>()).any(is_kept)
 }
 
 #[cfg(test)]
@@ -42,5 +51,13 @@ mod tests {
         for kept in [io::ErrorKind::PermissionDenied, io::ErrorKind::StorageFull] {
             assert!(mend(kept).is_some_and(|mend| !mend.contains("data/state")));
         }
+    }
+
+    #[test]
+    fn a_state_that_this_process_has_no_files_or_memory_to_read_is_not_damaged() {
+        for lacking in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert!(!is_damage(&io::Error::from(lacking).into()), "{lacking}");
+        }
+        assert!(is_damage(&io::Error::from(Errno::IO).into()));
     }
 }

@@ -21,14 +21,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clients::Place;
-use super::damage::advise;
+use super::damage::is_damage;
 use super::lending::{BackupQuestion, Lending, WantedPiece};
 use super::readable::Readable;
 use super::scrub::Current;
 use super::stage::{Stage, Whole};
 use super::start::Build;
 use super::{Event, Rebuilt, priority};
-use crate::storage::checkpoint::{CheckpointStore, KEY_BYTES_MAX, Map};
+use crate::storage::checkpoint::{self, CheckpointStore, KEY_BYTES_MAX, Map};
 use crate::transport::{ConnectionId, Permit};
 
 // What the store keeps can be transferred, and no more.
@@ -231,12 +231,11 @@ impl Keeping {
             }
             Keep::Prove(question) => self.prove(question)?,
             Keep::Lend(question) => {
-                let message = self.lend(&question).map_err(|error| advise(error, self.store.folder()))?;
-                self.events.send(Event::Lent { question, message: message.into() }).ok();
+                let message = self.lend(&question)?.into();
+                self.events.send(Event::Lent { question, message }).ok();
             }
             Keep::SendPart(WantedPart { to, sequence, want, place }) => {
-                let part = self.part(sequence, &want);
-                if let Some(part) = part.map_err(|error| advise(error, self.store.folder()))? {
+                if let Some(part) = self.part(sequence, &want)? {
                     let message = Message::Part(part).into();
                     self.events.send(Event::Part { to, message, place }).ok();
                 }
@@ -319,7 +318,8 @@ impl Keeping {
         let value = match self.snapshots.last() {
             Some(kept) if (1..=KEY_BYTES_MAX).contains(&question.query.len()) => {
                 let value = kept.state.snapshot.get(Map::Application, &question.query);
-                value.map_err(|error| advise(error.into(), self.store.folder()))?
+                let Some(value) = self.read(&kept.state, value)? else { return Ok(()) };
+                value
             }
             Some(_) | None => None,
         };
@@ -346,7 +346,7 @@ impl Keeping {
             return Ok(ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) });
         };
         let part = match self.lending.read(*sequence, now) {
-            Some(state) => state.part(want)?,
+            Some(state) => self.read(&state, state.part(want))?.flatten(),
             // A standby reads what peers may read.
             None => self.part(*sequence, want)?,
         };
@@ -365,7 +365,28 @@ impl Keeping {
             return Ok(None);
         };
         kept.read = Some(Instant::now());
-        Ok(kept.state.part(want)?)
+        let state = Arc::clone(&kept.state);
+        Ok(self.read(&state, state.part(want))?.flatten())
+    }
+
+    /// What was read of a state; none if that is damaged, which is said unless another state has taken its place already.
+    ///
+    /// # Errors
+    /// It cannot be read though it is not damaged.
+    fn read<T>(&self, state: &Readable, found: Result<T, checkpoint::Error>) -> anyhow::Result<Option<T>> {
+        let error = match found {
+            Ok(found) => return Ok(Some(found)),
+            Err(error) => anyhow::Error::from(error),
+        };
+        if !is_damage(&error) {
+            return Err(error);
+        }
+        let (sequence, is_replaced) = (state.sequence, state.snapshot.is_replaced());
+        tracing::error!(%sequence, is_replaced, error = format!("{error:#}"), "the state on the disk cannot be read");
+        if !is_replaced {
+            self.events.send(Event::StateDamaged).ok();
+        }
+        Ok(None)
     }
 }
 
@@ -385,6 +406,9 @@ pub(super) const LIMITS: TransferLimits = TransferLimits { unchecked_bytes_max: 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use bytes::Bytes;
     use quorate_protocol::codec::{List, decode};
     use quorate_protocol::kv::Store;
@@ -406,14 +430,18 @@ mod tests {
 
     /// The bucket of that key, after another one.
     fn bucket_of_key(after: Option<Blob>) -> Want {
-        let (bucket, height) = (bucket_of(KEY, DEPTH), DEPTH - crown_level(DEPTH));
+        bucket_with(KEY, after)
+    }
+
+    fn bucket_with(key: &[u8], after: Option<Blob>) -> Want {
+        let (bucket, height) = (bucket_of(key, DEPTH), DEPTH - crown_level(DEPTH));
         let narrow = |number: u32| u16::try_from(number).unwrap();
         let place = narrow(bucket & ((1 << height) - 1));
         Want::Buckets { group: narrow(bucket >> height), buckets: List::new(vec![place]).unwrap(), after }
     }
 
     /// A keeper of a store with one entry of the application at slot 128.
-    fn keeping(folder: &std::path::Path) -> Keeping {
+    fn keeping(folder: &Path) -> Keeping {
         let mut store = CheckpointStore::open(folder).unwrap();
         store.apply(128, &[], vec![(KEY.into(), Some(Bytes::new()))], vec![]).unwrap();
         let mut index = Index::new(DEPTH);
@@ -616,5 +644,82 @@ mod tests {
         let part: Part = decode(&whole).unwrap();
         let Content::Buckets { entries, .. } = part.content else { panic!("{part:?}") };
         assert_eq!(entries[0].value, large.into());
+    }
+
+    /// A hundred keys in a store with an entry each at slot 128, of which one or two are rotten on the disk; and their index.
+    fn rotten(folder: &Path) -> (Vec<String>, CheckpointStore, Index) {
+        let keys: Vec<String> = (0..100).map(|number| format!("key {number}")).collect();
+        // So much that it is written to a table.
+        let value = Bytes::from(vec![7; 100_000]);
+        let changes = keys.iter().map(|key| (key.clone().into(), Some(value.clone()))).collect();
+        CheckpointStore::open(folder).unwrap().apply(128, &[], changes, vec![]).unwrap();
+        let tables = fs::read_dir(folder.join("state-0000000000000001/keyspaces/1/tables")).unwrap();
+        let [table] = &tables.map(|table| table.unwrap().path()).collect::<Vec<_>>()[..] else { panic!("one table") };
+        let mut bytes = fs::read(table).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(table, bytes).unwrap();
+        let mut index = Index::new(DEPTH);
+        for key in &keys {
+            index.add(key.as_bytes(), &value);
+        }
+        index.finish();
+        (keys, CheckpointStore::open(folder).unwrap(), index)
+    }
+
+    #[test]
+    fn a_damaged_state_is_told_of_by_whoever_reads_it_and_nothing_is_answered_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut said) = unbounded_channel();
+        let (keys, store, index) = rotten(folder.path());
+        let mut keeping = Keeping::new(store, index, 512, replacing(), events);
+        keeping.keep_snapshot(Sequence::new(128)).unwrap();
+        let before = [stable(128), lend(None)];
+        let read = keys.iter().flat_map(|key| {
+            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            let (to, sequence, want) = (ReplicaId::new(1), Sequence::new(128), bucket_with(key.as_bytes(), None));
+            let piece = WantedPiece { sequence, want: want.clone(), offset: 0 };
+            [question(key.as_bytes()), Keep::SendPart(WantedPart { to, sequence, want, place }), lend(Some(piece))]
+        });
+        before.into_iter().chain(read).for_each(|command| keeping.on_command(command).unwrap());
+        let (mut proved, mut parts, mut pieces, mut without, mut damaged) = (0, 0, 0, 0, 0);
+        while let Ok(event) = said.try_recv() {
+            match event {
+                Event::Proved { .. } => proved += 1,
+                Event::Part { .. } => parts += 1,
+                Event::Lent { message, .. } => match *message {
+                    ReplicaMessage::Part { piece: Some(_), .. } => pieces += 1,
+                    ReplicaMessage::Part { piece: None, .. } => without += 1,
+                    other => assert!(matches!(other, ReplicaMessage::Checkpoint { checkpoint: Some(_), .. })),
+                },
+                Event::StateDamaged => damaged += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!((1..=2).contains(&(100 - proved)), "{proved}");
+        assert!((1..=4).contains(&without), "{without}");
+        assert_eq!((parts, pieces), (100 - without, 100 - without));
+        assert_eq!(damaged, 100 - proved + 2 * without);
+    }
+
+    #[test]
+    fn a_damaged_state_whose_place_another_has_taken_is_not_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut said) = unbounded_channel();
+        let (keys, store, index) = rotten(folder.path());
+        let mut keeping = Keeping::new(store, index, 512, replacing(), events);
+        keeping.keep_snapshot(Sequence::new(128)).unwrap();
+        for command in [stable(128), lend(None)] {
+            keeping.on_command(command).unwrap();
+        }
+        let reception = keeping.store.receive().unwrap();
+        keeping.store.install(reception, 256, &[]).unwrap();
+        for key in keys {
+            let want = bucket_with(key.as_bytes(), None);
+            let piece = WantedPiece { sequence: Sequence::new(128), want, offset: 0 };
+            keeping.on_command(lend(Some(piece))).unwrap();
+        }
+        let said: Vec<Event> = std::iter::from_fn(|| said.try_recv().ok()).collect();
+        assert!(said.iter().all(|event| matches!(event, Event::Lent { .. })), "{said:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use fjall::Readable as _;
@@ -31,6 +32,11 @@ impl Snapshot {
     /// Which checkpoint this is the state of; `None` if none was stored yet.
     pub fn latest(&self) -> Option<&Latest> {
         self.latest.as_ref()
+    }
+
+    /// Whether a received state has taken the place of the one that this shows.
+    pub fn is_replaced(&self) -> bool {
+        self.state.obsolete.load(Ordering::Acquire)
     }
 
     /// The value of a key.
