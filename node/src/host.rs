@@ -121,8 +121,8 @@ enum Event {
     Proved { question: Question, message: Box<ReplicaMessage> },
     /// A client's question for a piece of a checkpoint, whose turn has come.
     BackupDue(BackupQuestion),
-    /// The answer to a question for a checkpoint, or a piece of it.
-    Lent { question: BackupQuestion, message: Box<ReplicaMessage> },
+    /// The answer to a question for a checkpoint, or a piece of it, and how many bytes were read for that.
+    Lent { question: BackupQuestion, message: Box<ReplicaMessage>, read_bytes: usize },
     /// Messages and requests whose signatures were checked.
     Checked(Checked),
     /// Something failed that leaves the state on disk unknown: the process has to end.
@@ -159,7 +159,7 @@ struct Host {
     evidence: EvidenceFolder,
     /// Keeps what the machine is fed with, if that is wanted.
     recorder: Option<Recorder>,
-    /// Of what is handed out for backups.
+    /// Of what is read for backups.
     pace: Pace,
     /// Looks after the state on the disk.
     scrub: Option<Scrub>,
@@ -404,7 +404,8 @@ impl Host {
                 Ok(())
             }
             Event::BackupDue(question) => self.executor.lend(question),
-            Event::Lent { question, message } => {
+            Event::Lent { question, message, read_bytes } => {
+                self.pace.spend(read_bytes, Instant::now());
                 self.answer_backup(&question, &message);
                 Ok(())
             }

@@ -378,9 +378,6 @@ impl Host {
 
     /// Hands over what was asked of a checkpoint.
     pub(super) fn answer_backup(&mut self, question: &BackupQuestion, message: &ReplicaMessage) {
-        if let ReplicaMessage::Part { piece: Some(piece), .. } = message {
-            self.pace.spend(piece.bytes.len(), Instant::now());
-        }
         self.clients.answer(question.connection, message);
     }
 

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use quorate_crypto::Digest;
 use quorate_protocol::application::{Change, Changes};
 use quorate_protocol::certificate::StableCertificate;
@@ -231,8 +232,8 @@ impl Keeping {
             }
             Keep::Prove(question) => self.prove(question)?,
             Keep::Lend(question) => {
-                let message = self.lend(&question)?.into();
-                self.events.send(Event::Lent { question, message }).ok();
+                let (message, read_bytes) = self.lend(&question)?;
+                self.events.send(Event::Lent { question, message: message.into(), read_bytes }).ok();
             }
             Keep::SendPart(WantedPart { to, sequence, want, place }) => {
                 if let Some(part) = self.part(sequence, &want)? {
@@ -335,28 +336,29 @@ impl Keeping {
         self.events.send(Event::Proved { question, message: message.into() }).ok();
     }
 
-    /// Which checkpoint a client may read whole, or a piece of it.
-    fn lend(&mut self, question: &BackupQuestion) -> anyhow::Result<ReplicaMessage> {
+    /// Which checkpoint a client may read whole, or a piece of it; and how many bytes were read and encoded for that.
+    fn lend(&mut self, question: &BackupQuestion) -> anyhow::Result<(ReplicaMessage, usize)> {
         let (number, now) = (question.number, Instant::now());
         let Some(WantedPiece { sequence, want, offset }) = &question.piece else {
             let newest = self.stable.clone().and_then(|(certificate, root)| {
                 let kept = self.snapshots.iter().find(|kept| kept.state.sequence == certificate.statement.sequence)?;
                 Some((StableState { certificate, root }, Arc::clone(&kept.state)))
             });
-            return Ok(ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) });
+            return Ok((ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) }, 0));
         };
         let part = match self.lending.read(*sequence, now) {
             Some(state) => self.read(&state, state.part(want))?.flatten(),
             // A standby reads what peers may read.
             None => self.part(*sequence, want)?,
         };
-        let piece = part.and_then(|part| {
-            let bytes = encode(&part).ok()?;
+        let encoded = part.and_then(|part| encode(&part).ok());
+        let read_bytes = encoded.as_ref().map_or(0, Bytes::len);
+        let piece = encoded.and_then(|bytes| {
             let begin = usize::try_from(*offset).ok().filter(|begin| *begin < bytes.len())?;
             let end = bytes.len().min(begin + PIECE_BYTES);
             Some(Piece { length: u32::try_from(bytes.len()).ok()?, bytes: bytes.slice(begin..end).into() })
         });
-        Ok(ReplicaMessage::Part { number, piece })
+        Ok((ReplicaMessage::Part { number, piece }, read_bytes))
     }
 
     /// A part of a checkpoint, for a peer.
@@ -409,7 +411,6 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use bytes::Bytes;
     use quorate_protocol::codec::{List, decode};
     use quorate_protocol::kv::Store;
     use quorate_protocol::message::Content;
@@ -644,6 +645,33 @@ mod tests {
         let part: Part = decode(&whole).unwrap();
         let Content::Buckets { entries, .. } = part.content else { panic!("{part:?}") };
         assert_eq!(entries[0].value, large.into());
+    }
+
+    /// How many bytes each question for a piece costs.
+    fn read_bytes(commands: impl IntoIterator<Item = Keep>) -> Vec<usize> {
+        let folder = tempfile::tempdir().unwrap();
+        let (events, mut said) = unbounded_channel();
+        let store = CheckpointStore::open(folder.path()).unwrap();
+        let mut keeping = Keeping::new(store, Index::new(DEPTH), 4, replacing(), events);
+        commands.into_iter().for_each(|command| keeping.on_command(command).unwrap());
+        let cost = |event| match event {
+            Event::Lent { message, read_bytes, .. } => {
+                matches!(*message, ReplicaMessage::Part { .. }).then_some(read_bytes)
+            }
+            _ => None,
+        };
+        std::iter::from_fn(|| said.try_recv().ok()).filter_map(cost).collect()
+    }
+
+    #[test]
+    fn a_piece_costs_as_much_as_its_part_however_little_is_handed_out() {
+        let set = vec![(KEY.into(), Some(Bytes::from(vec![7; PIECE_BYTES])))];
+        let before = [checkpoint(128, set), stable(128)];
+        // The first piece, the last ones, one beyond the end, and one of a part that is not here.
+        let read = [piece(128, 0), piece(128, PIECE_BYTES), piece(128, 1 << 30), piece(256, 0)];
+        let costs = read_bytes(before.into_iter().chain(read));
+        let [first, last, beyond, 0] = costs[..] else { panic!("{costs:?}") };
+        assert!(first > PIECE_BYTES && first == last && last == beyond, "{costs:?}");
     }
 
     /// A hundred keys in a store with an entry each at slot 128, of which one or two are rotten on the disk; and their index.

@@ -24,8 +24,8 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// How long a checkpoint is lent at most: a state as large as memory is read sooner, and what is older is of little use.
 const LENT_FOR_MAX: Duration = Duration::from_hours(1);
 
-/// Bytes a second that are handed out to all backups together: so much that they end soon, so little that replicas and
-/// clients do not feel it.
+/// Bytes a second that are read for all backups together: so much that they end soon, so little that replicas and clients do
+/// not feel it. A part counts each time that a piece of it is asked for: it is read as a whole.
 const BYTES_PER_SECOND: u32 = 16 << 20;
 
 /// A client's question for a checkpoint, or for a piece of it.
@@ -115,7 +115,7 @@ impl Pace {
         self.next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now))
     }
 
-    /// So many bytes were handed out.
+    /// So many bytes were read.
     pub(super) fn spend(&mut self, bytes: usize, now: Instant) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let from = self.next.map_or(now, |next| next.max(now));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_are_handed_out_at_a_bounded_rate() {
+    fn pieces_are_read_at_a_bounded_rate() {
         let (mut pace, begin) = (Pace::default(), Instant::now());
         assert_eq!(pace.wait(begin), Duration::ZERO);
         pace.spend(1 << 20, begin);
