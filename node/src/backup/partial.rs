@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Seek as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
@@ -22,25 +22,36 @@ pub(super) struct Partial {
 
 impl Partial {
     pub(super) fn create(target: &Path) -> Result<Self, TakeError> {
-        if fs::symlink_metadata(target).is_ok() {
-            return Err(TakeError::Exists { path: target.to_owned() });
-        }
         let mut path = target.as_os_str().to_owned();
         path.push(".partial");
         let path = PathBuf::from(path);
-        let failed = |source| TakeError::Io { action: "create", path: path.clone(), source };
-        // One that a crash left behind is written anew; a link that somebody put there is not followed.
-        let flags = OFlags::NOFOLLOW.bits().cast_signed();
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).custom_flags(flags).open(&path);
-        let file = file.map_err(failed)?;
+        loop {
+            refuse_target(target)?;
+            if let Some(partial) = Self::claim(open(&path)?, &path, target)? {
+                return Ok(partial);
+            }
+        }
+    }
+
+    /// Locks what was opened at `path`. None if it has that name no more: another backup had it under way, and has just
+    /// finished it or given it up.
+    fn claim(file: File, path: &Path, target: &Path) -> Result<Option<Self>, TakeError> {
+        let failed = |source| TakeError::Io { action: "create", path: path.to_owned(), source };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(TakeError::Busy { path: target.to_owned() }),
             Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
-        file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
-        Ok(Self { file, target: target.to_owned(), is_finished: false, path: path.clone() })
+        // Under the lock nobody else renames or removes it.
+        let own = file.metadata().map_err(failed)?;
+        let is_named = |found: fs::Metadata| (found.dev(), found.ino()) == (own.dev(), own.ino());
+        if !fs::symlink_metadata(path).is_ok_and(is_named) {
+            return Ok(None);
+        }
+        let partial = Self { file, target: target.to_owned(), is_finished: false, path: path.to_owned() };
+        refuse_target(target)?;
+        partial.file.set_permissions(Permissions::from_mode(MODE)).map_err(failed)?;
+        Ok(Some(partial))
     }
 
     /// Where it is until it is finished.
@@ -72,10 +83,66 @@ impl Partial {
     }
 }
 
+/// A file with the backup's name is not overwritten.
+fn refuse_target(target: &Path) -> Result<(), TakeError> {
+    if fs::symlink_metadata(target).is_ok() { Err(TakeError::Exists { path: target.to_owned() }) } else { Ok(()) }
+}
+
+/// One that a crash left behind is written anew; a link that somebody put there is not followed.
+fn open(path: &Path) -> Result<File, TakeError> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(MODE).custom_flags(flags).open(path);
+    opened.map_err(|source| TakeError::Io { action: "create", path: path.to_owned(), source })
+}
+
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.is_finished {
             fs::remove_file(&self.path).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn what_another_finishes_before_it_is_locked_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, path) = (folder.path().join("backup"), folder.path().join("backup.partial"));
+        let mut first = Partial::create(&target).unwrap();
+        first.begin().unwrap().write_all(b"whole").unwrap();
+        let late = open(&path).unwrap();
+        first.finish().unwrap();
+        drop(first);
+        assert!(Partial::claim(late, &path, &target).unwrap().is_none());
+        assert!(matches!(Partial::create(&target), Err(TakeError::Exists { .. })));
+        assert_eq!(fs::read(&target).unwrap(), b"whole");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_another_gives_up_before_it_is_locked_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, path) = (folder.path().join("backup"), folder.path().join("backup.partial"));
+        let first = Partial::create(&target).unwrap();
+        let late = open(&path).unwrap();
+        drop(first);
+        assert!(Partial::claim(late, &path, &target).unwrap().is_none());
+        assert!(Partial::create(&target).unwrap().path().exists());
+    }
+
+    #[test]
+    fn what_is_finished_before_another_is_begun_is_seen_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, path) = (folder.path().join("backup"), folder.path().join("backup.partial"));
+        let mut first = Partial::create(&target).unwrap();
+        first.finish().unwrap();
+        let late = open(&path).unwrap();
+        assert!(matches!(Partial::claim(late, &path, &target), Err(TakeError::Exists { .. })));
+        assert!(!path.exists());
     }
 }
