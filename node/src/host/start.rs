@@ -74,6 +74,8 @@ impl std::fmt::Debug for ReplicaOptions {
 /// What was durable, read back.
 struct Opened {
     log: Log,
+    events: mpsc::UnboundedSender<Event>,
+    own: mpsc::UnboundedReceiver<Event>,
     store: CheckpointStore,
     application: Box<dyn Application + Send>,
     index: Index,
@@ -104,13 +106,12 @@ pub(crate) async fn run_with(
     let data = &configuration.data;
     make_durably(data).with_context(|| format!("making {}", data.display()))?;
     let lock = FolderLock::acquire(data)?;
-    let (events, own) = mpsc::unbounded_channel();
     let configuration = Arc::new(configuration);
     let opened = {
-        let (configuration, build, events) = (Arc::clone(&configuration), Arc::clone(&build), events.clone());
-        tokio::task::spawn_blocking(move || open(&configuration, &build, &events)).await??
+        let (configuration, build) = (Arc::clone(&configuration), Arc::clone(&build));
+        tokio::task::spawn_blocking(move || open(&configuration, &build)).await??
     };
-    let (host, sources) = assemble(&configuration, Makers { build, make }, opened, events, own)?;
+    let (host, sources) = assemble(&configuration, Makers { build, make }, opened)?;
     ready();
     let host = host.serve(sources, stop).await?;
     host.end().await?;
@@ -126,18 +127,14 @@ fn make_durably(folder: &Path) -> io::Result<()> {
 }
 
 /// Reads back what was durable. Blocks.
-fn open(
-    configuration: &ReplicaConfiguration,
-    build: &Build,
-    events: &mpsc::UnboundedSender<Event>,
-) -> anyhow::Result<Opened> {
+fn open(configuration: &ReplicaConfiguration, build: &Build) -> anyhow::Result<Opened> {
     let folder = state_folder(configuration);
     let (store, index, application, checkpoint) = open_state(&folder, build).map_err(|error| advise(error, &folder))?;
-    let (log, records, next, is_damaged) = open_log(configuration, events)?;
-    let first_record = RecordNumber::new(next.unwrap_or(1));
+    let (ReadLog { log, records, recovery, events, own }, is_damaged) = open_log(configuration)?;
+    let first_record = RecordNumber::new(recovery.next.unwrap_or(1));
     let sequence = checkpoint.as_ref().map(|checkpoint| checkpoint.sequence.value());
     tracing::info!(records = records.len(), checkpoint = sequence, "recovered");
-    Ok(Opened { log, store, application, index, checkpoint, records, first_record, is_damaged })
+    Ok(Opened { log, events, own, store, application, index, checkpoint, records, first_record, is_damaged })
 }
 
 /// The store's own threads inherit the priority of the one that opens it.
@@ -167,24 +164,29 @@ fn open_state(folder: &Path, build: &Build) -> anyhow::Result<OpenedState> {
     Ok((store, index, application, checkpoint))
 }
 
-type Records = Vec<(RecordNumber, Recovered)>;
+/// A log that was read back, and the host's own events. What a log says goes into a channel of its own, which becomes the
+/// host's: nothing is heard any more of one that was set aside.
+struct ReadLog {
+    log: Log,
+    records: Vec<(RecordNumber, Recovered)>,
+    recovery: log::Recovery,
+    events: mpsc::UnboundedSender<Event>,
+    own: mpsc::UnboundedReceiver<Event>,
+}
 
 /// Opens the log. One whose votes are damaged is set aside, and another one begun: this replica will say nothing that they
-/// could contradict. (PROTOCOL §9)
-fn open_log(
-    configuration: &ReplicaConfiguration,
-    events: &mpsc::UnboundedSender<Event>,
-) -> anyhow::Result<(Log, Records, Option<u64>, bool)> {
+/// could contradict. (PROTOCOL §9) Says whether that was so.
+fn open_log(configuration: &ReplicaConfiguration) -> anyhow::Result<(ReadLog, bool)> {
     let folder = configuration.data.join(LOG);
-    let (log, records, recovery) = read_log(configuration, &folder, events)?;
+    let read = read_log(configuration, &folder)?;
+    let recovery = &read.recovery;
     // A hole in the last write was never reported durable, so nothing was said that rests on it.
     let lost: Vec<_> = recovery.missing.iter().filter(|missing| missing.was_durable).collect();
     if !lost.is_empty() {
-        log.close().ok();
+        read.log.close().ok();
         let aside = set_aside(&folder).with_context(|| format!("setting {} aside", folder.display()))?;
         tracing::error!(?lost, aside = %aside.display(), "records of the log are lost, and votes with them");
-        let (log, records, recovery) = read_log(configuration, &folder, events)?;
-        return Ok((log, records, recovery.next, true));
+        return Ok((read_log(configuration, &folder)?, true));
     }
     if recovery.damaged_bodies > 0 || recovery.repaired_heads > 0 {
         let (bodies, heads) = (recovery.damaged_bodies, recovery.repaired_heads);
@@ -194,14 +196,10 @@ fn open_log(
             "the log is damaged: votes were read from their second copy, batches are fetched"
         );
     }
-    Ok((log, records, recovery.next, false))
+    Ok((read, false))
 }
 
-fn read_log(
-    configuration: &ReplicaConfiguration,
-    folder: &Path,
-    events: &mpsc::UnboundedSender<Event>,
-) -> anyhow::Result<(Log, Records, log::Recovery)> {
+fn read_log(configuration: &ReplicaConfiguration, folder: &Path) -> anyhow::Result<ReadLog> {
     let protocol = configuration.genesis.configuration();
     let mut options = log::Options::new(folder.to_owned(), identity(configuration));
     options.segment_bytes = configuration.resources.log_segment_bytes.bytes();
@@ -212,15 +210,16 @@ fn read_log(
         Ok(record) => records.push((RecordNumber::new(found.number), record)),
         Err(error) => unknown = unknown.take().or(Some((found.number, error))),
     };
-    let events = events.clone();
+    let (events, own) = mpsc::unbounded_channel();
+    let of_log = events.clone();
     let on_event = Box::new(move |event| {
-        events.send(Event::Log(event)).ok();
+        of_log.send(Event::Log(event)).ok();
     });
     let (log, recovery) = Log::open(&options, &mut on_record, on_event)?;
     if let Some((number, error)) = unknown {
         bail!("{}: record {number} is none of this version: {error}", folder.display());
     }
-    Ok((log, records, recovery))
+    Ok(ReadLog { log, records, recovery, events, own })
 }
 
 /// Whose log and recordings they are.
@@ -281,10 +280,8 @@ fn assemble(
     files: &ReplicaConfiguration,
     Makers { build, make }: Makers,
     opened: Opened,
-    events: mpsc::UnboundedSender<Event>,
-    own: mpsc::UnboundedReceiver<Event>,
 ) -> anyhow::Result<(Host, Sources)> {
-    let Opened { log, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
+    let Opened { log, events, own, store, application, index, checkpoint, records, first_record, is_damaged } = opened;
     let configuration = Arc::new(files.genesis.configuration().clone());
     let (others, peer_events) = match files.role {
         Role::Voter => start_peers(files, &configuration)?,
