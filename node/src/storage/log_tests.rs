@@ -386,6 +386,27 @@ fn the_disk_bound_holds_and_a_full_log_can_be_closed() {
     again.wait_durable(durable + 9);
 }
 
+/// Also where what waits is written at once.
+#[test]
+fn a_log_says_that_it_is_full_before_it_uses_its_last_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = Arc::new(TestDisk::default());
+    let options = Options { disk_bytes_max: 4 * SEGMENT_BYTES, ..options(folder.path()) };
+    let opened = open(&disk, &options);
+    let gate = disk.gate.lock().unwrap();
+    opened.append(1..2, 10_000);
+    let until = Instant::now() + PATIENCE;
+    while disk.syncs.load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < until, "the first record is never synced");
+        std::thread::yield_now();
+    }
+    // A segment holds five or six of them: the last of these is in the fourth.
+    opened.append(2..19, 10_000);
+    drop(gate);
+    let events = opened.wait_durable(18);
+    let [.., Event::Full(_), Event::Durable(18)] = &events[..] else { panic!("{events:?}") };
+}
+
 #[test]
 fn a_full_log_still_takes_what_a_cut_says_again_and_then_has_room() {
     let folder = tempfile::tempdir().unwrap();

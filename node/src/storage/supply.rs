@@ -135,12 +135,14 @@ pub(super) struct Supply {
     /// Whether a segment was ordered ahead and its answer not taken yet.
     ordered: bool,
     ready: Option<Spare>,
+    /// There was no room for a segment made ahead, which nobody was told yet.
+    refused: Option<Error>,
     pub(super) segment_bytes: u64,
 }
 
 impl Supply {
     pub(super) fn new(orders: Sender<Order>, answers: Receiver<Result<Spare, Error>>, segment_bytes: u64) -> Self {
-        Self { orders, answers, ordered: false, ready: None, segment_bytes }
+        Self { orders, answers, ordered: false, ready: None, refused: None, segment_bytes }
     }
 
     /// Sees to it that a segment is ready or being prepared. The last one that the log may take is not made ahead: it is
@@ -172,7 +174,10 @@ impl Supply {
             self.ordered = false;
             self.ready = match self.answer() {
                 // It left a reserve, which may be used now.
-                Err(Error::Full { .. }) => None,
+                Err(error @ Error::Full { .. }) => {
+                    self.refused = Some(error);
+                    None
+                }
                 answer => Some(answer?),
             };
         }
@@ -188,6 +193,12 @@ impl Supply {
         // A failed send shows in the missing answer.
         self.orders.send(Order::Prepare { bytes, reserve: 0 }).ok();
         self.answer()
+    }
+
+    /// Once, if [`Self::take`] found that there had been no room for the segment made ahead: the [`Error::Full`] that
+    /// [`Self::is_ready`] would have given.
+    pub(super) const fn take_refusal(&mut self) -> Option<Error> {
+        self.refused.take()
     }
 
     fn answer(&self) -> Result<Spare, Error> {

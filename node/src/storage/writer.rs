@@ -269,7 +269,11 @@ impl Writer {
 
     fn find_room(&mut self, bytes: u64) -> Result<Spare, Error> {
         loop {
-            match self.supply.take(bytes) {
+            let found = self.supply.take(bytes);
+            if let Some(error) = self.supply.take_refusal() {
+                self.say_full(error);
+            }
+            match found {
                 Err(error @ Error::Full { .. }) if self.queue.is_closed_within(Duration::ZERO) => return Err(error),
                 Err(error @ Error::Full { .. }) => {
                     self.say_full(error);
