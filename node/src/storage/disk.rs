@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::{Errno, pwritev};
 
 /// Most slices that one system call takes (`IOV_MAX` on Linux).
@@ -35,6 +35,9 @@ pub(super) struct FileSystem;
 
 impl Disk for FileSystem {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        if !has_room(path.parent().unwrap_or(path), bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
         let filled = fill(&file, bytes);
         if filled.is_err() {
@@ -55,6 +58,12 @@ impl Disk for FileSystem {
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         File::open(folder)?.sync_all()
     }
+}
+
+/// Whether the file system has room for so many bytes, as far as it says. Who finds out by taking what there is leaves nothing
+/// to others for as long as that takes.
+fn has_room(folder: &Path, bytes: u64) -> bool {
+    statvfs(folder).map_or(true, |found| found.f_blocks == 0 || found.f_bavail.saturating_mul(found.f_frsize) >= bytes)
 }
 
 /// Space is claimed first, so that a full disk is known at once; then written, so that no later sync has to convert it.
@@ -105,6 +114,14 @@ pub(super) fn write_again(disk: &dyn Disk, path: &Path, position: u64, bytes: &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Not one that is too large: nothing of it is tried.
+    #[test]
+    fn a_file_for_which_the_disk_has_no_room_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = FileSystem.allocate(&folder.path().join("file"), 1 << 60).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+    }
 
     #[test]
     fn more_slices_than_a_call_takes_are_written_in_order() {

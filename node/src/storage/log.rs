@@ -178,7 +178,7 @@ pub enum Event {
     Cut(u64),
     /// There is no room for the segment after the present one ([`Error::Full`]). Said once, and early: what is appended
     /// after is written as long as the present segment and the last one within `disk_bytes_max` have room, a cut among it.
-    /// Beyond that records wait in the queue, none is lost, and room is looked for five times a second.
+    /// Beyond that records wait in the queue, none is lost, and room is looked for once a second.
     Full(Error),
     /// There is room again; said once after `Full`.
     Room,

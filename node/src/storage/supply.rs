@@ -97,8 +97,16 @@ impl Preparer {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
         let unfinished = path.with_extension(UNFINISHED);
         self.disk.allocate(&unfinished, bytes)?;
-        fs::rename(&unfinished, path)?;
-        self.disk.sync_folder(&self.folder)
+        // What is not counted does not stay.
+        if let Err(error) = fs::rename(&unfinished, path) {
+            fs::remove_file(&unfinished)?;
+            return Err(error);
+        }
+        if let Err(error) = self.disk.sync_folder(&self.folder) {
+            fs::remove_file(path)?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Takes a segment back, or removes it; its old name is gone for good when this returns. Otherwise it could come back

@@ -21,8 +21,11 @@ use super::recovery::{Ground, Sealed};
 use super::segment::{BLOCK_BYTES, Identity, SegmentHeader, segment_name};
 use super::supply::{Preparer, Spare, Supply};
 
-/// How long a full log waits before it looks for room again.
-const ROOM_RETRY: Duration = Duration::from_millis(200);
+/// How long it takes at most until a segment that was made ahead is seen.
+const READY_RETRY: Duration = Duration::from_millis(200);
+
+/// How long a full log waits before it looks for room again: what is free meanwhile is left to others on the same disk.
+const ROOM_RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the log's two threads on what recovery found.
 pub(super) fn start(
@@ -161,7 +164,8 @@ impl Writer {
             (self.on_event)(Event::Room);
         }
         self.supply.order_ahead();
-        Ok((!is_ready).then_some(ROOM_RETRY))
+        let patience = if self.is_full { ROOM_RETRY } else { READY_RETRY };
+        Ok((!is_ready).then_some(patience))
     }
 
     fn say_full(&mut self, error: Error) {

@@ -23,6 +23,7 @@ pub(super) struct Unsynced {
 pub(super) struct TestDisk {
     pub(super) syncs: AtomicUsize,
     pub(super) writes: AtomicUsize,
+    pub(super) allocations: AtomicUsize,
     pub(super) refuse_syncs: AtomicBool,
     pub(super) refuse_writes: AtomicBool,
     pub(super) refuse_space: AtomicBool,
@@ -30,6 +31,7 @@ pub(super) struct TestDisk {
     pub(super) synced_folders: Mutex<Vec<PathBuf>>,
     /// How many names were in the folder each time.
     pub(super) names_synced: Mutex<Vec<usize>>,
+    pub(super) refuse_folder_syncs: AtomicBool,
     /// Where the last write began.
     pub(super) last_write: AtomicU64,
     /// While this is held by a test, syncs wait.
@@ -41,6 +43,7 @@ pub(super) struct TestDisk {
 
 impl Disk for TestDisk {
     fn allocate(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.allocations.fetch_add(1, Ordering::SeqCst);
         if self.refuse_space.load(Ordering::SeqCst) {
             return Err(io::ErrorKind::StorageFull.into());
         }
@@ -74,6 +77,9 @@ impl Disk for TestDisk {
     }
 
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        if self.refuse_folder_syncs.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.synced_folders.lock().unwrap().push(folder.to_owned());
         self.names_synced.lock().unwrap().push(fs::read_dir(folder)?.count());
         FileSystem.sync_folder(folder)
