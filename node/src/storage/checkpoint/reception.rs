@@ -35,10 +35,10 @@ impl Reception {
             if self.bytes >= BATCH_BYTES {
                 self.bytes = 0;
                 let full = std::mem::replace(&mut batch, self.state.database.batch());
-                self.state.checked(full.commit())?;
+                self.state.checked(self.state.write(full))?;
             }
         }
-        self.state.checked(batch.commit())
+        self.state.checked(self.state.write(batch))
     }
 
     /// Everything durable, files closed.

@@ -84,7 +84,7 @@ impl Staged {
             batch.insert(&self.state.keyspace, leaf_key(number), Bytes::copy_from_slice(&leaf));
             self.numbers.insert(number);
         }
-        self.state.checked(batch.commit())?;
+        self.state.checked(self.state.write(batch))?;
         // To the system, which keeps it when this process ends.
         self.state.checked(self.state.database.persist(PersistMode::Buffer))
     }
@@ -97,7 +97,7 @@ impl Staged {
         }
         batch.remove(&self.state.keyspace, leaf_key(number));
         self.numbers.remove(&number);
-        self.state.checked(batch.commit())
+        self.state.checked(self.state.write(batch))
     }
 
     /// All entries that are here.

@@ -3,8 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
+use fjall::AbstractTree as _;
 use fjall::compaction::Leveled;
 use fjall::config::{BlockSizePolicy, CompressionPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable as _};
@@ -28,6 +31,13 @@ pub(super) const LARGE_BYTES: usize = 8 << 20;
 /// some hundred megabytes, so that each changed byte is written about three times. Bound: the store slows writers down at
 /// twenty.
 const MERGED_TABLES: u8 = 12;
+
+/// From so many checkpoints on that were not merged yet a writer waits. Below what the store waits at, by as many as may come
+/// before it looks.
+const UNMERGED_MAX: usize = 24;
+
+/// How long until a writer that waits looks again.
+const MERGING_RETRY: Duration = Duration::from_millis(10);
 
 /// The store's own journal may grow to this before tables are written, in bytes. The least it takes, and what it is
 /// allocated with.
@@ -86,7 +96,24 @@ impl State {
                 None => batch.remove(&self.keyspace, key),
             }
         }
-        batch.durability(Some(PersistMode::SyncData)).commit()
+        self.write(batch.durability(Some(PersistMode::SyncData)))
+    }
+
+    /// Writes a batch to the journal.
+    pub(super) fn write(&self, batch: OwnedWriteBatch) -> fjall::Result<()> {
+        self.wait_for_merging()?;
+        batch.commit()
+    }
+
+    /// Waits as long as the store merges, if there are many tables to merge. It holds a writer up where there are thirty, and
+    /// for ever if merging fails then.
+    fn wait_for_merging(&self) -> fjall::Result<()> {
+        while self.keyspace.tree.l0_run_count() >= UNMERGED_MAX && self.database.active_compactions() > 0 {
+            // Fails if the store's own thread has.
+            self.database.persist(PersistMode::Buffer)?;
+            thread::sleep(MERGING_RETRY);
+        }
+        Ok(())
     }
 
     /// Whether changes may be stored past the journal. That empties the memory in which the store collects what stands in
