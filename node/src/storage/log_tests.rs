@@ -671,6 +671,37 @@ fn a_hole_before_the_last_group_was_durable() {
     assert_eq!(again.recovery.missing, [Missing { numbers: 4..5, was_durable: true }]);
 }
 
+/// A frame says where it belongs, so that one that the disk put elsewhere is none there.
+#[test]
+fn a_write_that_went_astray_is_damage_and_no_record() {
+    // The segment and the block of what went astray, and of what it was written over.
+    for (from, over) in [((0, 9), (0, 4)), ((0, 4), (0, 9)), ((1, 2), (0, 7)), ((0, 7), (1, 2))] {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, options) = (Arc::new(TestDisk::default()), options(folder.path()));
+        let opened = open(&disk, &options);
+        // A block each, 15 in a segment behind that of its header.
+        for number in 1..25 {
+            opened.append(number..number + 1, 1000);
+            opened.wait_durable(number);
+        }
+        opened.close();
+        let paths = segments(&options);
+        let file = |segment: usize| OpenOptions::new().read(true).write(true).open(&paths[segment]).unwrap();
+        let mut block = vec![0; 4096];
+        file(from.0).read_exact_at(&mut block, 4096 * from.1).unwrap();
+        file(over.0).write_all_at(&block, 4096 * over.1).unwrap();
+        let again = open(&disk, &options);
+        let lost = 15 * over.0 as u64 + over.1;
+        assert_eq!(
+            again.recovery.missing,
+            [Missing { numbers: lost..lost + 1, was_durable: true }],
+            "{from:?} {over:?}"
+        );
+        assert_eq!(numbers(&again.found), (1..25).filter(|number| *number != lost).collect::<Vec<_>>());
+        assert_whole(&again.found, 1000);
+    }
+}
+
 /// Harms both copies of a record's head, and nothing else.
 fn harm_heads(path: &Path, number: u64) {
     let bytes = fs::read(path).unwrap();

@@ -467,7 +467,7 @@ impl Drawing {
                 self.step(at, Action::Crash(victim));
                 let place = self.random.below(1_000);
                 // No more is drawn for it, so that nothing else changes.
-                let action = if place % 3 == 0 {
+                let action = if place.is_multiple_of(3) {
                     Action::MisdirectRecord(victim, place, place / 3)
                 } else {
                     Action::RotRecord(victim, place)
