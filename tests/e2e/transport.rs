@@ -46,7 +46,10 @@ type Bites = fn(&Cluster) -> bool;
 const ATTACKS: [(&str, Bites); 8] = [
     ("flood-datagrams", |cluster| sent(cluster, "flood-datagrams") > 10_000),
     ("flood-handshakes", |cluster| {
-        sent(cluster, "flood-handshakes") > 10_000 && refused(cluster, "address_unproved") > 10_000
+        let is_counted = |reason, count| refused(cluster, reason) > count;
+        sent(cluster, "flood-handshakes") > 10_000
+            && is_counted("address_unproved", 10_000)
+            && is_counted("too_many_begun", 1_000)
     }),
     ("flood-signatures", |cluster| sent(cluster, "flood-signatures") > 10_000 && refused(cluster, "offender") > 1_000),
     ("steal-addresses", |cluster| {

@@ -61,21 +61,14 @@ impl Dialler {
         face: Face,
         expected: BTreeSet<PublicKey>,
     ) -> Result<Self, StartError> {
-        let identity = Identity::new(key)?;
-        let tls =
-            tls::client_of(&identity, face.alpn(), AcceptedKeys::Listed(expected), &Arc::new(Refusals::default()))?;
-        let mut config = ClientConfig::new(Arc::new(tls));
-        config.transport_config(transport_config(&Tuning {
-            mtu_upper_bound: MTU_DEFAULT,
-            streams: 2,
-            stream_window_bytes: 1 << 20,
-            receive_window_bytes: 1 << 20,
-            send_window_bytes: 1 << 20,
-            keep_alive: Some(Duration::from_secs(1)),
-            idle: Duration::from_secs(30),
-        })?);
-        let endpoint = dial_from(local, MTU_DEFAULT)?;
+        let (config, endpoint) = (client_config(key, face, expected)?, dial_from(local, MTU_DEFAULT)?);
         Ok(Self { endpoint, config, face })
+    }
+
+    /// One that dials from the same socket with another key.
+    pub(crate) fn with_key(&self, key: &SigningKey, expected: BTreeSet<PublicKey>) -> Result<Self, StartError> {
+        let config = client_config(key, self.face, expected)?;
+        Ok(Self { endpoint: self.endpoint.clone(), config, face: self.face })
     }
 
     /// Begins a handshake.
@@ -102,4 +95,20 @@ impl Dialler {
         }
         Ok(streams)
     }
+}
+
+fn client_config(key: &SigningKey, face: Face, expected: BTreeSet<PublicKey>) -> Result<ClientConfig, StartError> {
+    let identity = Identity::new(key)?;
+    let tls = tls::client_of(&identity, face.alpn(), AcceptedKeys::Listed(expected), &Arc::new(Refusals::default()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    config.transport_config(transport_config(&Tuning {
+        mtu_upper_bound: MTU_DEFAULT,
+        streams: 2,
+        stream_window_bytes: 1 << 20,
+        receive_window_bytes: 1 << 20,
+        send_window_bytes: 1 << 20,
+        keep_alive: Some(Duration::from_secs(1)),
+        idle: Duration::from_secs(30),
+    })?);
+    Ok(config)
 }

@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use quinn::{Connection, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::pace::Pace;
 use super::{Ground, REST, SOURCES, Target, stranger};
+use crate::configuration::key_file;
 use crate::transport::bare::{Dialler, Face};
 
 /// Connections that are held at each replica.
@@ -22,6 +24,9 @@ const EACH: usize = 2_000;
 
 /// Handshakes a second, at most, with each replica.
 const PER_SECOND: u32 = 200;
+
+/// Keys that are used from each address: one alone would be in its own way.
+const KEYS: usize = 32;
 
 /// How long a replica may take for a handshake.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,7 +48,12 @@ async fn hold(ground: &Arc<Ground>, target: &Target) -> anyhow::Result<()> {
     let address = target.address(Face::Client).await?;
     let mut strangers = Vec::new();
     for number in 0..SOURCES {
-        strangers.push(Arc::new(stranger(ground, address, number)?));
+        let first = stranger(ground, address, number)?;
+        for _key in 1..KEYS {
+            let key = key_file::generate().context("drawing a key")?;
+            strangers.push(Arc::new(first.with_key(&key, ground.keys())?));
+        }
+        strangers.push(Arc::new(first));
     }
     let mut pace = Pace::new("hold-connections", PER_SECOND);
     let mut held: Vec<Held> = Vec::new();

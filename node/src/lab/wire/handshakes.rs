@@ -1,4 +1,4 @@
-//! Begins 20,000 handshakes a second with a true first packet from addresses that it does not prove, and 2,400 that it takes to
+//! Begins 20,000 handshakes a second with a true first packet from addresses that it does not prove, and 3,600 that it takes to
 //! where the other side has signed, and goes on with none. (RFC 9000, section 21.2; Malachite, commit c54d10cc, limits that
 //! failed handshakes used up; PROTOCOL §4)
 //!
@@ -26,7 +26,7 @@ use crate::transport::bare::{Dialler, Face};
 const PER_SECOND: u32 = 20_000;
 
 /// Handshakes begun a second at each port, from addresses that are: more than it is let.
-const PROVED_PER_SECOND: u32 = 400;
+const PROVED_PER_SECOND: u32 = 600;
 
 /// Of these, how many are under way at a time from each address.
 const HANGING: usize = 32;
@@ -65,7 +65,7 @@ async fn hang(ground: Arc<Ground>, face: Face, from: SocketAddr, to: SocketAddr)
     let gateway = inner.local_addr().context("asking for the socket's address")?;
     let key = key_file::generate().context("drawing a key")?;
     let dialler = Dialler::new(here, &key, face, ground.keys())?;
-    let mut pace = Pace::new("flood-handshakes, proved", PROVED_PER_SECOND / 2);
+    let mut pace = Pace::new("proved-handshakes", PROVED_PER_SECOND / 2);
     let mut hanging = VecDeque::new();
     let (mut packet, mut answer, mut own) = ([0; 2_048], [0; 2_048], None);
     loop {
