@@ -575,7 +575,7 @@ fn given_up(subject: &mut Subject) -> (Vec<u64>, Vec<u8>) {
     (views, passed_over.collect())
 }
 
-/// "whoever leaves one that it was in passes over the views of those that it gave up within `passed_over_ms`, and asks for the
+/// "whoever leaves a view that it was in passes over the views of those that it gave up within `passed_over_ms`, and asks for the
 /// next one beyond them" (§6)
 #[test]
 fn the_turn_of_a_primary_that_was_given_up_is_passed_over_for_ten_minutes() {
@@ -589,7 +589,7 @@ fn the_turn_of_a_primary_that_was_given_up_is_passed_over_for_ten_minutes() {
     assert_eq!(given_up(&mut backup), (vec![7], vec![]));
     backup.enter(7);
     assert_eq!(given_up(&mut backup), (vec![9], vec![0]), "no more than may be faulty, and those given up first");
-    // "from a view that is late the way leads to the next one whoever its primary is" (§6)
+    // "from a view that is late the way leads to the next one, whoever its primary is" (§6)
     assert_eq!(given_up(&mut late), (vec![5], vec![0]));
     for expected in [6, 7, 8, 9] {
         assert_eq!(given_up(&mut late), (vec![expected], vec![]));
