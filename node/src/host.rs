@@ -76,7 +76,6 @@ use lending::{BackupQuestion, Pace};
 use others::Others;
 use report::{Counters, LastReport};
 use scrub::Scrub;
-use standbys::Standbys;
 use start::PEER_EVENTS_MAX;
 use turns::Line as _;
 use verification::{Checked, CheckedMessage, Pool};
@@ -144,7 +143,6 @@ struct Host {
     clock: Clock,
     others: Others,
     clients: Clients,
-    standbys: Standbys,
     log: log::Log,
     backlog: Backlog,
     executor: Executor,
@@ -403,6 +401,8 @@ impl Host {
                 self.clients.answer(question.connection, &*message);
                 Ok(())
             }
+            // Who is gone waits for nothing.
+            Event::BackupDue(question) if !self.clients.is_connected(question.connection) => Ok(()),
             Event::BackupDue(question) => self.executor.lend(question),
             Event::Lent { question, message, read_bytes } => {
                 self.pace.spend(read_bytes, Instant::now());

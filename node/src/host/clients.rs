@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::executor::{Command, WantedReading};
 use super::keeper::Question;
 use super::lending::{BackupQuestion, WantedPiece};
+use super::standbys::Standbys;
 use super::turns::{Line as _, Turns};
 use super::verification::{CheckedRequest, REQUESTS_MAX, Received, SMALL_BYTES_MAX, check_requests};
 use super::{Event, Host};
@@ -41,7 +42,7 @@ const QUESTIONS: Bounds = Bounds { all: 64, source: 16, connection: 8 };
 const READS: Bounds = Bounds { all: 1024, source: 256, connection: 256 };
 
 /// Questions for checkpoints and pieces of them that are not answered yet. What is asked beyond that is not answered.
-const BACKUP_QUESTIONS: Bounds = Bounds { all: 16, source: 4, connection: 1 };
+const BACKUP_QUESTIONS: Bounds = Bounds { all: 16, source: 8, connection: 1 };
 
 /// Codes of the reasons for which a connection is closed.
 const CODE_MALFORMED: u16 = 1;
@@ -59,6 +60,8 @@ pub(super) struct Clients {
     /// Requests that wait to be checked: each host that they come from has its turn, and each connection of one. Bound: the clients'
     /// budgets, of which each holds its share: a connection has a few dozen frames at most, and who sends more is made to wait.
     unchecked: Turns<IpAddr, Turns<ConnectionId, VecDeque<Received>>>,
+    /// What standbys asked.
+    pub(super) standbys: Standbys,
     /// The places of all.
     places: Arc<PlacesOf>,
     /// Those of each host from which somebody is connected.
@@ -86,6 +89,7 @@ struct Bounds {
 }
 
 /// The places of a connection, of a host, or of all.
+#[derive(Debug)]
 struct PlacesOf {
     questions: Arc<Semaphore>,
     reads: Arc<Semaphore>,
@@ -100,7 +104,21 @@ impl PlacesOf {
 }
 
 /// A place of a connection's, one of its source, and one of all.
-pub(super) type Place = [OwnedSemaphorePermit; 3];
+#[derive(Debug)]
+pub(super) struct Place {
+    _permits: [OwnedSemaphorePermit; 3],
+    /// Whoever comes from there meanwhile finds it taken, though all who were there have gone.
+    _of_source: Arc<PlacesOf>,
+}
+
+#[cfg(test)]
+impl Place {
+    /// One that is taken from nobody.
+    pub(super) fn of_a_test() -> Self {
+        let permit = || Arc::new(Semaphore::new(1)).try_acquire_owned().expect("nobody else takes it");
+        Self { _permits: [permit(), permit(), permit()], _of_source: Arc::new(PlacesOf::new(|bounds| bounds.source)) }
+    }
+}
 
 impl Clients {
     pub(super) fn new(server: ClientServer, cluster: quorate_protocol::configuration::ClusterId) -> Self {
@@ -110,6 +128,7 @@ impl Clients {
             connections: BTreeMap::new(),
             by_key: BTreeMap::new(),
             unchecked: Turns::default(),
+            standbys: Standbys::new(Instant::now()),
             places: Arc::new(PlacesOf::new(|bounds| bounds.all)),
             places_by_source: PerSource::default(),
         }
@@ -220,6 +239,7 @@ impl Clients {
     fn closed(&mut self, connection: ConnectionId) {
         let Some(gone) = self.connections.remove(&connection) else { return };
         self.unchecked.remove_within(gone.source, connection);
+        self.standbys.closed(gone.source, connection);
         for key in gone.keys {
             if let Some(connections) = self.by_key.get_mut(&key) {
                 connections.retain(|other| *other != connection);
@@ -249,10 +269,10 @@ impl Clients {
         let places = &self.connections.get(&connection)?.places;
         let [own, of_source, of_all] =
             places.each_ref().map(|places| Arc::clone(kind(places)).try_acquire_owned().ok());
-        Some([own?, of_source?, of_all?])
+        Some(Place { _permits: [own?, of_source?, of_all?], _of_source: Arc::clone(&places[1]) })
     }
 
-    fn is_connected(&self, connection: ConnectionId) -> bool {
+    pub(super) fn is_connected(&self, connection: ConnectionId) -> bool {
         self.connections.contains_key(&connection)
     }
 
@@ -274,9 +294,6 @@ impl Host {
             }
             ClientEvent::Closed { connection, reason } => {
                 tracing::debug!(?connection, %reason, "client gone");
-                if let Some(source) = self.clients.source(connection) {
-                    self.standbys.closed(source, connection);
-                }
                 self.clients.closed(connection);
             }
             // It is being closed.
@@ -337,8 +354,8 @@ impl Host {
                 self.on_backup_question(connection, number, Some(piece), permit)?;
             }
             ClientMessage::Prove { number, query } => match self.clients.place_for_question(connection) {
-                Some(places) => {
-                    let question = Question { connection, number, query, _permit: permit, _places: places };
+                Some(place) => {
+                    let question = Question { connection, number, query, _permit: permit, _place: place };
                     self.executor.prove(question)?;
                 }
                 // The client asks another replica.
@@ -357,12 +374,12 @@ impl Host {
         piece: Option<WantedPiece>,
         permit: Permit,
     ) -> anyhow::Result<()> {
-        let Some(places) = self.clients.place_for_backup(connection) else {
+        let Some(place) = self.clients.place_for_backup(connection) else {
             // The client asks again, or another replica.
             self.counters.busy += 1;
             return Ok(());
         };
-        let question = BackupQuestion { connection, number, piece, _permit: permit, _places: places };
+        let question = BackupQuestion { connection, number, piece, _permit: permit, _place: place };
         let wait = self.pace.wait(Instant::now());
         if wait.is_zero() {
             return self.executor.lend(question);
@@ -403,12 +420,12 @@ impl Host {
         let may_read = self.reads_in().is_some()
             && self.clients.serves(connection, &client)
             && self.machine.replica().configuration().parameters().clients.takes(&client);
-        let places = self.clients.place_for_read(connection).filter(|_| may_read);
-        let Some(places) = places else {
+        let place = self.clients.place_for_read(connection).filter(|_| may_read);
+        let Some(place) = place else {
             self.clients.try_answer(connection, &ReplicaMessage::Read { client, number, answer: None });
             return Ok(());
         };
-        let wanted = WantedReading { connection, client, number, operation, _permit: permit, _places: places };
+        let wanted = WantedReading { connection, client, number, operation, _permit: permit, _place: place };
         self.executor.send(Command::Read(wanted))
     }
 
@@ -602,5 +619,28 @@ mod tests {
         assert!(clients.place_for_question(greedy).is_none(), "its own are still taken");
         drop(held);
         assert!(clients.place_for_question(greedy).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_finds_what_he_asked_before_still_in_its_place() {
+        let mut clients = clients();
+        let mut held = Vec::new();
+        for _round in 0..100 {
+            let connection = connect(&mut clients, 1);
+            held.extend(clients.place_for_backup(connection));
+            clients.closed(connection);
+        }
+        assert_eq!(held.len(), BACKUP_QUESTIONS.source);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_to_a_standby_whose_connection_is_gone() {
+        let mut clients = clients();
+        for end in [Clients::closed, |clients: &mut Clients, connection| clients.close(connection, 1, String::new())] {
+            let connection = connect(&mut clients, 1);
+            clients.standbys.put_for_test(clients.source(connection).unwrap(), connection);
+            end(&mut clients, connection);
+            assert!(clients.standbys.next(Instant::now()).is_none());
+        }
     }
 }

@@ -52,7 +52,7 @@ pub(super) struct WantedReading {
     pub(super) operation: Blob,
     /// Its share of the client's budget, and its place among the reads, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: Place,
+    pub(super) _place: Place,
 }
 
 /// The application's thread, and that of its checkpoints, as the host sees them.

@@ -1,5 +1,6 @@
 //! The checkpoints' own thread: what it hashes and writes never holds up execution.
 
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
@@ -38,6 +39,9 @@ const _: () = assert!(KEY_BYTES_MAX == ENTRY_KEY_BYTES_MAX);
 /// Bytes of a part that are handed to a client at once: together with what says so they fit a frame to a client.
 const PIECE_BYTES: usize = 512 << 10;
 
+/// How long damage that was told of is not told of again.
+const DAMAGE_TOLD_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long a checkpoint below the stable one stays readable after a peer last read a part of it.
 const READ_LATELY: Duration = Duration::from_secs(5);
 
@@ -71,7 +75,7 @@ pub(super) struct Question {
     pub(super) query: Blob,
     /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: Place,
+    pub(super) _place: Place,
 }
 
 /// A part of a checkpoint's state that a peer asked for.
@@ -111,6 +115,8 @@ struct Keeping {
     replacing: Replacing,
     /// Slots of the window: a checkpoint that far below the last is not the stable one any more, or of no use to others.
     window: u64,
+    /// How often damage was met, and when it was last told of.
+    damage: Cell<(u64, Option<Instant>)>,
 }
 
 /// What is needed to replace the application's state, and to show it.
@@ -187,7 +193,19 @@ impl Keeping {
         events: UnboundedSender<Event>,
     ) -> Self {
         let (questions, snapshots, lending) = (Vec::new(), Vec::new(), Lending::default());
-        Self { store, index, stable: None, questions, events, snapshots, lending, stage: None, replacing, window }
+        Self {
+            store,
+            index,
+            stable: None,
+            questions,
+            events,
+            snapshots,
+            lending,
+            stage: None,
+            replacing,
+            window,
+            damage: Cell::default(),
+        }
     }
 
     /// The slot of the last checkpoint: what proofs are of.
@@ -346,13 +364,15 @@ impl Keeping {
             });
             return Ok((ReplicaMessage::Checkpoint { number, checkpoint: self.lending.offer(newest, now) }, 0));
         };
+        let (damage_before, _) = self.damage.get();
         let part = match self.lending.read(*sequence, now) {
             Some(state) => self.read(&state, state.part(want))?.flatten(),
             // A standby reads what peers may read.
             None => self.part(*sequence, want)?,
         };
         let encoded = part.and_then(|part| encode(&part).ok());
-        let read_bytes = encoded.as_ref().map_or(0, Bytes::len);
+        let is_damaged = self.damage.get().0 > damage_before;
+        let read_bytes = encoded.as_ref().map_or(if is_damaged { PIECE_BYTES } else { 0 }, Bytes::len);
         let piece = encoded.and_then(|bytes| {
             let begin = usize::try_from(*offset).ok().filter(|begin| *begin < bytes.len())?;
             let end = bytes.len().min(begin + PIECE_BYTES);
@@ -371,7 +391,8 @@ impl Keeping {
         Ok(self.read(&state, state.part(want))?.flatten())
     }
 
-    /// What was read of a state; none if that is damaged, which is said unless another state has taken its place already.
+    /// What was read of a state; none if that is damaged, which is told now and then, unless another state has taken its place
+    /// already: others may ask for it again and again.
     ///
     /// # Errors
     /// It cannot be read though it is not damaged.
@@ -383,9 +404,12 @@ impl Keeping {
         if !is_damage(&error) {
             return Err(error);
         }
-        let (sequence, is_replaced) = (state.sequence, state.snapshot.is_replaced());
-        tracing::error!(%sequence, is_replaced, error = format!("{error:#}"), "the state on the disk cannot be read");
-        if !is_replaced {
+        let (count, told) = self.damage.get();
+        self.damage.set((count + 1, told));
+        if !state.snapshot.is_replaced() && told.is_none_or(|told| told.elapsed() >= DAMAGE_TOLD_AGAIN) {
+            self.damage.set((count + 1, Some(Instant::now())));
+            let sequence = state.sequence;
+            tracing::error!(%sequence, error = format!("{error:#}"), "the state on the disk cannot be read");
             self.events.send(Event::StateDamaged).ok();
         }
         Ok(None)
@@ -519,13 +543,12 @@ mod tests {
     }
 
     fn question(key: &[u8]) -> Keep {
-        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         Keep::Prove(Question {
             connection: ConnectionId(1),
             number: RequestNumber::new(7),
             query: Blob::from(key),
             _permit: Permit::of_a_test(),
-            _places: [place(), place(), place()],
+            _place: Place::of_a_test(),
         })
     }
 
@@ -589,13 +612,12 @@ mod tests {
         assert_eq!(value(3, &vec![b'a'; KEY_BYTES_MAX + 1]), Ok(None));
     }
     fn lend(piece: Option<WantedPiece>) -> Keep {
-        let place = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         Keep::Lend(BackupQuestion {
             connection: ConnectionId(1),
             number: RequestNumber::new(7),
             piece,
             _permit: Permit::of_a_test(),
-            _places: [place(), place(), place()],
+            _place: Place::of_a_test(),
         })
     }
 
@@ -715,9 +737,12 @@ mod tests {
             match event {
                 Event::Proved { .. } => proved += 1,
                 Event::Part { .. } => parts += 1,
-                Event::Lent { message, .. } => match *message {
+                Event::Lent { message, read_bytes, .. } => match *message {
                     ReplicaMessage::Part { piece: Some(_), .. } => pieces += 1,
-                    ReplicaMessage::Part { piece: None, .. } => without += 1,
+                    ReplicaMessage::Part { piece: None, .. } => {
+                        without += 1;
+                        assert_eq!(read_bytes, PIECE_BYTES, "it costs as much as if there had been something");
+                    }
                     other => assert!(matches!(other, ReplicaMessage::Checkpoint { checkpoint: Some(_), .. })),
                 },
                 Event::StateDamaged => damaged += 1,
@@ -727,7 +752,8 @@ mod tests {
         assert!((1..=2).contains(&(100 - proved)), "{proved}");
         assert!((1..=4).contains(&without), "{without}");
         assert_eq!((parts, pieces), (100 - without, 100 - without));
-        assert_eq!(damaged, 100 - proved + 2 * without);
+        assert_eq!(damaged, 1, "however often it is met");
+        assert_eq!(keeping.damage.get().0, 100 - proved + 2 * without);
     }
 
     #[test]

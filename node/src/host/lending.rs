@@ -37,7 +37,7 @@ pub(super) struct BackupQuestion {
     pub(super) piece: Option<WantedPiece>,
     /// Its share of the client's budget, and its place among the questions, until the answer is handed over.
     pub(super) _permit: Permit,
-    pub(super) _places: Place,
+    pub(super) _place: Place,
 }
 
 /// Which piece of a checkpoint.

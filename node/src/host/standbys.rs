@@ -34,7 +34,7 @@ const QUESTIONS_PER_CONNECTION_MAX: usize = 4;
 
 /// What a standby asks.
 #[derive(Debug)]
-enum Question {
+pub(super) enum Question {
     /// What it lacks, by what it says of itself.
     Status(Box<Status>),
     /// What was decided after a slot.
@@ -94,12 +94,17 @@ impl Standbys {
     }
 
     /// The question whose turn it is, if anything may be given away.
-    fn next(&mut self, now: Instant) -> Option<(ConnectionId, Question)> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<(ConnectionId, Question)> {
         if self.questions.is_empty() || !self.allowance.is_left(now) {
             return None;
         }
         self.allowance.spend(MESSAGE_BYTES);
         self.questions.pop().map(|(_source, asked)| asked)
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_for_test(&mut self, source: IpAddr, connection: ConnectionId) {
+        self.put(source, connection, Question::Decided(Sequence::ZERO));
     }
 
     /// A connection is gone.
@@ -118,7 +123,7 @@ impl Host {
             Ok(_) | Err(_) => return false,
         };
         if let Some(source) = self.clients.source(connection) {
-            self.standbys.put(source, connection, question);
+            self.clients.standbys.put(source, connection, question);
             self.answer_standbys();
         }
         true
@@ -126,14 +131,14 @@ impl Host {
 
     /// Answers what standbys asked, as far as it may be given away by now.
     pub(super) fn answer_standbys(&mut self) {
-        while let Some((connection, question)) = self.standbys.next(Instant::now()) {
+        while let Some((connection, question)) = self.clients.standbys.next(Instant::now()) {
             let replica = self.machine.replica();
             let answers = match question {
                 Question::Status(said) => replica.tell_standby(&said),
                 Question::Decided(after) => replica.decided_for_standby(after, ANSWER_BYTES),
             };
             for message in answers {
-                self.standbys.allowance.spend(cost(&message));
+                self.clients.standbys.allowance.spend(cost(&message));
                 if let Ok(frame) = to_frame(&message) {
                     self.clients.try_answer(connection, &ReplicaMessage::Standby(Blob::from(frame)));
                 }

@@ -32,7 +32,6 @@ use super::lending::Pace;
 use super::others::{Doors, Others};
 use super::report::{Counters, LastReport};
 use super::scrub::{Current, Scrub};
-use super::standbys::Standbys;
 use super::subject::{self, MakeSubject};
 use super::verification::{Pool, Zip215};
 use super::{Clock, Event, Host, Sources, priority};
@@ -327,7 +326,6 @@ fn assemble(
         clients: Clients::new(clients, *configuration.cluster()),
         clock,
         others,
-        standbys: Standbys::new(Instant::now()),
         log,
         backlog: Backlog::default(),
         executor,

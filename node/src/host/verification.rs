@@ -134,6 +134,12 @@ impl Jobs {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// No more come.
+    fn close(&self) {
+        self.waiting().is_closed = true;
+        self.changed.notify_all();
+    }
+
     /// Waits for the next job; `None` after the last.
     fn next(&self) -> Option<(Owner, Job)> {
         let mut waiting = self.waiting();
@@ -146,6 +152,12 @@ impl Jobs {
             }
             waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.jobs.close();
     }
 }
 
@@ -290,10 +302,9 @@ impl Pool {
     }
 
     /// Ends the threads after what waits for them.
-    pub(super) fn close(self) {
-        self.jobs.waiting().is_closed = true;
-        self.jobs.changed.notify_all();
-        for thread in self.threads {
+    pub(super) fn close(mut self) {
+        self.jobs.close();
+        for thread in std::mem::take(&mut self.threads) {
             if thread.join().is_err() {
                 tracing::error!("a verification thread panicked");
             }

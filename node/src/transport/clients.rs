@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::Endpoint;
@@ -39,6 +39,8 @@ const STREAM_WINDOW_BYTES: u32 = 512 << 10;
 const SEND_WINDOW_BYTES: u32 = 1 << 20;
 /// Bytes that may wait to be sent on a connection whatever waits on the others.
 const QUEUE_BYTES_OWN: usize = 64 << 10;
+/// How long nobody is looked for who could make room for another, where there was nobody.
+const SEARCH_INTERVAL: Duration = Duration::from_millis(5);
 /// Least share of the event queue that each connection has: one frame, and its `Connected` and `Closed`.
 const EVENTS_PER_CONNECTION_MIN: usize = 3;
 
@@ -223,6 +225,8 @@ struct Shared {
     held: Arc<Semaphore>,
     held_by_source: Mutex<PerSource<Semaphore>>,
     waiting: Arc<SharedRoom>,
+    /// When nobody was found for whom more waits than so many bytes.
+    searched: Mutex<Option<(Instant, usize)>>,
     events: mpsc::Sender<ClientEvent>,
     refusals: Arc<Refusals>,
     last_connection: AtomicU64,
@@ -267,6 +271,7 @@ impl ClientServer {
             held_by_source: Mutex::default(),
             events,
             refusals: Arc::clone(&refusals),
+            searched: Mutex::default(),
             waiting: Arc::new(SharedRoom::new(QUEUE_BYTES_OWN, limits.queue_bytes_total_max)),
             last_connection: AtomicU64::new(0),
             links: Mutex::default(),
@@ -303,8 +308,7 @@ impl ClientServer {
             return sent;
         }
         let waiting = link.waiting_bytes().saturating_add(bytes);
-        let slowest = self.shared.slowest().filter(|slowest| slowest.waiting_bytes() > waiting);
-        let Some(slowest) = slowest else { return sent };
+        let Some(slowest) = self.shared.slower_than(waiting) else { return sent };
         slowest.give_up(self.too_slow());
         link.send(StreamRole::Replies, frame)
     }
@@ -372,9 +376,17 @@ impl Shared {
         of_sources.of(host(address), || Semaphore::new(bytes_max))
     }
 
-    /// The connection for which most bytes wait to be sent.
-    fn slowest(&self) -> Option<Arc<ClientLink>> {
-        self.links().values().max_by_key(|link| link.waiting_bytes()).cloned()
+    /// The connection for which most bytes wait to be sent, if that is more than so many. Where there was none a moment ago, none is
+    /// looked for.
+    fn slower_than(&self, bytes: usize) -> Option<Arc<ClientLink>> {
+        let mut searched = self.searched.lock().unwrap_or_else(PoisonError::into_inner);
+        if searched.is_some_and(|(when, than)| bytes >= than && when.elapsed() < SEARCH_INTERVAL) {
+            return None;
+        }
+        let slowest = self.links().values().max_by_key(|link| link.waiting_bytes()).cloned();
+        let slower = slowest.filter(|slowest| slowest.waiting_bytes() > bytes);
+        *searched = slower.is_none().then(|| (Instant::now(), bytes));
+        slower
     }
 
     /// Lives on a client's connection until it ends.

@@ -252,6 +252,14 @@ mod tests {
     }
 
     #[test]
+    fn what_may_happen_by_mistake_is_no_offence() {
+        let closed = |is_offence| LinkError::ClosedHere(CloseReason { code: 0, text: String::new(), is_offence });
+        assert!(closed(true).is_offence() && !closed(false).is_offence());
+        assert!(LinkError::Violation(Violation::FrameEmpty).is_offence());
+        assert!(!LinkError::Violation(Violation::Stalled).is_offence() && !LinkError::GaveWay.is_offence());
+    }
+
+    #[test]
     fn codes_of_the_host_are_apart_from_those_of_the_transport() {
         let reason = CloseReason { code: 0, text: "session evicted".into(), is_offence: true };
         let (code, text) = LinkError::ClosedHere(reason).farewell();

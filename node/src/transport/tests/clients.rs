@@ -279,6 +279,39 @@ async fn a_client_that_sends_faster_than_the_host_takes_is_made_to_wait_and_othe
 }
 
 #[tokio::test]
+async fn connections_of_one_host_share_what_it_may_have_held() {
+    let mut server = Server::start(0, |options| {
+        options.limits.held_bytes_max = 512 << 10;
+        options.limits.held_bytes_per_source_max = 512 << 10;
+        options.limits.admission.connections_max = 100;
+    });
+    let (_flooder, mut requests) = raw_client(50, &server).await;
+    server.connected().await;
+    let flooding = tokio::spawn(async move {
+        let frame = framed(&vec![1; 64 << 10]);
+        while requests.write_all(&frame).await.is_ok() {}
+    });
+    let mut held = Vec::new();
+    while held.len() < 8 {
+        held.push(next(&mut server.events).await);
+    }
+    let mut client = Client::start(51, &[server.member(0)]);
+    let (replica, _binding) = client.up().await;
+    let (connection, ..) = server.connected().await;
+    client.links.send(replica, Bytes::from(vec![2; 64 << 10])).expect("the link is up");
+    assert!(timeout(PATIENCE / 20, server.events.recv()).await.is_err(), "all of it is held");
+    flooding.abort();
+    held.clear();
+    loop {
+        if let ClientEvent::Frame { connection: from, .. } = next(&mut server.events).await
+            && from == connection
+        {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_host_closes_a_connection_and_the_client_learns_why() {
     let mut server = Server::start(0, |_options| {});
     let mut client = Client::start(50, &[server.member(0)]);
